@@ -1,0 +1,143 @@
+//! What a provider risks with each account: work without a voucher, and vouchers not redeemed yet.
+//!
+//! All sessions and keys of an account share one limit, which grows only with what settlement has really redeemed. What a closed session still owes stays in the book and
+//! blocks the next session of that account.
+
+use std::collections::BTreeMap;
+
+use crate::id::SessionId;
+use crate::money::Usdc;
+use crate::signing::Address;
+
+/// How much a provider is willing to risk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CreditPolicy {
+    /// Most unvouchered work of one account.
+    pub cap: Usdc,
+    /// Most vouchered and unredeemed value of one account.
+    pub unredeemed_cap: Usdc,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Exposure {
+    unvouchered: Usdc,
+    promised: Usdc,
+    redeemed: Usdc,
+    closed: bool,
+}
+
+/// The exposure to every account, folded from its sessions.
+#[derive(Clone, Debug)]
+pub struct CreditBook {
+    policy: CreditPolicy,
+    accounts: BTreeMap<Address, BTreeMap<SessionId, Exposure>>,
+    /// Redeemed value of sessions that are not kept any more.
+    settled: BTreeMap<Address, u64>,
+}
+
+impl CreditBook {
+    /// An empty book.
+    pub const fn new(policy: CreditPolicy) -> Self {
+        Self { policy, accounts: BTreeMap::new(), settled: BTreeMap::new() }
+    }
+
+    /// Notes what a session stands at: unvouchered charge (running work included) and promised total.
+    pub fn note(&mut self, account: Address, session: SessionId, unvouchered: Usdc, promised: Usdc, closed: bool) {
+        let exposure = self.accounts.entry(account).or_default().entry(session).or_default();
+        (exposure.unvouchered, exposure.promised, exposure.closed) = (unvouchered, promised, closed);
+        self.forget_settled(account, session);
+    }
+
+    /// Notes what settlement has redeemed of a session.
+    pub fn redeemed(&mut self, account: Address, session: SessionId, total: Usdc) {
+        if let Some(exposure) = self.accounts.get_mut(&account).and_then(|all| all.get_mut(&session)) {
+            exposure.redeemed = exposure.redeemed.max(total);
+        }
+        self.forget_settled(account, session);
+    }
+
+    /// Most unvouchered charge that `session` may have now: `min(cap, interval + redeemed / 3)` less what the account's other sessions hold.
+    pub fn credit(&self, account: Address, session: SessionId, interval_charge: Usdc) -> Usdc {
+        let earned = self.redeemed_total(account) / 3;
+        let limit = interval_charge.micros().saturating_add(earned).min(self.policy.cap.micros());
+        let others = self.sum(account, |id, e| if *id == session { 0 } else { e.unvouchered.micros() });
+        Usdc::from_micros(limit.saturating_sub(others))
+    }
+
+    /// What the account owes from sessions that are over.
+    pub fn debt(&self, account: Address) -> Usdc {
+        Usdc::from_micros(self.sum(account, |_, e| if e.closed { e.unvouchered.micros() } else { 0 }))
+    }
+
+    /// How much more the account may promise before something must be redeemed.
+    pub fn unredeemed_room(&self, account: Address) -> Usdc {
+        let waiting = self.sum(account, |_, e| e.promised.excess_over(e.redeemed).micros());
+        Usdc::from_micros(self.policy.unredeemed_cap.micros().saturating_sub(waiting))
+    }
+
+    fn redeemed_total(&self, account: Address) -> u64 {
+        self.sum(account, |_, e| e.redeemed.micros()).saturating_add(self.settled.get(&account).copied().unwrap_or(0))
+    }
+
+    fn sum(&self, account: Address, of: impl Fn(&SessionId, &Exposure) -> u64) -> u64 {
+        self.accounts.get(&account).map_or(0, |all| all.iter().fold(0, |sum: u64, (id, e)| sum.saturating_add(of(id, e))))
+    }
+
+    /// A closed session without debt and fully redeemed counts only as history.
+    fn forget_settled(&mut self, account: Address, session: SessionId) {
+        let Some(all) = self.accounts.get_mut(&account) else { return };
+        let done = |e: &Exposure| e.closed && e.unvouchered == Usdc::ZERO && e.redeemed >= e.promised;
+        if all.get(&session).is_some_and(done)
+            && let Some(exposure) = all.remove(&session)
+        {
+            let sum = self.settled.entry(account).or_default();
+            *sum = sum.saturating_add(exposure.redeemed.micros());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const POLICY: CreditPolicy = CreditPolicy { cap: Usdc::from_micros(1_000), unredeemed_cap: Usdc::from_micros(500) };
+
+    fn session(n: u128) -> SessionId {
+        SessionId::from_parts(1, n)
+    }
+
+    #[test]
+    fn credit_starts_at_one_interval_grows_with_redemption_and_stops_at_the_cap() {
+        let (mut book, account) = (CreditBook::new(POLICY), Address::default());
+        let interval = Usdc::from_micros(100);
+        assert_eq!(book.credit(account, session(1), interval).micros(), 100);
+        book.note(account, session(1), Usdc::ZERO, Usdc::from_micros(300), true);
+        assert_eq!(book.credit(account, session(2), interval).micros(), 100, "promised is not redeemed");
+        book.redeemed(account, session(1), Usdc::from_micros(300));
+        assert_eq!(book.credit(account, session(2), interval).micros(), 200);
+        book.note(account, session(3), Usdc::ZERO, Usdc::from_micros(90_000), false);
+        book.redeemed(account, session(3), Usdc::from_micros(90_000));
+        assert_eq!(book.credit(account, session(2), interval).micros(), 1_000);
+    }
+
+    #[test]
+    fn sessions_of_an_account_share_one_limit_and_a_closed_one_leaves_a_debt() {
+        let (mut book, account) = (CreditBook::new(POLICY), Address::default());
+        book.note(account, session(1), Usdc::from_micros(60), Usdc::ZERO, false);
+        assert_eq!(book.credit(account, session(2), Usdc::from_micros(100)).micros(), 40);
+        assert_eq!(book.debt(account), Usdc::ZERO);
+        book.note(account, session(1), Usdc::from_micros(60), Usdc::ZERO, true);
+        assert_eq!(book.debt(account).micros(), 60);
+        book.note(account, session(1), Usdc::ZERO, Usdc::from_micros(60), true);
+        assert_eq!(book.debt(account), Usdc::ZERO);
+    }
+
+    #[test]
+    fn unredeemed_value_is_capped() {
+        let (mut book, account) = (CreditBook::new(POLICY), Address::default());
+        book.note(account, session(1), Usdc::ZERO, Usdc::from_micros(450), false);
+        assert_eq!(book.unredeemed_room(account).micros(), 50);
+        book.redeemed(account, session(1), Usdc::from_micros(450));
+        assert_eq!(book.unredeemed_room(account).micros(), 500);
+    }
+}

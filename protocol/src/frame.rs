@@ -1,0 +1,379 @@
+//! Every message that crosses the wire between two peers, with its limits.
+//!
+//! A session has one control stream: [`AgentFrame`] one way, [`ProviderFrame`] the other. A log and a file have a stream each, opened by a [`LogRequest`] or
+//! [`FileRequest`]. Small questions are a [`Question`] and its [`Answer`]. On a stream each frame is a 32-bit big-endian length and that many encoded bytes.
+
+use serde::{Deserialize, Serialize};
+
+use crate::channel::ChannelId;
+use crate::fault::Fault;
+use crate::hash::Hash;
+use crate::id::{ExecutionId, RequestId, SessionId};
+use crate::job::Job;
+use crate::money::Usdc;
+use crate::offer::{Digest, Offer};
+use crate::peer::PeerId;
+use crate::receipt::Receipt;
+use crate::signing::{Address, PeerSignature, Signed};
+use crate::terms::{SignedTerms, Terms};
+use crate::time::Timestamp;
+use crate::voucher::{SignedAllowance, SignedClose, SignedVoucher};
+
+/// Largest frame on a control stream: a job with all its arguments, with room.
+pub const CONTROL_FRAME_LIMIT: usize = 256 * 1024;
+/// Largest frame on a log or file stream (file contents are raw bytes, not frames).
+pub const STREAM_FRAME_LIMIT: usize = 128 * 1024;
+/// Most bytes of output in one log frame.
+pub const LOG_CHUNK_LIMIT: usize = 64 * 1024;
+/// Largest question.
+pub const QUESTION_LIMIT: usize = 256 * 1024;
+/// Largest answer.
+pub const ANSWER_LIMIT: usize = 1024 * 1024;
+/// Most bytes of offers in one catalogue page; leaves room for the rest of the answer.
+pub const CATALOGUE_PAGE_BYTES: usize = 512 * 1024;
+/// Most entries in one listing of files.
+pub const LISTING_LIMIT: usize = 1000;
+
+/// From the agent, on the control stream.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum AgentFrame {
+    /// Opens a session: terms signed by the agent.
+    Propose(Box<Signed<Terms>>),
+    /// Shows the reservation; again, with a higher ceiling, for a top-up.
+    Present(SignedAllowance),
+    /// Asks for a run.
+    Run(Box<Signed<Job>>),
+    /// Stops a run.
+    Cancel(ExecutionId),
+    /// Answers a receipt.
+    Voucher(SignedVoucher),
+    /// Ends the session.
+    End,
+    /// Picks a session up again, on a new stream.
+    Resume {
+        /// Which session.
+        session: SessionId,
+        /// Number of the newest receipt the agent holds.
+        head: u64,
+        /// Content id of that receipt.
+        head_hash: Hash,
+    },
+}
+
+/// From the provider, on the control stream.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ProviderFrame {
+    /// The provider's signature over the proposed terms.
+    Accepted(PeerSignature),
+    /// The proposal, the allowance or the resumption is refused; nothing more follows.
+    Refused(Fault),
+    /// What happened.
+    Receipt(Box<Signed<Receipt>>),
+    /// A job was taken and waits for its turn.
+    Waiting(ExecutionId),
+    /// A job's tool was started.
+    Started {
+        /// Which job.
+        execution: ExecutionId,
+        /// The provider's clock.
+        at: Timestamp,
+    },
+    /// A job is refused; it never runs and costs nothing.
+    JobRefused {
+        /// Which job.
+        execution: ExecutionId,
+        /// Why.
+        fault: Fault,
+    },
+    /// The session is picked up; receipts after the agent's head follow.
+    Resumed {
+        /// Number of the newest receipt the provider holds.
+        head: u64,
+    },
+    /// A voucher was refused; the session goes on with the older one.
+    VoucherRefused(Fault),
+    /// The session is over.
+    Closed {
+        /// Why.
+        reason: CloseReason,
+        /// The payee's close, when nothing is owed.
+        close: Option<SignedClose>,
+    },
+}
+
+/// Why a session closed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum CloseReason {
+    /// The agent ended it.
+    Ended,
+    /// Its time was over.
+    Expired,
+    /// The agent did not answer receipts.
+    NotSigned,
+    /// The agent was gone for too long.
+    AgentGone,
+    /// The provider's node stopped or restarted.
+    ProviderStopped,
+    /// One side broke the rules of the session.
+    Dispute,
+    /// It never opened.
+    NotOpened,
+}
+
+impl CloseReason {
+    /// Stable name for people and APIs.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Ended => "ended",
+            Self::Expired => "expired",
+            Self::NotSigned => "not_signed",
+            Self::AgentGone => "agent_gone",
+            Self::ProviderStopped => "provider_stopped",
+            Self::Dispute => "dispute",
+            Self::NotOpened => "not_opened",
+        }
+    }
+}
+
+/// Opens a log stream: output of one execution from a byte offset on, followed until it ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LogRequest {
+    /// The session.
+    pub session: SessionId,
+    /// The execution.
+    pub execution: ExecutionId,
+    /// Chunks before this sequence number are not sent.
+    pub from: u64,
+}
+
+/// Which of a tool's two output streams.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum OutputStream {
+    /// Standard output.
+    Stdout,
+    /// Standard error.
+    Stderr,
+}
+
+/// One frame of a log stream.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum LogFrame {
+    /// Output, numbered from 0 over both streams.
+    Chunk {
+        /// Its number.
+        sequence: u64,
+        /// When it was read, on the provider's clock.
+        at: Timestamp,
+        /// Which stream.
+        stream: OutputStream,
+        /// The bytes.
+        bytes: Vec<u8>,
+    },
+    /// Chunks in between are not kept any more.
+    Gap {
+        /// The next number that will come.
+        next: u64,
+    },
+    /// Nothing more will come.
+    End,
+    /// The log cannot be given.
+    Refused(Fault),
+}
+
+/// Opens a file stream.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FileRequest {
+    /// The session whose workspace it is about.
+    pub session: SessionId,
+    /// What to do.
+    pub action: FileAction,
+}
+
+/// What to do with a workspace.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum FileAction {
+    /// Store a file: `length` raw bytes follow the provider's `Ready`.
+    Upload {
+        /// Path in the workspace.
+        path: String,
+        /// How many bytes follow.
+        length: u64,
+        /// Whether it may be executed.
+        executable: bool,
+    },
+    /// Fetch a file: raw bytes follow the provider's `Ready`.
+    Download {
+        /// Path in the workspace.
+        path: String,
+        /// Bytes before this offset are not sent.
+        offset: u64,
+    },
+    /// List files below a path.
+    List {
+        /// Path in the workspace, or empty for all.
+        path: String,
+    },
+    /// Remove a file or an empty folder.
+    Remove {
+        /// Path in the workspace.
+        path: String,
+    },
+}
+
+/// The provider's answers on a file stream.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum FileAnswer {
+    /// Raw bytes may follow now: the upload's, or `length` of the download.
+    Ready {
+        /// How many bytes follow in a download; the announced length in an upload.
+        length: u64,
+    },
+    /// The transfer is complete; BLAKE3 of all its raw bytes.
+    Done {
+        /// What was stored or sent.
+        hash: Hash,
+        /// How many bytes.
+        length: u64,
+    },
+    /// Files, in the order of their paths.
+    Listing {
+        /// At most [`LISTING_LIMIT`].
+        entries: Vec<FileEntry>,
+        /// Whether there are more.
+        more: bool,
+    },
+    /// Not done.
+    Refused(Fault),
+}
+
+/// One file or folder of a workspace.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FileEntry {
+    /// Path in the workspace.
+    pub path: String,
+    /// Bytes; zero for a folder.
+    pub size: u64,
+    /// Whether it is a folder.
+    pub folder: bool,
+    /// Whether it may be executed.
+    pub executable: bool,
+    /// Last change, on the provider's clock.
+    pub modified: Timestamp,
+}
+
+/// A small question to a peer.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Question {
+    /// To a provider: your offer, now.
+    Offer,
+    /// To anyone: offers of providers after this one, in the order of their ids.
+    Catalogue {
+        /// The last provider of the page before.
+        after: Option<PeerId>,
+    },
+    /// To anyone: the newest digest you hold of each provider after this one.
+    Digests {
+        /// The last provider of the page before.
+        after: Option<PeerId>,
+    },
+    /// To settlement: reserve for these terms.
+    Reserve {
+        /// Made by the agent, so that asking twice reserves once.
+        request: RequestId,
+        /// Signed by both.
+        terms: Box<SignedTerms>,
+        /// Cumulative for the channel.
+        ceiling: Usdc,
+    },
+    /// To settlement: redeem this.
+    Claim(Box<Claim>),
+    /// To settlement: what is this account worth?
+    Balance(Address),
+    /// To settlement: what does this channel hold?
+    ChannelState(ChannelId),
+    /// To settlement: what was earned at this payout address?
+    Earnings(Address),
+}
+
+/// Documents that redeem a channel: everything needed to check the claim without asking anyone.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Claim {
+    /// Signed by both.
+    pub terms: SignedTerms,
+    /// Signed by settlement.
+    pub allowance: SignedAllowance,
+    /// Signed by the agent.
+    pub voucher: SignedVoucher,
+    /// The receipt that the voucher names, signed by the provider.
+    pub receipt: Signed<Receipt>,
+    /// Signed by the provider's claim key, when the session is over.
+    pub close: Option<SignedClose>,
+}
+
+/// What settlement knows of a channel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct ChannelState {
+    /// Most that may be redeemed.
+    pub ceiling: Usdc,
+    /// Redeemed so far.
+    pub redeemed: Usdc,
+    /// Whether the reservation has ended.
+    pub closed: bool,
+}
+
+/// What settlement knows of an account.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Funds {
+    /// All that was ever granted or deposited.
+    pub funded: Usdc,
+    /// Held for live channels and not redeemed.
+    pub reserved: Usdc,
+    /// Redeemed by providers.
+    pub redeemed: Usdc,
+    /// What can still be reserved.
+    pub available: Usdc,
+}
+
+/// What settlement knows of a payout address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Earnings {
+    /// The provider's share of all redemptions.
+    pub earned: Usdc,
+    /// Of it, in payouts that are made.
+    pub settled: Usdc,
+    /// Of it, waiting for a batch or payout.
+    pub pending: Usdc,
+}
+
+/// The answer to a [`Question`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Answer {
+    /// Not answered.
+    Refused(Fault),
+    /// A provider's own offer, or none: it sells nothing.
+    Offer(Option<Box<Signed<Offer>>>),
+    /// A page of offers.
+    Offers {
+        /// In the order of provider ids.
+        offers: Vec<Signed<Offer>>,
+        /// Whether there are more.
+        more: bool,
+    },
+    /// A page of digests.
+    Digests {
+        /// In the order of provider ids.
+        digests: Vec<Signed<Digest>>,
+        /// Whether there are more.
+        more: bool,
+    },
+    /// The reservation.
+    Allowance(SignedAllowance),
+    /// A claim was taken, now or earlier.
+    Claimed(ChannelState),
+    /// An account.
+    Balance(Funds),
+    /// A channel.
+    ChannelState(ChannelState),
+    /// A payout address.
+    Earnings(Earnings),
+}

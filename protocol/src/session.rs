@@ -1,0 +1,27 @@
+//! The two sides of a session as pure state machines: [`provider`] and [`agent`].
+//!
+//! A machine is handed one input and the time, and hands back an ordered list of effects. **Its driver carries them out in order; after a persist nothing further happens until the commit has
+//! returned, and if the commit fails the process ends.** All decisions about money are here; drivers make none.
+//!
+//! Opening (M14): the agent proposes terms, the provider countersigns and holds a place, settlement reserves, the provider issues receipt 1 for the minimum charge, and the
+//! first voucher opens the session. From then on every receipt is answered by a voucher.
+
+pub mod agent;
+pub mod provider;
+
+use crate::time::Millis;
+
+/// How long a provider holds a place for a session whose first voucher has not come.
+pub const HOLD: Millis = Millis::from_secs(30);
+/// How long paused work waits for a voucher before it is killed.
+pub const VOUCHER_GRACE: Millis = Millis::from_secs(10);
+/// How long an ending session waits for its last vouchers before it closes with a debt, or for the provider's word before the agent gives up.
+pub const DRAIN_GRACE: Millis = Millis::from_secs(30);
+/// How long a session without a connection and without work is kept.
+pub const AGENT_GONE: Millis = Millis::from_secs(300);
+/// Most runs of one session: each leaves an entry in memory on both sides.
+pub const RUNS_LIMIT: usize = 10_000;
+/// Most jobs that wait for their turn within a session.
+pub const WAITING_LIMIT: usize = 64;
+/// Most receipts without a voucher; work is paused until some are answered.
+pub const UNANSWERED_LIMIT: usize = 256;

@@ -1,0 +1,447 @@
+//! The agent's side of a session.
+//!
+//! Always true: a voucher promises exactly what a checked receipt charges, and both are persisted before the voucher is sent; the promise never exceeds the allowance; a receipt is signed for
+//! only if it follows from the ones before, names a job of ours, and reports no more time than our own stopwatch saw plus the tolerance. After one receipt that does not, nothing is signed any more.
+//!
+//! It does not know how a provider was chosen, how settlement is reached, or what an answer looks like in HTTP.
+
+mod opening;
+mod receipts;
+mod restore;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use crate::fault::{Fault, FaultCode};
+use crate::frame::{AgentFrame, CloseReason, ProviderFrame};
+use crate::hash::Hash;
+use crate::id::{ExecutionId, SessionId};
+use crate::job::{Argument, Job};
+use crate::ledger::Account;
+use crate::money::Usdc;
+use crate::receipt::Receipt;
+use crate::session::{DRAIN_GRACE, RUNS_LIMIT};
+use crate::signing::{MoneyKey, PeerKey, Signed, Verified};
+use crate::terms::{ProposedTerms, SignedTerms, Terms, VerifiedTerms};
+use crate::time::{Millis, Now, Timestamp};
+use crate::voucher::{Allowance, MoneyVerified, SignedAllowance, SignedClose, SignedVoucher, Voucher};
+
+pub use restore::RestoreError;
+
+/// The keys that an agent signs with.
+#[derive(Clone, Debug)]
+pub struct AgentKeys {
+    /// Terms and jobs.
+    pub peer: Arc<PeerKey>,
+    /// Vouchers.
+    pub spending: Arc<MoneyKey>,
+}
+
+/// What the caller wants to run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RunOrder {
+    /// Made by the caller of the machine.
+    pub execution: ExecutionId,
+    /// Which tool.
+    pub tool: String,
+    /// With what.
+    pub arguments: Vec<Argument>,
+    /// Most it may cost; none for all that the budget still holds.
+    pub max_cost: Option<Usdc>,
+    /// Longest effective time.
+    pub max_duration: Millis,
+}
+
+/// What can happen to a session.
+#[derive(Clone, Debug)]
+pub enum AgentInput {
+    /// The provider said something on the control stream.
+    Frame(ProviderFrame),
+    /// The control stream is (back) in place.
+    Connected,
+    /// The control stream is gone.
+    Disconnected,
+    /// Settlement reserved, for the opening or a top-up.
+    Reserved(SignedAllowance),
+    /// Settlement refused the opening's reservation.
+    NotReserved(Fault),
+    /// The caller wants a run.
+    Run(RunOrder),
+    /// The caller wants a run to stop.
+    Cancel(ExecutionId),
+    /// The caller ends the session.
+    End,
+    /// Time passed.
+    Tick,
+}
+
+/// What the driver must do, in order.
+#[derive(Clone, Debug)]
+pub enum AgentEffect {
+    /// Commit this before anything that follows.
+    Persist(Box<AgentRecord>),
+    /// Send this if the provider is connected.
+    Send(AgentFrame),
+    /// Ask settlement to reserve; the answer comes back as an input.
+    Reserve {
+        /// Signed by both.
+        terms: Box<SignedTerms>,
+        /// The budget.
+        ceiling: Usdc,
+    },
+    /// Tell whoever waits for it.
+    Tell(AgentEvent),
+}
+
+/// News for the caller's side.
+#[derive(Clone, Debug)]
+pub enum AgentEvent {
+    /// The first voucher is out: runs are accepted.
+    Opened,
+    /// The session did not open.
+    NotOpened(Fault),
+    /// The budget was raised.
+    ToppedUp(Usdc),
+    /// The provider took a job, which waits for its turn.
+    Waiting(ExecutionId),
+    /// The provider started a tool.
+    Started(ExecutionId, Timestamp),
+    /// A job never ran.
+    RunRefused(ExecutionId, Fault),
+    /// A receipt was checked and answered.
+    Receipt(Box<Verified<Receipt>>),
+    /// The provider broke the rules; nothing is signed any more.
+    Disputed(Fault),
+    /// The provider would not take a voucher.
+    VoucherRefused(Fault),
+    /// The session is over.
+    Closed(CloseReason),
+}
+
+/// What a session leaves on disk, in the order it happened.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum AgentRecord {
+    /// Terms that we signed; written before the provider or settlement is asked.
+    Proposed {
+        /// Signed by us.
+        terms: Signed<Terms>,
+        /// The budget.
+        budget: Usdc,
+    },
+    /// Terms that both signed, before settlement is asked.
+    Agreed(SignedTerms),
+    /// A reservation: the first, or one with a higher ceiling.
+    Reserved(SignedAllowance),
+    /// A job, before it is sent.
+    Job(Signed<Job>),
+    /// A job that never ran.
+    JobRefused(ExecutionId),
+    /// A receipt and the voucher that answers it.
+    Answered {
+        /// Signed by the provider.
+        receipt: Signed<Receipt>,
+        /// Signed by us.
+        voucher: SignedVoucher,
+    },
+    /// A receipt that does not follow; evidence.
+    Disputed(Signed<Receipt>),
+    /// We asked for the end.
+    Ending,
+    /// The session is over.
+    Closed {
+        /// Why.
+        reason: CloseReason,
+        /// The payee's close, when it sent one.
+        close: Option<SignedClose>,
+    },
+}
+
+/// Where a session stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AgentPhase {
+    /// Waits for the provider's signature.
+    Proposing,
+    /// Waits for settlement.
+    Reserving,
+    /// Waits for receipt 1.
+    Presenting,
+    /// Takes work.
+    Open,
+    /// Asked for the end then.
+    Ending(Millis),
+    /// Over.
+    Closed(CloseReason),
+}
+
+#[derive(Clone, Debug)]
+struct Run {
+    job: Verified<Job>,
+    /// Our stopwatch when the job was sent; after a restart only the wall clock of the job is left.
+    sent: Option<Millis>,
+    ended: bool,
+}
+
+#[derive(Clone, Debug)]
+enum Agreement {
+    Proposed(Box<ProposedTerms>),
+    Agreed(Box<VerifiedTerms>),
+}
+
+type Effects = Vec<AgentEffect>;
+
+/// One session, as the agent sees it.
+#[derive(Clone, Debug)]
+pub struct AgentSession {
+    keys: AgentKeys,
+    agreement: Agreement,
+    phase: AgentPhase,
+    budget: Usdc,
+    allowance: Option<MoneyVerified<Allowance>>,
+    account: Account,
+    voucher: Option<MoneyVerified<Voucher>>,
+    runs: BTreeMap<ExecutionId, Run>,
+    /// A receipt did not follow: never sign again.
+    disputed: bool,
+}
+
+impl AgentSession {
+    /// The session's id.
+    pub fn id(&self) -> SessionId {
+        self.proposed_terms().session
+    }
+
+    /// The terms, agreed or only proposed.
+    pub fn proposed_terms(&self) -> &Terms {
+        match &self.agreement {
+            Agreement::Proposed(proposal) => proposal.terms(),
+            Agreement::Agreed(terms) => terms,
+        }
+    }
+
+    /// The terms, once both have signed.
+    pub fn terms(&self) -> Option<&VerifiedTerms> {
+        match &self.agreement {
+            Agreement::Proposed(_) => None,
+            Agreement::Agreed(terms) => Some(terms),
+        }
+    }
+
+    /// Where it stands.
+    pub const fn phase(&self) -> AgentPhase {
+        self.phase
+    }
+
+    /// Most that the session may cost.
+    pub fn budget(&self) -> Usdc {
+        self.allowance.map_or(self.budget, |allowance| allowance.ceiling)
+    }
+
+    /// What answered receipts charge.
+    pub const fn charged(&self) -> Usdc {
+        self.account.charged()
+    }
+
+    /// What our newest voucher promises.
+    pub fn promised(&self) -> Usdc {
+        self.voucher.as_ref().map_or(Usdc::ZERO, |voucher| voucher.total)
+    }
+
+    /// What the old session can no longer use: budget less promise; the most a linked new session may be given.
+    pub fn unused(&self) -> Usdc {
+        self.budget().excess_over(self.promised())
+    }
+
+    /// Whether the provider broke the rules.
+    pub const fn is_disputed(&self) -> bool {
+        self.disputed
+    }
+
+    /// Executions without a final receipt.
+    pub fn unfinished(&self) -> impl Iterator<Item = ExecutionId> + '_ {
+        self.runs.iter().filter(|(_, run)| !run.ended).map(|(id, _)| *id)
+    }
+
+    /// Takes one input and says what to do.
+    pub fn handle(&mut self, input: AgentInput, now: Now) -> Vec<AgentEffect> {
+        let mut fx = Effects::new();
+        match input {
+            AgentInput::Frame(frame) => self.on_frame(frame, now, &mut fx),
+            AgentInput::Connected => self.on_connected(&mut fx),
+            AgentInput::Disconnected => {
+                if matches!(self.phase, AgentPhase::Proposing | AgentPhase::Reserving | AgentPhase::Presenting) {
+                    self.fail_opening(Fault::new(FaultCode::INTERNAL, "the provider hung up while the session was opening"), &mut fx);
+                }
+            }
+            AgentInput::Reserved(allowance) => self.on_reserved(allowance, &mut fx),
+            AgentInput::NotReserved(fault) => self.fail_opening(fault, &mut fx),
+            AgentInput::Run(order) => self.on_run(order, now, &mut fx),
+            AgentInput::Cancel(execution) => {
+                if self.runs.get(&execution).is_some_and(|run| !run.ended) {
+                    fx.push(AgentEffect::Send(AgentFrame::Cancel(execution)));
+                }
+            }
+            AgentInput::End => self.on_end(now, &mut fx),
+            AgentInput::Tick => self.on_tick(now, &mut fx),
+        }
+        fx
+    }
+
+    fn on_frame(&mut self, frame: ProviderFrame, now: Now, fx: &mut Effects) {
+        match frame {
+            ProviderFrame::Accepted(signature) => self.on_accepted(signature, fx),
+            ProviderFrame::Refused(fault) => self.on_refused(fault.tamed(), fx),
+            ProviderFrame::Receipt(receipt) => self.on_receipt(*receipt, now, fx),
+            ProviderFrame::Waiting(execution) => self.tell_run(execution, AgentEvent::Waiting(execution), fx),
+            ProviderFrame::Started { execution, at } => self.tell_run(execution, AgentEvent::Started(execution, at), fx),
+            ProviderFrame::JobRefused { execution, fault } => self.on_job_refused(execution, fault.tamed(), fx),
+            ProviderFrame::Resumed { head } => self.on_resumed(head, fx),
+            ProviderFrame::VoucherRefused(fault) => fx.push(AgentEffect::Tell(AgentEvent::VoucherRefused(fault.tamed()))),
+            ProviderFrame::Closed { reason, close } => self.on_closed(reason, close, fx),
+        }
+    }
+
+    fn tell_run(&self, execution: ExecutionId, event: AgentEvent, fx: &mut Effects) {
+        if self.runs.get(&execution).is_some_and(|run| !run.ended) {
+            fx.push(AgentEffect::Tell(event));
+        }
+    }
+
+    /// Why a run cannot be afforded now, before anything is sent.
+    pub fn check_run(&self, tool: &str, max_cost: Option<Usdc>) -> Result<(), Fault> {
+        let Some(terms) = self.terms().filter(|_| self.phase == AgentPhase::Open) else {
+            return Err(Fault::new(FaultCode::WRONG_STATE, "the session takes no runs"));
+        };
+        if self.disputed {
+            return Err(Fault::new(FaultCode::BAD_RECEIPT, "the session is in dispute"));
+        }
+        let price = terms.price(tool).ok_or_else(|| Fault::new(FaultCode::UNKNOWN_TOOL, "the session's terms do not name this tool"))?;
+        if let Some(missing) = max_cost.and_then(|cost| price.call_fee.minus(cost).ok()).filter(|missing| *missing > Usdc::ZERO) {
+            return Err(Fault::new(FaultCode::BUDGET_EXHAUSTED, "maxCost does not cover the call fee").missing(missing));
+        }
+        let overflow = |error| Fault::new(FaultCode::BUDGET_EXHAUSTED, error);
+        let meter = self.account.meter_with([]).map_err(overflow)?;
+        match Account::shortfall(terms, meter, price, self.budget()).map_err(overflow)? {
+            None => Ok(()),
+            Some(missing) => {
+                let text = "the budget does not cover the call fee and one metering interval of this tool";
+                Err(Fault::new(FaultCode::BUDGET_EXHAUSTED, text).missing(missing))
+            }
+        }
+    }
+
+    fn on_run(&mut self, order: RunOrder, now: Now, fx: &mut Effects) {
+        let execution = order.execution;
+        let refuse = |fault, fx: &mut Effects| fx.push(AgentEffect::Tell(AgentEvent::RunRefused(execution, fault)));
+        if self.runs.contains_key(&execution) {
+            return;
+        }
+        if self.runs.len() >= RUNS_LIMIT {
+            return refuse(Fault::new(FaultCode::BUSY, "the session has run too many jobs; open another"), fx);
+        }
+        if let Err(fault) = self.check_run(&order.tool, order.max_cost) {
+            return refuse(fault, fx);
+        }
+        let job = Job {
+            session: self.id(),
+            execution,
+            tool: order.tool,
+            arguments: order.arguments,
+            max_cost: order.max_cost.unwrap_or(self.budget()).min(self.budget()),
+            max_duration: order.max_duration,
+            issued_at: now.wall,
+        };
+        if let Err(error) = job.check() {
+            return refuse(Fault::new(FaultCode::TOO_LARGE, error), fx);
+        }
+        let network = self.proposed_terms().agent.unverified().network.clone();
+        let job = Verified::sign(job, &network, &self.keys.peer);
+        fx.push(AgentEffect::Persist(Box::new(AgentRecord::Job(job.signed().clone()))));
+        fx.push(AgentEffect::Send(AgentFrame::Run(Box::new(job.signed().clone()))));
+        self.runs.insert(execution, Run { job, sent: Some(now.mono), ended: false });
+    }
+
+    fn on_job_refused(&mut self, execution: ExecutionId, fault: Fault, fx: &mut Effects) {
+        if let Some(run) = self.runs.get_mut(&execution)
+            && !run.ended
+            && !self.account.has_live(&execution)
+        {
+            run.ended = true;
+            fx.push(AgentEffect::Persist(Box::new(AgentRecord::JobRefused(execution))));
+            fx.push(AgentEffect::Tell(AgentEvent::RunRefused(execution, fault)));
+        }
+    }
+
+    fn on_end(&mut self, now: Now, fx: &mut Effects) {
+        match self.phase {
+            AgentPhase::Open | AgentPhase::Presenting => {
+                self.phase = AgentPhase::Ending(now.mono);
+                fx.push(AgentEffect::Persist(Box::new(AgentRecord::Ending)));
+                fx.push(AgentEffect::Send(AgentFrame::End));
+            }
+            AgentPhase::Proposing | AgentPhase::Reserving => self.fail_opening(Fault::new(FaultCode::CANCELLED, "ended before it opened"), fx),
+            AgentPhase::Ending(_) | AgentPhase::Closed(_) => {}
+        }
+    }
+
+    fn on_tick(&mut self, now: Now, fx: &mut Effects) {
+        let over = now.wall >= self.proposed_terms().work_until.timestamp();
+        match self.phase {
+            AgentPhase::Open if over => self.on_end(now, fx),
+            AgentPhase::Ending(since) if now.mono.0.saturating_sub(since.0) >= DRAIN_GRACE.0 => {
+                let reason = if over { CloseReason::Expired } else { CloseReason::Ended };
+                self.close(reason, None, fx);
+            }
+            _ => {}
+        }
+    }
+
+    fn on_closed(&mut self, reason: CloseReason, close: Option<SignedClose>, fx: &mut Effects) {
+        if self.terms().is_none() || matches!(self.phase, AgentPhase::Proposing | AgentPhase::Reserving | AgentPhase::Presenting) {
+            let text = format!("the provider closed the session before it opened: {}", reason.name());
+            return self.fail_opening(Fault::new(FaultCode::SESSION_ENDED, text), fx);
+        }
+        let close = close.filter(|close| self.is_our_close(close));
+        self.close(reason, close, fx);
+    }
+
+    /// A close counts as such only if the payee signed it for what we promised.
+    fn is_our_close(&self, close: &SignedClose) -> bool {
+        let Some(terms) = self.terms() else { return false };
+        let checked = close.verify(&terms.domain, &terms.claim_key());
+        checked.is_ok_and(|close| close.channel == terms.channel() && close.total == self.promised())
+    }
+
+    fn close(&mut self, reason: CloseReason, close: Option<SignedClose>, fx: &mut Effects) {
+        if matches!(self.phase, AgentPhase::Closed(_)) {
+            return;
+        }
+        self.phase = AgentPhase::Closed(reason);
+        fx.push(AgentEffect::Persist(Box::new(AgentRecord::Closed { reason, close })));
+        fx.push(AgentEffect::Tell(AgentEvent::Closed(reason)));
+    }
+
+    fn on_connected(&mut self, fx: &mut Effects) {
+        if self.account.head().0 > 0 {
+            let (head, head_hash) = self.account.head();
+            fx.push(AgentEffect::Send(AgentFrame::Resume { session: self.id(), head, head_hash }));
+        }
+    }
+
+    fn on_resumed(&self, head: u64, fx: &mut Effects) {
+        let own: (u64, Hash) = self.account.head();
+        // A voucher that was lost on the way is sent again; so are jobs and a wish to end.
+        if own.0 >= head
+            && let Some(voucher) = &self.voucher
+        {
+            fx.push(AgentEffect::Send(AgentFrame::Voucher(*voucher.signed())));
+        }
+        for run in self.runs.values().filter(|run| !run.ended && !self.account.has_live(&run.job.execution)) {
+            fx.push(AgentEffect::Send(AgentFrame::Run(Box::new(run.job.signed().clone()))));
+        }
+        if matches!(self.phase, AgentPhase::Ending(_)) {
+            fx.push(AgentEffect::Send(AgentFrame::End));
+        }
+    }
+}

@@ -1,0 +1,441 @@
+//! The provider's side of a session.
+//!
+//! Always true: a receipt is persisted before it is sent; what receipts charge never exceeds the allowance, nor what was promised plus the credit; no tool runs before
+//! the first voucher; nothing is started after `work_until`. An execution that a crash interrupted ends at its last committed receipt.
+//!
+//! It does not know how tools run (an executor reports usage), how other sessions stand (the driver passes the credit in), or whether an argument fits a tool (a function passed in says so).
+
+mod metering;
+mod opening;
+mod restore;
+mod runs;
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use crate::fault::{Fault, FaultCode};
+use crate::frame::{AgentFrame, Claim, CloseReason, ProviderFrame};
+use crate::hash::Hash;
+use crate::id::ExecutionId;
+use crate::job::Job;
+use crate::ledger::Account;
+use crate::money::{Price, Usdc};
+use crate::receipt::{EndReason, Receipt, Usage};
+use crate::session::{AGENT_GONE, DRAIN_GRACE, UNANSWERED_LIMIT, VOUCHER_GRACE};
+use crate::signing::{MoneyKey, PeerKey, Signed, Verified};
+use crate::terms::{SignedTerms, VerifiedTerms};
+use crate::time::{Millis, Now};
+use crate::voucher::{Allowance, Close, MoneyVerified, SignedAllowance, SignedClose, SignedVoucher, Voucher};
+
+pub use restore::RestoreError;
+
+/// The keys that a provider signs with.
+#[derive(Clone, Debug)]
+pub struct ProviderKeys {
+    /// Receipts and terms.
+    pub peer: Arc<PeerKey>,
+    /// Closes.
+    pub claim: Arc<MoneyKey>,
+}
+
+/// What the driver knows at one turn.
+pub struct ProviderEnv<'a> {
+    /// The clocks.
+    pub now: Now,
+    /// Most unvouchered charge this session may have now (see [`crate::credit::CreditBook::credit`]).
+    pub credit: Usdc,
+    /// How much more the account may promise before something must be redeemed.
+    pub unredeemed_room: Usdc,
+    /// Whether a job fits its tool.
+    pub vet: &'a dyn Fn(&Job) -> Result<(), Fault>,
+}
+
+impl std::fmt::Debug for ProviderEnv<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ProviderEnv").field("now", &self.now).field("credit", &self.credit).finish_non_exhaustive()
+    }
+}
+
+/// What can happen to a session.
+#[derive(Clone, Debug)]
+pub enum ProviderInput {
+    /// The agent said something on the control stream.
+    Frame(AgentFrame),
+    /// The agent's control stream is gone.
+    Disconnected,
+    /// The executor started a tool.
+    Started(ExecutionId),
+    /// A running tool's usage, now.
+    Progress(ExecutionId, Usage),
+    /// A tool ended.
+    Ended {
+        /// Which execution.
+        execution: ExecutionId,
+        /// Its final usage.
+        usage: Usage,
+        /// Why it ended, unless the machine itself asked for the end.
+        end: EndReason,
+        /// The tool's exit code, if it ran.
+        exit_code: Option<i32>,
+    },
+    /// Time passed.
+    Tick,
+    /// The node is stopping.
+    Stop,
+}
+
+/// What the driver must do, in order.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ProviderEffect {
+    /// Commit this before anything that follows.
+    Persist(Box<ProviderRecord>),
+    /// Send this if the agent is connected.
+    Send(ProviderFrame),
+    /// Send every stored receipt after this number.
+    SendReceiptsAfter(u64),
+    /// Start a tool.
+    Start {
+        /// The agent's job.
+        job: Box<Job>,
+        /// Kill it after this much effective time at the latest.
+        limit: Millis,
+    },
+    /// Stop a tool's processes for now; the time does not count.
+    Pause(ExecutionId),
+    /// Let them go on.
+    Unpause(ExecutionId),
+    /// Kill a tool.
+    Kill(ExecutionId),
+    /// Have settlement redeem this.
+    HandIn(Box<Claim>),
+    /// Remove the workspace and free the place; the session takes no work any more.
+    Release(CloseReason),
+}
+
+/// What a session leaves on disk, in the order it happened.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ProviderRecord {
+    /// Terms and reservation.
+    Opened {
+        /// Signed by both.
+        terms: SignedTerms,
+        /// Signed by settlement.
+        allowance: SignedAllowance,
+    },
+    /// A reservation with a higher ceiling.
+    ToppedUp(SignedAllowance),
+    /// A job that was taken.
+    Job(Signed<Job>),
+    /// A taken job that never ran.
+    JobDropped(ExecutionId),
+    /// What happened.
+    Receipt(Signed<Receipt>),
+    /// What the agent promised.
+    Voucher(SignedVoucher),
+    /// The session takes no more work.
+    Draining(CloseReason),
+    /// The session is over; with the payee's close when nothing is owed.
+    Closed {
+        /// Why.
+        reason: CloseReason,
+        /// Signed by the claim key.
+        close: Option<SignedClose>,
+    },
+}
+
+/// Where a session stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ProviderPhase {
+    /// Countersigned; waits for the allowance until then.
+    Proposed(Millis),
+    /// Receipt 1 is out; waits for its voucher until then.
+    Unpaid(Millis),
+    /// Takes work.
+    Open,
+    /// Takes no more work and waits for vouchers since then.
+    Draining(CloseReason, Millis),
+    /// Released, and something is still owed.
+    Owing(CloseReason),
+    /// Over.
+    Closed(CloseReason),
+}
+
+#[derive(Clone, Debug)]
+enum Run {
+    Waiting(Box<Verified<Job>>),
+    Running { job: Box<Verified<Job>>, price: Price, usage: Usage, kill: Option<EndReason>, paused: bool, receipted_at: u64 },
+    Ended(Hash),
+}
+
+impl Run {
+    const fn job_hash(&self) -> Hash {
+        match self {
+            Self::Waiting(job) | Self::Running { job, .. } => job.hash(),
+            Self::Ended(hash) => *hash,
+        }
+    }
+}
+
+type Effects = Vec<ProviderEffect>;
+
+/// One session, as the provider sees it.
+#[derive(Clone, Debug)]
+pub struct ProviderSession {
+    keys: ProviderKeys,
+    terms: VerifiedTerms,
+    phase: ProviderPhase,
+    allowance: Option<MoneyVerified<Allowance>>,
+    account: Account,
+    voucher: Option<MoneyVerified<Voucher>>,
+    /// The receipt that the newest voucher names; evidence for a claim.
+    vouched: Option<Signed<Receipt>>,
+    /// Receipts without a voucher: number to receipt.
+    unanswered: BTreeMap<u64, Verified<Receipt>>,
+    runs: BTreeMap<ExecutionId, Run>,
+    waiting: VecDeque<ExecutionId>,
+    /// Since when work is paused for want of a voucher.
+    short_since: Option<Millis>,
+    gone_since: Option<Millis>,
+}
+
+impl ProviderSession {
+    /// The terms.
+    pub const fn terms(&self) -> &VerifiedTerms {
+        &self.terms
+    }
+
+    /// Where it stands.
+    pub const fn phase(&self) -> ProviderPhase {
+        self.phase
+    }
+
+    /// Whether the driver may forget it: released and nothing owed.
+    pub const fn is_over(&self) -> bool {
+        matches!(self.phase, ProviderPhase::Closed(_))
+    }
+
+    /// Whether the workspace and the place are given back.
+    pub const fn is_released(&self) -> bool {
+        matches!(self.phase, ProviderPhase::Closed(_) | ProviderPhase::Owing(_))
+    }
+
+    /// What receipts charge.
+    pub const fn charged(&self) -> Usdc {
+        self.account.charged()
+    }
+
+    /// What the newest voucher promises.
+    pub fn promised(&self) -> Usdc {
+        self.voucher.as_ref().map_or(Usdc::ZERO, |voucher| voucher.total)
+    }
+
+    /// Charge without a voucher, running work included: the provider's exposure. Before the first voucher no work was done, so nothing is at risk.
+    pub fn unvouchered(&self) -> Usdc {
+        if self.voucher.is_none() { Usdc::ZERO } else { self.live_charge().excess_over(self.promised()) }
+    }
+
+    /// Executions that run now.
+    pub fn running(&self) -> impl Iterator<Item = ExecutionId> + '_ {
+        self.runs.iter().filter(|(_, run)| matches!(run, Run::Running { .. })).map(|(id, _)| *id)
+    }
+
+    /// Takes one input and says what to do.
+    pub fn handle(&mut self, input: ProviderInput, env: &ProviderEnv<'_>) -> Vec<ProviderEffect> {
+        let mut fx = Effects::new();
+        match input {
+            ProviderInput::Frame(frame) => self.on_frame(frame, env, &mut fx),
+            ProviderInput::Disconnected => self.gone_since = Some(env.now.mono),
+            ProviderInput::Started(execution) => fx.push(ProviderEffect::Send(ProviderFrame::Started { execution, at: env.now.wall })),
+            ProviderInput::Progress(execution, usage) => self.on_progress(execution, usage, env, &mut fx),
+            ProviderInput::Ended { execution, usage, end, exit_code } => self.on_ended(execution, usage, end, exit_code, env, &mut fx),
+            ProviderInput::Tick => self.on_tick(env, &mut fx),
+            ProviderInput::Stop => self.drain(CloseReason::ProviderStopped, EndReason::ProviderStopped, env, &mut fx),
+        }
+        fx
+    }
+
+    fn on_frame(&mut self, frame: AgentFrame, env: &ProviderEnv<'_>, fx: &mut Effects) {
+        self.gone_since = None;
+        match frame {
+            AgentFrame::Propose(_) => fx.push(refused(FaultCode::CONFLICT, "the session was already proposed")),
+            AgentFrame::Present(allowance) => self.on_allowance(allowance, env, fx),
+            AgentFrame::Run(job) => self.on_run(*job, env, fx),
+            AgentFrame::Cancel(execution) => self.on_cancel(execution, fx),
+            AgentFrame::Voucher(voucher) => self.on_voucher(voucher, env, fx),
+            AgentFrame::End => self.on_end(env, fx),
+            AgentFrame::Resume { head, head_hash, .. } => self.on_resume(head, head_hash, fx),
+        }
+    }
+
+    fn on_voucher(&mut self, signed: SignedVoucher, env: &ProviderEnv<'_>, fx: &mut Effects) {
+        if self.is_over() {
+            return;
+        }
+        let voucher = match self.check_voucher(signed) {
+            Ok(Some(voucher)) => voucher,
+            Ok(None) => return,
+            Err(fault) => return fx.push(ProviderEffect::Send(ProviderFrame::VoucherRefused(fault))),
+        };
+        fx.push(ProviderEffect::Persist(Box::new(ProviderRecord::Voucher(*voucher.signed()))));
+        self.take_voucher(voucher);
+        if matches!(self.phase, ProviderPhase::Unpaid(_)) {
+            self.phase = ProviderPhase::Open;
+        }
+        self.settle_up(env, fx);
+    }
+
+    /// A voucher that moves the promise; none for one that is old news.
+    fn check_voucher(&self, signed: SignedVoucher) -> Result<Option<MoneyVerified<Voucher>>, Fault> {
+        let voucher = signed
+            .verify(&self.terms.domain, &self.terms.spending_key())
+            .map_err(|error| Fault::new(FaultCode::BAD_SIGNATURE, error))?;
+        if voucher.channel != self.terms.channel() {
+            return Err(Fault::new(FaultCode::BAD_VOUCHER, "the voucher is for another channel"));
+        }
+        if self.voucher.as_ref().is_some_and(|held| voucher.rank() <= held.rank()) {
+            return Ok(None);
+        }
+        match self.unanswered.get(&voucher.receipt_number) {
+            Some(receipt) if receipt.hash() == voucher.receipt_hash && receipt.charged == voucher.total => Ok(Some(voucher)),
+            Some(_) => Err(Fault::new(FaultCode::BAD_VOUCHER, "the voucher's total or hash differs from the receipt it names")),
+            None => Err(Fault::new(FaultCode::BAD_VOUCHER, "the voucher names a receipt that was not issued or is already answered")),
+        }
+    }
+
+    fn take_voucher(&mut self, voucher: MoneyVerified<Voucher>) {
+        let number = voucher.receipt_number;
+        self.vouched = self.unanswered.get(&number).map(|receipt| receipt.signed().clone());
+        self.unanswered = self.unanswered.split_off(&number.saturating_add(1));
+        self.voucher = Some(voucher);
+    }
+
+    /// After anything that may free credit or end the last run: unpause, start what waits, or close.
+    fn settle_up(&mut self, env: &ProviderEnv<'_>, fx: &mut Effects) {
+        if self.unvouchered() <= env.credit && self.unanswered.len() < UNANSWERED_LIMIT {
+            self.unpause(fx);
+        }
+        self.start_waiting(env, fx);
+        self.close_if_done(env, fx);
+    }
+
+    /// Nothing is owed: every receipt is answered, or no work was ever done.
+    fn is_settled(&self) -> bool {
+        self.unanswered.is_empty() || self.voucher.is_none()
+    }
+
+    fn close_if_done(&mut self, env: &ProviderEnv<'_>, fx: &mut Effects) {
+        let (reason, released) = match self.phase {
+            ProviderPhase::Draining(reason, since) => {
+                if self.running().next().is_some() {
+                    return;
+                }
+                let waited = env.now.mono.0.saturating_sub(since.0) >= DRAIN_GRACE.0;
+                if !self.is_settled() && !waited {
+                    return;
+                }
+                (reason, false)
+            }
+            ProviderPhase::Owing(reason) => (reason, true),
+            _ => return,
+        };
+        let close = self.is_settled().then(|| {
+            let close = Close { channel: self.terms.channel(), total: self.promised() };
+            *MoneyVerified::sign(close, &self.terms.domain, &self.keys.claim).signed()
+        });
+        if close.is_none() && released {
+            return;
+        }
+        fx.push(ProviderEffect::Persist(Box::new(ProviderRecord::Closed { reason, close })));
+        fx.push(ProviderEffect::Send(ProviderFrame::Closed { reason, close }));
+        self.phase = if close.is_some() { ProviderPhase::Closed(reason) } else { ProviderPhase::Owing(reason) };
+        if let Some(claim) = self.claim(close) {
+            fx.push(ProviderEffect::HandIn(Box::new(claim)));
+        }
+        if !released {
+            fx.push(ProviderEffect::Release(reason));
+        }
+    }
+
+    /// Everything settlement needs to redeem what was promised so far; none before the first voucher.
+    pub fn claim(&self, close: Option<SignedClose>) -> Option<Claim> {
+        Some(Claim {
+            terms: self.terms.to_signed(),
+            allowance: *self.allowance?.signed(),
+            voucher: *self.voucher?.signed(),
+            receipt: self.vouched.clone()?,
+            close,
+        })
+    }
+
+    /// Takes no more work: drops what waits, kills what runs, waits for vouchers.
+    fn drain(&mut self, reason: CloseReason, end: EndReason, env: &ProviderEnv<'_>, fx: &mut Effects) {
+        match self.phase {
+            ProviderPhase::Proposed(_) => {
+                self.phase = ProviderPhase::Closed(reason);
+                fx.push(ProviderEffect::Send(ProviderFrame::Closed { reason, close: None }));
+                fx.push(ProviderEffect::Release(reason));
+            }
+            ProviderPhase::Unpaid(_) | ProviderPhase::Open => {
+                self.phase = ProviderPhase::Draining(reason, env.now.mono);
+                fx.push(ProviderEffect::Persist(Box::new(ProviderRecord::Draining(reason))));
+                for execution in std::mem::take(&mut self.waiting) {
+                    self.drop_job(execution, Fault::new(FaultCode::SESSION_ENDED, "the session ended before the job's turn came"), fx);
+                }
+                self.kill_all(end, fx);
+                self.close_if_done(env, fx);
+            }
+            ProviderPhase::Draining(..) | ProviderPhase::Owing(_) | ProviderPhase::Closed(_) => {}
+        }
+    }
+
+    fn on_end(&mut self, env: &ProviderEnv<'_>, fx: &mut Effects) {
+        match self.phase {
+            ProviderPhase::Closed(reason) | ProviderPhase::Owing(reason) => fx.push(ProviderEffect::Send(ProviderFrame::Closed { reason, close: None })),
+            _ => self.drain(CloseReason::Ended, EndReason::SessionEnded, env, fx),
+        }
+    }
+
+    fn on_resume(&mut self, head: u64, head_hash: Hash, fx: &mut Effects) {
+        let (own, own_hash) = self.account.head();
+        let known = if head == own { Some(own_hash) } else { self.unanswered.get(&head).map(Verified::hash) };
+        if head > own || known.is_some_and(|hash| hash != head_hash) {
+            return fx.push(refused(FaultCode::HISTORY_LOST, "the agent holds receipts that this provider did not keep"));
+        }
+        fx.push(ProviderEffect::Send(ProviderFrame::Resumed { head: own }));
+        fx.push(ProviderEffect::SendReceiptsAfter(head));
+        if let ProviderPhase::Closed(reason) = self.phase {
+            let close = Close { channel: self.terms.channel(), total: self.promised() };
+            let close = Some(*MoneyVerified::sign(close, &self.terms.domain, &self.keys.claim).signed());
+            fx.push(ProviderEffect::Send(ProviderFrame::Closed { reason, close }));
+        }
+    }
+
+    fn on_tick(&mut self, env: &ProviderEnv<'_>, fx: &mut Effects) {
+        let now = env.now.mono;
+        match self.phase {
+            ProviderPhase::Proposed(until) if now >= until => self.drain(CloseReason::NotOpened, EndReason::SessionEnded, env, fx),
+            ProviderPhase::Unpaid(until) if now >= until => self.drain(CloseReason::NotSigned, EndReason::SessionEnded, env, fx),
+            ProviderPhase::Open if env.now.wall >= self.terms.work_until.timestamp() => self.drain(CloseReason::Expired, EndReason::SessionEnded, env, fx),
+            ProviderPhase::Open => self.on_tick_open(now, env, fx),
+            ProviderPhase::Draining(..) => self.close_if_done(env, fx),
+            _ => {}
+        }
+    }
+
+    fn on_tick_open(&mut self, now: Millis, env: &ProviderEnv<'_>, fx: &mut Effects) {
+        let passed = |since: Option<Millis>, grace: Millis| since.is_some_and(|since| now.0.saturating_sub(since.0) >= grace.0);
+        if passed(self.short_since, VOUCHER_GRACE) {
+            self.drain(CloseReason::NotSigned, EndReason::CreditExhausted, env, fx);
+        } else if passed(self.gone_since, AGENT_GONE) && self.running().next().is_none() {
+            self.drain(CloseReason::AgentGone, EndReason::SessionEnded, env, fx);
+        } else {
+            self.settle_up(env, fx);
+        }
+    }
+}
+
+fn refused(code: FaultCode, text: &str) -> ProviderEffect {
+    ProviderEffect::Send(ProviderFrame::Refused(Fault::new(code, text)))
+}

@@ -1,0 +1,194 @@
+//! Turns usage into receipts, and stops work before it costs more than it may.
+//!
+//! A receipt never charges more than the allowance, nor more than was promised plus the credit: time beyond that is the provider's. Interim receipts come once per metering interval, and earlier
+//! when half of the credit is used, so that an agent that answers is never paused.
+
+use super::{Effects, ProviderEffect, ProviderEnv, ProviderPhase, ProviderRecord, ProviderSession, Run};
+use crate::frame::{CloseReason, ProviderFrame};
+use crate::id::ExecutionId;
+use crate::money::{AmountOverflow, Meter, Price, Usdc};
+use crate::receipt::{EndReason, Outcome, Receipt, Usage, Work};
+use crate::session::UNANSWERED_LIMIT;
+use crate::signing::Verified;
+use crate::time::Timestamp;
+
+impl ProviderSession {
+    /// Running executions with their price and their time now.
+    pub(super) fn live_times(&self) -> impl Iterator<Item = (ExecutionId, Price, u64)> + '_ {
+        self.runs.iter().filter_map(|(id, run)| match run {
+            Run::Running { price, usage, .. } => Some((*id, *price, usage.effective_ms)),
+            _ => None,
+        })
+    }
+
+    pub(super) fn live_meter(&self) -> Result<Meter, AmountOverflow> {
+        self.account.meter_with(self.live_times())
+    }
+
+    /// The charge if receipts were issued for all running work now; before receipt 1 nothing.
+    pub(super) fn live_charge(&self) -> Usdc {
+        if self.account.head().0 == 0 {
+            return Usdc::ZERO;
+        }
+        let charge = self.live_meter().and_then(|meter| self.terms.charge(&meter));
+        charge.unwrap_or(Usdc::from_micros(u64::MAX)).min(self.ceiling()).max(self.account.charged())
+    }
+
+    pub(super) fn on_progress(&mut self, execution: ExecutionId, now_used: Usage, env: &ProviderEnv<'_>, fx: &mut Effects) {
+        let Some(Run::Running { usage, job, price, .. }) = self.runs.get_mut(&execution) else { return };
+        // An executor that went backwards would make a receipt that the agent must refuse.
+        if now_used.effective_ms >= usage.effective_ms {
+            *usage = now_used;
+        }
+        let own = price.of(usage.effective_ms).unwrap_or(Usdc::from_micros(u64::MAX));
+        let (out_of_time, out_of_cost) = (usage.effective_ms >= job.max_duration.0, own >= job.max_cost && own > price.call_fee);
+        if out_of_time {
+            self.kill(execution, EndReason::TimedOut, fx);
+        } else if out_of_cost {
+            self.kill(execution, EndReason::CostReached, fx);
+        }
+        let charge = self.live_meter().and_then(|meter| self.terms.charge(&meter));
+        if charge.is_ok_and(|charge| charge > self.terms.minimum_charge && charge >= self.ceiling()) {
+            self.kill_all(EndReason::BudgetReached, fx);
+        }
+        self.issue_interim(env, fx);
+        self.pause_if_short(env, fx);
+    }
+
+    fn issue_interim(&mut self, env: &ProviderEnv<'_>, fx: &mut Effects) {
+        let half = Usdc::from_micros(env.credit.micros() / 2);
+        let behind = self.live_charge().excess_over(self.account.charged());
+        let pressed = behind > Usdc::ZERO && behind >= half;
+        let due: Vec<ExecutionId> = self
+            .runs
+            .iter()
+            .filter_map(|(id, run)| match run {
+                Run::Running { usage, receipted_at, kill: None, .. } => {
+                    let since = usage.effective_ms.saturating_sub(*receipted_at);
+                    (since >= self.terms.metering_interval.0 || (pressed && since > 0)).then_some(*id)
+                }
+                _ => None,
+            })
+            .collect();
+        for execution in due {
+            if self.unanswered.len() >= UNANSWERED_LIMIT {
+                return;
+            }
+            self.report(execution, None, env, fx);
+        }
+    }
+
+    /// Work may not run ahead of what was promised by more than the credit.
+    fn pause_if_short(&mut self, env: &ProviderEnv<'_>, fx: &mut Effects) {
+        if self.unvouchered() <= env.credit && self.unanswered.len() < UNANSWERED_LIMIT {
+            return;
+        }
+        self.short_since.get_or_insert(env.now.mono);
+        for (execution, run) in &mut self.runs {
+            if let Run::Running { paused, .. } = run
+                && !*paused
+            {
+                *paused = true;
+                fx.push(ProviderEffect::Pause(*execution));
+            }
+        }
+    }
+
+    pub(super) fn unpause(&mut self, fx: &mut Effects) {
+        self.short_since = None;
+        for (execution, run) in &mut self.runs {
+            if let Run::Running { paused, .. } = run
+                && *paused
+            {
+                *paused = false;
+                fx.push(ProviderEffect::Unpause(*execution));
+            }
+        }
+    }
+
+    pub(super) fn on_ended(&mut self, execution: ExecutionId, final_usage: Usage, end: EndReason, exit_code: Option<i32>, env: &ProviderEnv<'_>, fx: &mut Effects) {
+        let Some(Run::Running { usage, kill, job, price, .. }) = self.runs.get_mut(&execution) else { return };
+        let effective_ms = final_usage.effective_ms.max(usage.effective_ms);
+        *usage = Usage { effective_ms, ..final_usage };
+        // A tool that ended by itself just before the kill arrived ended by itself.
+        let end = match (end, *kill) {
+            (EndReason::Exited | EndReason::SetupFailed, _) => end,
+            (_, Some(reason)) => reason,
+            // The executor's deadline is the least of time, cost and budget.
+            (EndReason::TimedOut, None) if effective_ms < job.max_duration.0 => {
+                let own = price.of(effective_ms.saturating_add(1)).unwrap_or_default();
+                if own > job.max_cost { EndReason::CostReached } else { EndReason::BudgetReached }
+            }
+            (_, None) => end,
+        };
+        self.report(execution, Some(Outcome::of(end, exit_code)), env, fx);
+        if let Some(run) = self.runs.get_mut(&execution) {
+            *run = Run::Ended(run.job_hash());
+        }
+        self.settle_up(env, fx);
+    }
+
+    /// Issues a receipt for one execution, with as much of its time as may be charged.
+    pub(super) fn report(&mut self, execution: ExecutionId, outcome: Option<Outcome>, env: &ProviderEnv<'_>, fx: &mut Effects) {
+        let Some(Run::Running { job, price, usage, .. }) = self.runs.get(&execution) else { return };
+        let never_ran = outcome.is_some_and(|outcome| outcome.end == EndReason::SetupFailed);
+        let effective_ms = if never_ran { 0 } else { self.chargeable_ms(execution, *price, usage.effective_ms, job.max_cost, env.credit) };
+        let charge = if never_ran { Usdc::ZERO } else { price.of(effective_ms).unwrap_or_default() };
+        let work = Work { execution, job: job.hash(), tool: job.tool.clone(), usage: Usage { effective_ms, ..*usage }, charge, outcome };
+        let stands_at = usage.effective_ms;
+        if let Some(Run::Running { receipted_at, .. }) = self.runs.get_mut(&execution) {
+            *receipted_at = stands_at;
+        }
+        self.issue(Some(work), env.now.wall, fx);
+    }
+
+    /// As much of `effective_ms` as maximum cost, budget and credit cover; never less than an earlier receipt said.
+    fn chargeable_ms(&self, execution: ExecutionId, price: Price, effective_ms: u64, max_cost: Usdc, credit: Usdc) -> u64 {
+        let by_cost = Meter::default().affordable_ms(price, Usdc::ZERO, max_cost).unwrap_or(0);
+        let covered = self.promised().plus(credit).unwrap_or(Usdc::from_micros(u64::MAX)).max(self.terms.minimum_charge);
+        let ceiling = self.ceiling().min(covered);
+        let others = self.committed_without(&execution).unwrap_or_default();
+        let by_ceiling = others.affordable_ms(price, self.terms.minimum_charge, ceiling).unwrap_or(0);
+        effective_ms.min(by_cost).min(by_ceiling).max(self.account.receipted_ms(&execution))
+    }
+
+    /// What everything but one execution is receipted at, and the call fees of those that run without a receipt yet.
+    fn committed_without(&self, execution: &ExecutionId) -> Result<Meter, AmountOverflow> {
+        let mut meter = self.account.meter_without(execution)?;
+        for (_, price, _) in self.live_times().filter(|(id, ..)| id != execution && !self.account.has_live(id)) {
+            meter.add(price, 0)?;
+        }
+        Ok(meter)
+    }
+
+    /// Signs, persists and sends the next receipt.
+    pub(super) fn issue(&mut self, work: Option<Work>, at: Timestamp, fx: &mut Effects) {
+        let (number, previous) = self.account.head();
+        let charged = match &work {
+            None => self.account.meter_with([]).and_then(|meter| self.terms.charge(&meter)),
+            Some(work) => {
+                let price = self.terms.price(&work.tool).unwrap_or_default();
+                self.account.charge_at(&self.terms, &work.execution, price, work.usage.effective_ms, work.outcome.map(|o| o.end))
+            }
+        };
+        let receipt = Receipt {
+            session: self.terms.session,
+            terms: self.terms.hash(),
+            number: number.saturating_add(1),
+            previous,
+            at,
+            confinement: self.terms.confinement,
+            work,
+            charged: charged.unwrap_or(self.account.charged()),
+        };
+        let receipt = Verified::sign(receipt, self.terms.network(), &self.keys.peer);
+        if self.account.apply(&self.terms, &receipt).is_err() {
+            // Sums beyond 64 bits; nothing signed here may be wrong, so the session stops instead.
+            self.phase = ProviderPhase::Draining(CloseReason::Dispute, crate::time::Millis(0));
+            return;
+        }
+        fx.push(ProviderEffect::Persist(Box::new(ProviderRecord::Receipt(receipt.signed().clone()))));
+        fx.push(ProviderEffect::Send(ProviderFrame::Receipt(Box::new(receipt.signed().clone()))));
+        self.unanswered.insert(receipt.number, receipt);
+    }
+}

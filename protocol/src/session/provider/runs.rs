@@ -1,0 +1,159 @@
+//! Jobs: taken, waiting, started, cancelled.
+
+use super::{Effects, ProviderEffect, ProviderEnv, ProviderPhase, ProviderRecord, ProviderSession, Run};
+use crate::fault::{Fault, FaultCode};
+use crate::frame::ProviderFrame;
+use crate::id::ExecutionId;
+use crate::job::Job;
+use crate::ledger::Account;
+use crate::money::{Price, Usdc};
+use crate::receipt::{EndReason, Usage};
+use crate::session::{RUNS_LIMIT, UNANSWERED_LIMIT, WAITING_LIMIT};
+use crate::signing::{Signed, Verified};
+use crate::time::Millis;
+
+impl ProviderSession {
+    pub(super) fn on_run(&mut self, signed: Signed<Job>, env: &ProviderEnv<'_>, fx: &mut Effects) {
+        let execution = signed.unverified().execution;
+        match self.check_job(signed, env) {
+            Ok(Some(job)) => {
+                fx.push(ProviderEffect::Persist(Box::new(ProviderRecord::Job(job.signed().clone()))));
+                fx.push(ProviderEffect::Send(ProviderFrame::Waiting(execution)));
+                self.runs.insert(execution, Run::Waiting(Box::new(job)));
+                self.waiting.push_back(execution);
+                self.settle_up(env, fx);
+            }
+            Ok(None) => self.repeat_state(execution, env, fx),
+            Err(fault) => fx.push(ProviderEffect::Send(ProviderFrame::JobRefused { execution, fault })),
+        }
+    }
+
+    /// A job to take; none when it was taken before.
+    fn check_job(&self, signed: Signed<Job>, env: &ProviderEnv<'_>) -> Result<Option<Verified<Job>>, Fault> {
+        let fault = |code, text: &str| Err(Fault::new(code, text));
+        let job = signed.verify(self.terms.network(), &self.terms.agent()).map_err(|e| Fault::new(FaultCode::BAD_SIGNATURE, e))?;
+        if job.session != self.terms.session {
+            return fault(FaultCode::NOT_YOURS, "the job names another session");
+        }
+        if let Some(run) = self.runs.get(&job.execution) {
+            let same = run.job_hash() == job.hash();
+            return if same { Ok(None) } else { fault(FaultCode::CONFLICT, "this execution id was used for another job") };
+        }
+        match self.phase {
+            ProviderPhase::Open => {}
+            ProviderPhase::Proposed(_) | ProviderPhase::Unpaid(_) => return fault(FaultCode::WRONG_STATE, "the first voucher has not come"),
+            _ => return fault(FaultCode::SESSION_ENDED, "the session takes no work any more"),
+        }
+        if env.now.wall >= self.terms.work_until.timestamp() {
+            return fault(FaultCode::SESSION_ENDED, "the session's time is over");
+        }
+        if self.waiting.len() >= WAITING_LIMIT || self.runs.len() >= RUNS_LIMIT {
+            return fault(FaultCode::BUSY, "too many jobs wait in this session, or it has run too many");
+        }
+        job.check().map_err(|error| Fault::new(FaultCode::TOO_LARGE, error))?;
+        let Some(price) = self.terms.price(&job.tool) else {
+            return fault(FaultCode::UNKNOWN_TOOL, "the session's terms do not name this tool");
+        };
+        (env.vet)(&job)?;
+        self.check_money(&job, price, env)?;
+        Ok(Some(job))
+    }
+
+    fn check_money(&self, job: &Job, price: Price, env: &ProviderEnv<'_>) -> Result<(), Fault> {
+        let overflow = |error| Fault::new(FaultCode::BUDGET_EXHAUSTED, error);
+        if env.unredeemed_room == Usdc::ZERO {
+            return Err(Fault::new(FaultCode::UNREDEEMED, "too much of this account waits for redemption; try again when settlement has answered"));
+        }
+        if job.max_cost < price.call_fee {
+            let missing = price.call_fee.excess_over(job.max_cost);
+            return Err(Fault::new(FaultCode::BUDGET_EXHAUSTED, "maxCost does not cover the call fee").missing(missing));
+        }
+        let mut meter = self.live_meter().map_err(overflow)?;
+        for execution in &self.waiting {
+            if let Some(Run::Waiting(job)) = self.runs.get(execution) {
+                meter.add(self.terms.price(&job.tool).unwrap_or_default(), 0).map_err(overflow)?;
+            }
+        }
+        match Account::shortfall(&self.terms, meter, price, self.ceiling()).map_err(overflow)? {
+            None => Ok(()),
+            Some(missing) => {
+                let text = "the budget does not cover the call fee and one metering interval of this tool";
+                Err(Fault::new(FaultCode::BUDGET_EXHAUSTED, text).missing(missing))
+            }
+        }
+    }
+
+    fn repeat_state(&self, execution: ExecutionId, env: &ProviderEnv<'_>, fx: &mut Effects) {
+        match self.runs.get(&execution) {
+            Some(Run::Waiting(_)) => fx.push(ProviderEffect::Send(ProviderFrame::Waiting(execution))),
+            Some(Run::Running { .. }) => fx.push(ProviderEffect::Send(ProviderFrame::Started { execution, at: env.now.wall })),
+            Some(Run::Ended(_)) | None => {}
+        }
+    }
+
+    /// Starts jobs in order while there is a place and credit for their call fee.
+    pub(super) fn start_waiting(&mut self, env: &ProviderEnv<'_>, fx: &mut Effects) {
+        while self.phase == ProviderPhase::Open && self.short_since.is_none() && self.running().count() < usize::from(self.terms.runs_at_once) {
+            let Some(execution) = self.waiting.front().copied() else { return };
+            let Some(Run::Waiting(job)) = self.runs.get(&execution) else { return };
+            let (job, price) = (job.clone(), self.terms.price(&job.tool).unwrap_or_default());
+            if self.unanswered.len() >= UNANSWERED_LIMIT || !self.fee_within_credit(execution, price, env.credit) {
+                return;
+            }
+            self.waiting.pop_front();
+            let limit = self.time_limit(&job, price);
+            fx.push(ProviderEffect::Start { job: Box::new((**job).clone()), limit });
+            let run = Run::Running { job, price, usage: Usage::default(), kill: None, paused: false, receipted_at: 0 };
+            self.runs.insert(execution, run);
+        }
+    }
+
+    fn fee_within_credit(&self, execution: ExecutionId, price: Price, credit: Usdc) -> bool {
+        let meter = self.account.meter_with(self.live_times().chain([(execution, price, 0)]));
+        let charge = meter.and_then(|meter| self.terms.charge(&meter));
+        charge.is_ok_and(|charge| charge.excess_over(self.promised()) <= credit)
+    }
+
+    /// The least of what tool, job, maximum cost and budget allow.
+    fn time_limit(&self, job: &Job, price: Price) -> Millis {
+        let by_cost = crate::money::Meter::default().affordable_ms(price, Usdc::ZERO, job.max_cost).unwrap_or(0);
+        let meter = self.account.meter_with(self.live_times()).unwrap_or_default();
+        let by_budget = meter.affordable_ms(price, self.terms.minimum_charge, self.ceiling()).unwrap_or(0);
+        Millis(job.max_duration.0.min(by_cost).min(by_budget))
+    }
+
+    pub(super) fn on_cancel(&mut self, execution: ExecutionId, fx: &mut Effects) {
+        match self.runs.get(&execution) {
+            Some(Run::Waiting(_)) => {
+                self.waiting.retain(|id| *id != execution);
+                self.drop_job(execution, Fault::new(FaultCode::CANCELLED, "cancelled before its turn came"), fx);
+            }
+            Some(Run::Running { .. }) => self.kill(execution, EndReason::Cancelled, fx),
+            Some(Run::Ended(_)) | None => {}
+        }
+    }
+
+    /// Gives a waiting job back: it never ran and costs nothing.
+    pub(super) fn drop_job(&mut self, execution: ExecutionId, fault: Fault, fx: &mut Effects) {
+        if let Some(run) = self.runs.get_mut(&execution) {
+            *run = Run::Ended(run.job_hash());
+            fx.push(ProviderEffect::Persist(Box::new(ProviderRecord::JobDropped(execution))));
+            fx.push(ProviderEffect::Send(ProviderFrame::JobRefused { execution, fault }));
+        }
+    }
+
+    pub(super) fn kill(&mut self, execution: ExecutionId, reason: EndReason, fx: &mut Effects) {
+        if let Some(Run::Running { kill, .. }) = self.runs.get_mut(&execution)
+            && kill.is_none()
+        {
+            *kill = Some(reason);
+            fx.push(ProviderEffect::Kill(execution));
+        }
+    }
+
+    pub(super) fn kill_all(&mut self, reason: EndReason, fx: &mut Effects) {
+        for execution in self.running().collect::<Vec<_>>() {
+            self.kill(execution, reason, fx);
+        }
+    }
+}
