@@ -42,14 +42,14 @@ impl ProviderSession {
         }
         let own = price.of(usage.effective_ms).unwrap_or(Usdc::from_micros(u64::MAX));
         let (out_of_time, out_of_cost) = (usage.effective_ms >= job.max_duration.0, own >= job.max_cost && own > price.call_fee);
-        if out_of_time {
-            self.kill(execution, EndReason::TimedOut, fx);
-        } else if out_of_cost {
-            self.kill(execution, EndReason::CostReached, fx);
-        }
         let charge = self.live_meter().and_then(|meter| self.terms.charge(&meter));
         if charge.is_ok_and(|charge| charge > self.terms.minimum_charge && charge >= self.ceiling()) {
             self.kill_all(EndReason::BudgetReached, fx);
+        }
+        if out_of_cost {
+            self.kill(execution, EndReason::CostReached, fx);
+        } else if out_of_time {
+            self.kill(execution, EndReason::TimedOut, fx);
         }
         self.issue_interim(env, fx);
         self.pause_if_short(env, fx);
@@ -107,18 +107,14 @@ impl ProviderSession {
     }
 
     pub(super) fn on_ended(&mut self, execution: ExecutionId, final_usage: Usage, end: EndReason, exit_code: Option<i32>, env: &ProviderEnv<'_>, fx: &mut Effects) {
-        let Some(Run::Running { usage, kill, job, price, .. }) = self.runs.get_mut(&execution) else { return };
-        let effective_ms = final_usage.effective_ms.max(usage.effective_ms);
-        *usage = Usage { effective_ms, ..final_usage };
+        let Some(Run::Running { usage, kill, .. }) = self.runs.get_mut(&execution) else { return };
+        *usage = Usage { effective_ms: final_usage.effective_ms.max(usage.effective_ms), ..final_usage };
+        let kill = *kill;
         // A tool that ended by itself just before the kill arrived ended by itself.
-        let end = match (end, *kill) {
+        let end = match (end, kill) {
             (EndReason::Exited | EndReason::SetupFailed, _) => end,
             (_, Some(reason)) => reason,
-            // The executor's deadline is the least of time, cost and budget.
-            (EndReason::TimedOut, None) if effective_ms < job.max_duration.0 => {
-                let own = price.of(effective_ms.saturating_add(1)).unwrap_or_default();
-                if own > job.max_cost { EndReason::CostReached } else { EndReason::BudgetReached }
-            }
+            (EndReason::TimedOut, None) => self.which_deadline(execution),
             (_, None) => end,
         };
         self.report(execution, Some(Outcome::of(end, exit_code)), env, fx);
@@ -126,6 +122,22 @@ impl ProviderSession {
             *run = Run::Ended(run.job_hash());
         }
         self.settle_up(env, fx);
+    }
+
+    /// The executor's deadline is the least of time, maximum cost and budget: which one was it?
+    fn which_deadline(&self, execution: ExecutionId) -> EndReason {
+        let Some(Run::Running { job, price, usage, .. }) = self.runs.get(&execution) else { return EndReason::TimedOut };
+        let next_ms = usage.effective_ms.saturating_add(1);
+        let session = self.account.meter_with(self.live_times().chain([(execution, *price, next_ms)]));
+        if usage.effective_ms >= job.max_duration.0 {
+            EndReason::TimedOut
+        } else if session.and_then(|meter| self.terms.charge(&meter)).is_ok_and(|charge| charge > self.ceiling()) {
+            EndReason::BudgetReached
+        } else if price.of(next_ms).is_ok_and(|own| own > job.max_cost) {
+            EndReason::CostReached
+        } else {
+            EndReason::TimedOut
+        }
     }
 
     /// Issues a receipt for one execution, with as much of its time as may be charged.

@@ -1,0 +1,11 @@
+//! Facts about the protocol: exact bytes, exact sums, and two machines talking to each other.
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a failed unwrap is the test failing")]
+
+mod decoding;
+mod golden;
+mod kit;
+mod money;
+mod opening;
+mod pair;
+mod restart;
+mod working;
