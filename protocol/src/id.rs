@@ -86,7 +86,6 @@ ids! {
 
 #[cfg(test)]
 mod tests {
-    #![expect(clippy::unwrap_used, reason = "a failed unwrap is the test failing")]
     use super::*;
 
     #[test]

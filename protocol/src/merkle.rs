@@ -49,7 +49,6 @@ pub fn verify(entry: &Hash, proof: &[(bool, Hash)], root: &Hash) -> bool {
 
 #[cfg(test)]
 mod tests {
-    #![expect(clippy::unwrap_used, reason = "a failed unwrap is the test failing")]
     use super::*;
 
     #[test]

@@ -68,7 +68,6 @@ impl FromStr for PeerId {
 
 #[cfg(test)]
 mod tests {
-    #![expect(clippy::unwrap_used, reason = "a failed unwrap is the test failing")]
     use super::*;
 
     #[test]

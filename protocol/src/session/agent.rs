@@ -204,6 +204,8 @@ pub struct AgentSession {
     runs: BTreeMap<ExecutionId, Run>,
     /// A receipt did not follow: never sign again.
     disputed: bool,
+    /// Missing receipts were asked for and have not come.
+    catching_up: bool,
 }
 
 impl AgentSession {
@@ -423,13 +425,15 @@ impl AgentSession {
     }
 
     fn on_connected(&mut self, fx: &mut Effects) {
+        self.catching_up = false;
         if self.account.head().0 > 0 {
             let (head, head_hash) = self.account.head();
             fx.push(AgentEffect::Send(AgentFrame::Resume { session: self.id(), head, head_hash }));
         }
     }
 
-    fn on_resumed(&self, head: u64, fx: &mut Effects) {
+    fn on_resumed(&mut self, head: u64, fx: &mut Effects) {
+        self.catching_up = false;
         let own: (u64, Hash) = self.account.head();
         // A voucher that was lost on the way is sent again; so are jobs and a wish to end.
         if own.0 >= head

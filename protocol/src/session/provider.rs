@@ -116,6 +116,7 @@ pub enum ProviderEffect {
 
 /// What a session leaves on disk, in the order it happened.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[expect(clippy::large_enum_variant, reason = "effects carry records boxed, and a list of them is short-lived")]
 pub enum ProviderRecord {
     /// Terms and reservation.
     Opened {

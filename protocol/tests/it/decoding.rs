@@ -66,5 +66,5 @@ fn a_length_prefix_beyond_the_limit_is_refused_before_anything_is_allocated() {
     let mut bytes = 2_u32.to_le_bytes().to_vec();
     bytes.extend((1_u64 << 60).to_le_bytes());
     assert!(matches!(decode::<Answer>(&bytes, VALUE_LIMIT_BYTES), Err(CodecError::Malformed { .. })));
-    assert!(matches!(decode::<Answer>(&vec![0; 100], 99), Err(CodecError::TooLarge { length: 100, limit: 99 })));
+    assert!(matches!(decode::<Answer>(&[0; 100], 99), Err(CodecError::TooLarge { length: 100, limit: 99 })));
 }

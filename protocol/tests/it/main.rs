@@ -8,4 +8,5 @@ mod money;
 mod opening;
 mod pair;
 mod restart;
+mod schedules;
 mod working;

@@ -84,7 +84,10 @@ impl Pair {
 
     /// Delivers frames both ways until nobody says anything.
     pub(crate) fn talk(&mut self) {
+        let mut turns = 0;
         while !self.to_agent.is_empty() || !self.to_provider.is_empty() {
+            turns += 1;
+            assert!(turns < 100_000, "the machines talk for ever: {:?} {:?}", self.to_agent.front(), self.to_provider.front());
             if let Some(frame) = self.to_provider.pop_front() {
                 self.deliver_to_provider(frame);
             }

@@ -9,7 +9,7 @@ use crate::kit::usdc;
 use crate::pair::Pair;
 
 impl Pair {
-    fn crash_provider(&mut self) {
+    pub(crate) fn crash_provider(&mut self) {
         self.tools.clear();
         self.to_agent.clear();
         self.to_provider.clear();
@@ -23,7 +23,7 @@ impl Pair {
         self.to_agent.clear();
     }
 
-    fn crash_agent(&mut self) {
+    pub(crate) fn crash_agent(&mut self) {
         self.to_agent.clear();
         self.to_provider.clear();
         let records = self.agent_log.clone();
@@ -32,7 +32,7 @@ impl Pair {
         self.carry_out_agent(effects);
     }
 
-    fn reconnect(&mut self) {
+    pub(crate) fn reconnect(&mut self) {
         self.agent_input(AgentInput::Connected);
         self.talk();
     }

@@ -25,6 +25,7 @@ impl AgentSession {
             voucher: None,
             runs: std::collections::BTreeMap::new(),
             disputed: false,
+            catching_up: false,
         };
         let record = AgentRecord::Proposed { terms: signed.clone(), budget };
         let effects = vec![AgentEffect::Persist(Box::new(record)), AgentEffect::Send(AgentFrame::Propose(Box::new(signed)))];

@@ -25,12 +25,17 @@ impl AgentSession {
             }
             return;
         }
+        if self.disputed {
+            return;
+        }
         if receipt.number > head.saturating_add(1) {
-            fx.push(AgentEffect::Send(AgentFrame::Resume { session: self.id(), head, head_hash }));
+            // Once per gap: every receipt behind it would ask for the same ones again.
+            if !std::mem::replace(&mut self.catching_up, true) {
+                fx.push(AgentEffect::Send(AgentFrame::Resume { session: self.id(), head, head_hash }));
+            }
             return;
         }
         match self.check_receipt(&receipt, now) {
-            Ok(()) if self.disputed => {}
             Ok(()) => self.answer(receipt, fx),
             Err(fault) => self.dispute(signed, fault, now, fx),
         }
@@ -110,9 +115,6 @@ impl AgentSession {
     }
 
     fn dispute(&mut self, receipt: Signed<Receipt>, fault: Fault, now: Now, fx: &mut Effects) {
-        if self.disputed {
-            return;
-        }
         self.disputed = true;
         fx.push(AgentEffect::Persist(Box::new(AgentRecord::Disputed(receipt))));
         fx.push(AgentEffect::Tell(AgentEvent::Disputed(fault.clone())));

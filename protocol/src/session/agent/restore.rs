@@ -66,6 +66,7 @@ impl AgentSession {
             voucher: None,
             runs: std::collections::BTreeMap::new(),
             disputed: false,
+            catching_up: false,
         })
     }
 

@@ -6,7 +6,7 @@ use crate::frame::ProviderFrame;
 use crate::id::ExecutionId;
 use crate::job::Job;
 use crate::ledger::Account;
-use crate::money::{Price, Usdc};
+use crate::money::{AmountOverflow, Meter, Price, Usdc};
 use crate::receipt::{EndReason, Usage};
 use crate::session::{RUNS_LIMIT, UNANSWERED_LIMIT, WAITING_LIMIT};
 use crate::signing::{Signed, Verified};
@@ -74,7 +74,13 @@ impl ProviderSession {
                 meter.add(self.terms.price(&job.tool).unwrap_or_default(), 0).map_err(overflow)?;
             }
         }
-        match Account::shortfall(&self.terms, meter, price, self.ceiling()).map_err(overflow)? {
+        self.check_budget(Ok(meter), price)
+    }
+
+    /// Whether the budget covers the call fee and one interval of a run on top of `meter`.
+    fn check_budget(&self, meter: Result<Meter, AmountOverflow>, price: Price) -> Result<(), Fault> {
+        let missing = meter.and_then(|meter| Account::shortfall(&self.terms, meter, price, self.ceiling()));
+        match missing.map_err(|error| Fault::new(FaultCode::BUDGET_EXHAUSTED, error))? {
             None => Ok(()),
             Some(missing) => {
                 let text = "the budget does not cover the call fee and one metering interval of this tool";
@@ -101,6 +107,11 @@ impl ProviderSession {
                 return;
             }
             self.waiting.pop_front();
+            // Others may have used the budget up while it waited.
+            if let Err(fault) = self.check_budget(self.live_meter(), price) {
+                self.drop_job(execution, fault, fx);
+                continue;
+            }
             let limit = self.time_limit(&job, price);
             fx.push(ProviderEffect::Start { job: Box::new((**job).clone()), limit });
             let run = Run::Running { job, price, usage: Usage::default(), kill: None, paused: false, receipted_at: 0 };
@@ -116,7 +127,7 @@ impl ProviderSession {
 
     /// The least of what tool, job, maximum cost and budget allow.
     fn time_limit(&self, job: &Job, price: Price) -> Millis {
-        let by_cost = crate::money::Meter::default().affordable_ms(price, Usdc::ZERO, job.max_cost).unwrap_or(0);
+        let by_cost = Meter::default().affordable_ms(price, Usdc::ZERO, job.max_cost).unwrap_or(0);
         let meter = self.account.meter_with(self.live_times()).unwrap_or_default();
         let by_budget = meter.affordable_ms(price, self.terms.minimum_charge, self.ceiling()).unwrap_or(0);
         Millis(job.max_duration.0.min(by_cost).min(by_budget))

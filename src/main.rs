@@ -1,0 +1,54 @@
+//! The program `orien`: one binary for every role of the network.
+//!
+//! Always true: a call that confines a tool is recognised before anything else runs, so that such a process holds no configuration, no keys and no runtime. A panic is a bug: it is explained and
+//! the process aborts, because state on disk is safe and state in memory is not.
+
+mod cli;
+mod client;
+mod commands;
+mod demo;
+mod dev;
+mod examples;
+mod output;
+mod roles;
+mod shutdown;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+fn main() -> ExitCode {
+    if let Some(code) = orien_sandbox::run_if_helper() {
+        return code;
+    }
+    install_panic_hook();
+    let cli = cli::Cli::parse();
+    start_logging(&cli);
+    match commands::run(cli) {
+        Ok(code) => code,
+        Err(error) => {
+            output::error(&error);
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn install_panic_hook() {
+    let default = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |info| {
+        default(info);
+        tracing::error!("this is a bug in orien; what was committed is safe, the process stops");
+        std::process::abort();
+    }));
+}
+
+fn start_logging(cli: &cli::Cli) {
+    use tracing_subscriber::EnvFilter;
+    let quiet = if cli.verbose { "info" } else { cli.command.usual_log_level() };
+    let filter = EnvFilter::try_from_env("ORIEN_LOG").unwrap_or_else(|_| EnvFilter::new(quiet));
+    let logs = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    match cli.log_format {
+        cli::LogFormat::Text => logs.with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr())).init(),
+        cli::LogFormat::Json => logs.json().init(),
+    }
+}
