@@ -56,12 +56,13 @@ impl Client {
         answer(path, self.agent.put(self.url(path)).header("Authorization", self.bearer()).send(bytes))
     }
 
-    /// Fetches bytes.
-    pub(crate) fn download(&self, path: &str) -> anyhow::Result<Vec<u8>> {
+    /// Fetches bytes, with the hash announced for them.
+    pub(crate) fn download(&self, path: &str) -> anyhow::Result<(Vec<u8>, Option<String>)> {
         let response = checked(path, self.agent.get(self.url(path)).header("Authorization", self.bearer()).call())?;
+        let announced = response.headers().get("x-content-hash").and_then(|hash| hash.to_str().ok()).map(str::to_owned);
         let mut bytes = Vec::new();
         response.into_body().into_reader().take(ANSWER_LIMIT).read_to_end(&mut bytes)?;
-        Ok(bytes)
+        Ok((bytes, announced))
     }
 
     /// Follows a stream of server-sent events until it ends or `each` says so; `each` gets the event's name and its data.
@@ -93,7 +94,8 @@ impl Client {
     }
 }
 
-fn fresh_key() -> anyhow::Result<String> {
+/// A new idempotency key.
+pub(crate) fn fresh_key() -> anyhow::Result<String> {
     let mut bytes = [0; 16];
     getrandom::fill(&mut bytes).map_err(|error| anyhow!("no random numbers: {error}"))?;
     Ok(hex::encode(bytes))

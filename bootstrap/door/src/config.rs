@@ -1,0 +1,76 @@
+//! What a door is told when it is opened: where, for whom, and how much of everything.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// Where a door opens and who may come in.
+#[derive(Clone, Debug)]
+pub struct DoorConfig {
+    /// The address to listen on. Port 0 takes a free one.
+    pub address: SocketAddr,
+    /// The file that holds the bearer token. Made (0600) if absent; its directory must exist.
+    pub token_file: PathBuf,
+    /// Names beside the loopback ones that a caller may put into `Host`, as `name` or `name:port`.
+    pub extra_hosts: Vec<String>,
+    /// Whether an address other than loopback may be used (`--allow-remote-http`). There is no TLS here.
+    pub allow_remote: bool,
+    /// How much of everything.
+    pub limits: DoorLimits,
+}
+
+impl DoorConfig {
+    /// A door for callers on this machine only, with the usual limits.
+    #[must_use]
+    pub fn local(address: SocketAddr, token_file: PathBuf) -> Self {
+        Self {
+            address,
+            token_file,
+            extra_hosts: Vec::new(),
+            allow_remote: false,
+            limits: DoorLimits::default(),
+        }
+    }
+}
+
+/// The bounds of a door. Every one closes or refuses; none waits for ever.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DoorLimits {
+    /// Connections served at once; one more is answered 503.
+    pub connections: usize,
+    /// Bytes of a request body read by an extractor; a route may set its own with `DefaultBodyLimit`.
+    pub body_bytes: usize,
+    /// Bytes of a request's line and headers together; less than 8192 counts as that.
+    pub header_bytes: usize,
+    /// How long a client may take to send a whole request head, idle keep-alive included.
+    pub header_timeout: Duration,
+    /// How long a request body may bring no byte while it is being read.
+    pub body_stall: Duration,
+    /// How long a client may take no byte of a response.
+    pub write_stall: Duration,
+    /// How long an event stream may be silent before a keep-alive is sent.
+    pub keep_alive: Duration,
+    /// How long requests in flight may take after the door was told to stop.
+    pub grace: Duration,
+}
+
+impl Default for DoorLimits {
+    fn default() -> Self {
+        Self {
+            // A console, a few agents and their event streams; far below the usual 1024 descriptors.
+            connections: 256,
+            // The largest JSON anybody sends is a catalogue-sized config; files go through streaming routes.
+            body_bytes: 1024 * 1024,
+            // Twice what browsers send at their worst.
+            header_bytes: 64 * 1024,
+            // A request head is one packet; this is only for the stalled and the idle.
+            header_timeout: Duration::from_secs(15),
+            body_stall: Duration::from_secs(30),
+            // A suspended reader is let go; an event stream can be resumed by id.
+            write_stall: Duration::from_secs(60),
+            // Below the 30 s after which common proxies cut a silent response.
+            keep_alive: Duration::from_secs(15),
+            grace: Duration::from_secs(5),
+        }
+    }
+}

@@ -1,0 +1,309 @@
+//! The door itself: opened once, then served until it is told to stop.
+//!
+//! Always true: nothing listens beyond loopback unless the operator said so; when [`Door::serve`] returns, no
+//! connection and no task of it is left.
+
+use std::collections::BTreeSet;
+use std::io;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
+use tokio::task::{JoinError, JoinSet};
+use tokio_util::sync::CancellationToken;
+
+use crate::auth::Auth;
+use crate::config::{DoorConfig, DoorLimits};
+use crate::connection;
+use crate::guard::Guard;
+use crate::host::Hosts;
+use crate::request::RequestIds;
+use crate::token::{Token, TokenFileError};
+
+/// Connections beyond the limit that are being told so at once; any more are dropped without a word.
+const REFUSALS_MAX: usize = 32;
+
+/// How long accepting rests after a failure: long enough not to spin, short enough not to be noticed.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
+
+/// Failures in a row after which the listener is given up: a minute of them, longer than a shortage of descriptors lasts.
+const ACCEPT_FAILURES_MAX: u32 = 300;
+
+/// A door that listens but lets nobody in yet.
+#[derive(Debug)]
+pub struct Door {
+    listener: TcpListener,
+    address: SocketAddr,
+    auth: Auth,
+    hosts: Hosts,
+    ids: RequestIds,
+    limits: DoorLimits,
+}
+
+impl Door {
+    /// Reads or makes the token, and listens.
+    ///
+    /// # Errors
+    /// The address is not loopback and that was not allowed, it is in use or unusable, the token file is unusable, or
+    /// an extra host is not a host.
+    pub async fn bind(config: DoorConfig) -> Result<Self, OpenDoorError> {
+        let DoorConfig {
+            address,
+            token_file,
+            extra_hosts,
+            allow_remote,
+            limits,
+        } = config;
+        if !address.ip().to_canonical().is_loopback() && !allow_remote {
+            return Err(OpenDoorError::RemoteNotAllowed { address });
+        }
+        let token = Token::read_or_create(&token_file)?;
+        let listener = TcpListener::bind(address)
+            .await
+            .map_err(|source| match source.kind() {
+                io::ErrorKind::AddrInUse => OpenDoorError::AddressInUse { address },
+                _ => OpenDoorError::Listen { address, source },
+            })?;
+        let address = listener
+            .local_addr()
+            .map_err(|source| OpenDoorError::Listen { address, source })?;
+        let hosts = Hosts::new(address, &extra_hosts)
+            .map_err(|host| OpenDoorError::BadExtraHost { host })?;
+        let ids = RequestIds::new().map_err(|_| OpenDoorError::Random)?;
+        let auth = Auth {
+            token,
+            token_file,
+            open_routes: BTreeSet::new(),
+        };
+        Ok(Self {
+            listener,
+            address,
+            auth,
+            hosts,
+            ids,
+            limits,
+        })
+    }
+
+    /// Lets anyone on an allowed host read (GET and HEAD) the route with this path, as it was given to the router.
+    #[must_use]
+    pub fn open_route(mut self, path: impl Into<String>) -> Self {
+        self.auth.open_routes.insert(path.into());
+        self
+    }
+
+    /// The address it listens on, with the port it got.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// The file a caller finds the token in.
+    #[must_use]
+    pub fn token_file(&self) -> &Path {
+        &self.auth.token_file
+    }
+
+    /// The token itself.
+    #[must_use]
+    pub fn token(&self) -> &Token {
+        &self.auth.token
+    }
+
+    /// Serves `router` until `cancel`; then stops accepting, ends event streams, lets requests in flight finish within
+    /// the grace, and closes what is left.
+    ///
+    /// # Errors
+    /// The listener failed for good.
+    pub async fn serve(self, router: Router, cancel: CancellationToken) -> Result<(), ServeError> {
+        let Self {
+            listener,
+            address,
+            auth,
+            hosts,
+            ids,
+            limits,
+        } = self;
+        // Cancelled also when the listener fails, so that streams end in either case.
+        let stop = cancel.child_token();
+        let guard = Guard {
+            auth,
+            hosts,
+            ids,
+            stop: stop.clone(),
+            keep_alive: limits.keep_alive,
+        };
+        let router = guard.around(router, limits.body_bytes);
+        let mut connections = Connections {
+            tasks: JoinSet::new(),
+            places: Arc::new(Semaphore::new(
+                limits.connections.min(Semaphore::MAX_PERMITS),
+            )),
+            refusals: Arc::new(Semaphore::new(REFUSALS_MAX)),
+            router,
+            limits,
+            stop: stop.clone(),
+        };
+        let served = connections.accept(&listener).await;
+        drop(listener);
+        stop.cancel();
+        connections.finish().await;
+        served.map_err(|source| ServeError::Listener { address, source })
+    }
+}
+
+/// The connections of a door that is being served.
+struct Connections {
+    tasks: JoinSet<()>,
+    places: Arc<Semaphore>,
+    refusals: Arc<Semaphore>,
+    router: Router,
+    limits: DoorLimits,
+    stop: CancellationToken,
+}
+
+impl Connections {
+    /// Takes in connections until told to stop, or until the listener is of no more use.
+    async fn accept(&mut self, listener: &TcpListener) -> io::Result<()> {
+        let mut failures = 0_u32;
+        loop {
+            let accepted = tokio::select! {
+                biased;
+                () = self.stop.cancelled() => return Ok(()),
+                Some(ended) = self.tasks.join_next() => {
+                    report(ended);
+                    continue;
+                }
+                accepted = listener.accept() => accepted,
+            };
+            match accepted {
+                Ok((stream, _)) => {
+                    failures = 0;
+                    self.take_in(stream);
+                }
+                Err(error) if is_the_clients(&error) => {}
+                Err(error) => {
+                    failures = failures.saturating_add(1);
+                    if failures == 1 {
+                        tracing::warn!(%error, "cannot accept a connection; trying on");
+                    }
+                    if failures >= ACCEPT_FAILURES_MAX {
+                        return Err(error);
+                    }
+                    tokio::select! {
+                        () = self.stop.cancelled() => return Ok(()),
+                        () = tokio::time::sleep(ACCEPT_PAUSE) => {}
+                    }
+                }
+            }
+        }
+    }
+
+    fn take_in(&mut self, stream: TcpStream) {
+        let limits = self.limits;
+        if let Ok(place) = Arc::clone(&self.places).try_acquire_owned() {
+            let (router, stop) = (self.router.clone(), self.stop.clone());
+            self.tasks.spawn(async move {
+                connection::serve(stream, router, limits, stop).await;
+                drop(place);
+            });
+        } else if let Ok(place) = Arc::clone(&self.refusals).try_acquire_owned() {
+            tracing::warn!(
+                limit = limits.connections,
+                "too many connections; one is refused"
+            );
+            self.tasks.spawn(async move {
+                connection::refuse(stream, limits).await;
+                drop(place);
+            });
+        }
+    }
+
+    /// Waits for connections to end, but not for ever.
+    async fn finish(mut self) {
+        let ended = tokio::time::timeout(self.limits.grace, async {
+            while let Some(ended) = self.tasks.join_next().await {
+                report(ended);
+            }
+        });
+        if ended.await.is_err() {
+            tracing::warn!(
+                open = self.tasks.len(),
+                "closing connections that did not end within the grace"
+            );
+            self.tasks.shutdown().await;
+        }
+    }
+}
+
+/// Whether an accept failed because of the one client that had called.
+fn is_the_clients(error: &io::Error) -> bool {
+    use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset, Interrupted};
+    matches!(
+        error.kind(),
+        ConnectionAborted | ConnectionRefused | ConnectionReset | Interrupted
+    )
+}
+
+fn report(ended: Result<(), JoinError>) {
+    if let Err(error) = ended {
+        tracing::error!(%error, "a connection ended with a panic");
+    }
+}
+
+/// Why a door could not be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenDoorError {
+    /// The address can be reached from other machines, and nobody allowed that.
+    #[error(
+        "{address} can be reached from other machines and this door has no TLS; use a loopback address, or allow it \
+         with --allow-remote-http"
+    )]
+    RemoteNotAllowed {
+        /// The address asked for.
+        address: SocketAddr,
+    },
+    /// Somebody else listens there.
+    #[error("{address} is already in use; stop the other program or choose another port")]
+    AddressInUse {
+        /// The address asked for.
+        address: SocketAddr,
+    },
+    /// The system does not let us listen there.
+    #[error("cannot listen on {address}: {source}")]
+    Listen {
+        /// The address asked for.
+        address: SocketAddr,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// An extra host is not a host name, with or without a port.
+    #[error("the extra host '{host}' is not a host name or name:port")]
+    BadExtraHost {
+        /// What was given.
+        host: String,
+    },
+    /// The token file is unusable.
+    #[error(transparent)]
+    Token(#[from] TokenFileError),
+    /// The system gave no random bytes.
+    #[error("the system gave no random bytes for request ids")]
+    Random,
+}
+
+/// Why a door stopped without having been told to.
+#[derive(Debug, thiserror::Error)]
+pub enum ServeError {
+    /// The listener failed for longer than a shortage lasts.
+    #[error("the listener on {address} failed for good: {source}")]
+    Listener {
+        /// Where it listened.
+        address: SocketAddr,
+        /// The last failure.
+        source: io::Error,
+    },
+}

@@ -1,0 +1,31 @@
+//! A safe local HTTP door: what every role puts between its own routes and whoever can reach the machine.
+//!
+//! Always true of a request that reaches a role's route: its `Host` is one of ours (no DNS rebinding), it was not
+//! sent by another site's page, it carries the door's token unless the route is open, its body is bounded, and
+//! whatever the route answers leaves with a request id, safe headers and, if it is an error, problem+json.
+//!
+//! Knows no network, no role and no money: a role brings a router and the door stands in front of it.
+
+mod auth;
+mod config;
+mod connection;
+mod door;
+mod extract;
+mod guard;
+mod health;
+mod host;
+mod page;
+mod problem;
+mod request;
+pub mod sse;
+mod stall;
+mod token;
+
+pub use config::{DoorConfig, DoorLimits};
+pub use door::{Door, OpenDoorError, ServeError};
+pub use extract::{IdempotencyKey, Json, Path, Query};
+pub use health::{Health, Uptime};
+pub use page::{Nonce, escape, page};
+pub use problem::Problem;
+pub use request::RequestId;
+pub use token::{Token, TokenFileError};

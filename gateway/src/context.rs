@@ -1,0 +1,49 @@
+//! What every part of the gateway works with: our keys and network, the store, the logs.
+
+use std::sync::Arc;
+
+use orien_bootstrap::{AskError, Network, SharedCatalogue, ask};
+use orien_net::Net;
+use orien_protocol::binding::SignedBinding;
+use orien_protocol::frame::{Answer, Question};
+use orien_protocol::peer::PeerId;
+use orien_protocol::session::agent::AgentKeys;
+
+use crate::logs::Logs;
+use crate::store::Store;
+
+/// Shared by all parts; cheap to clone as an `Arc`.
+#[derive(Debug)]
+pub(crate) struct Context {
+    /// Who we are.
+    pub(crate) own: PeerId,
+    /// Reaches other peers.
+    pub(crate) net: Net,
+    /// Which network this is.
+    pub(crate) network: Network,
+    /// What is for sale.
+    pub(crate) catalogue: SharedCatalogue,
+    /// What we sign with.
+    pub(crate) keys: AgentKeys,
+    /// Our identity, spending key and account.
+    pub(crate) binding: SignedBinding,
+    /// Our memory.
+    pub(crate) store: Store,
+    /// Logs in memory.
+    pub(crate) logs: Arc<Logs>,
+}
+
+impl Context {
+    /// Asks settlement, connecting first if need be.
+    pub(crate) async fn ask_settlement(&self, question: &Question) -> Result<Answer, AskError> {
+        let settlement = self.network.settlement();
+        self.net.connect(settlement.peer, &settlement.addresses).await?;
+        ask(&self.net, settlement.peer, question).await
+    }
+
+    /// Asks a provider at these addresses.
+    pub(crate) async fn ask_provider(&self, provider: PeerId, addresses: &[String], question: &Question) -> Result<Answer, AskError> {
+        self.net.connect(provider, addresses).await?;
+        ask(&self.net, provider, question).await
+    }
+}

@@ -1,0 +1,348 @@
+//! Drives one session: owns its state machine and its control stream, and carries out what the machine says.
+//!
+//! Always true: effects are carried out in order; after a persist nothing further happens until the commit has returned; what callers see on the [`Desk`] is already durable. A failed
+//! commit ends the courier with an error, and with it the process.
+//!
+//! It makes no decision about money and does not know HTTP.
+
+mod reserve;
+mod staging;
+mod telling;
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use orien_bootstrap::clock;
+use orien_net::NetError;
+use orien_protocol::fault::{Fault, FaultCode};
+use orien_protocol::frame::AgentFrame;
+use orien_protocol::id::ExecutionId;
+use orien_protocol::money::Usdc;
+use orien_protocol::peer::PeerId;
+use orien_protocol::session::agent::{AgentEffect, AgentEvent, AgentInput, AgentPhase, AgentRecord, AgentSession, RunOrder};
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinSet;
+use tokio::time::{MissedTickBehavior, interval};
+use tokio_util::sync::CancellationToken;
+
+use crate::context::Context;
+use crate::desk::{Blame, By, Command, Desk};
+use crate::link::Link;
+use crate::logs::{self, Source};
+use crate::rows::{Closing, ExecutionRow};
+use crate::store::{Put, StoreError};
+
+use reserve::Reserved;
+
+/// Commands that wait for a courier.
+pub(crate) const COMMANDS: usize = 64;
+/// How often time passes for the machine. Its graces are seconds.
+const TICK: Duration = Duration::from_secs(1);
+/// First and longest wait before the control stream is dialled again.
+const REDIAL: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(5));
+/// How long logs may take to arrive after a session is over; the provider keeps them only a little longer.
+const LAST_LOGS: Duration = Duration::from_secs(3);
+
+/// A top-up that settlement is asked for.
+#[derive(Debug)]
+struct TopUp {
+    ceiling: Usdc,
+    answer: oneshot::Sender<Result<Usdc, Blame>>,
+}
+
+/// The driver of one session.
+#[derive(Debug)]
+pub(crate) struct Courier {
+    context: Arc<Context>,
+    machine: AgentSession,
+    desk: Arc<Desk>,
+    commands: mpsc::Receiver<Command>,
+    provider: PeerId,
+    link: Option<Link>,
+    /// At most one attempt to get a link.
+    dialling: JoinSet<Result<Link, NetError>>,
+    redial: Duration,
+    /// At most one question to settlement.
+    asking: JoinSet<Result<Reserved, StoreError>>,
+    top_up: Option<TopUp>,
+    followers: JoinSet<Result<(), StoreError>>,
+    followed: BTreeSet<ExecutionId>,
+    /// Logs are followed until this.
+    gone: CancellationToken,
+    inputs: VecDeque<AgentInput>,
+    /// Number of the next record.
+    seq: u64,
+    staged: Vec<Put>,
+    /// Rows that a staged commit makes true.
+    rows: BTreeMap<ExecutionId, ExecutionRow>,
+    /// How the session closed, once that is staged.
+    closing: Option<Closing>,
+    /// Whose fault a failure of the next input is.
+    by: By,
+}
+
+impl Courier {
+    /// A courier for a session whose machine has written `seq` records so far.
+    pub(crate) fn new(context: Arc<Context>, machine: AgentSession, desk: Arc<Desk>, commands: mpsc::Receiver<Command>, seq: u64, link: Option<Link>) -> Self {
+        Self {
+            provider: desk.facts.provider,
+            gone: CancellationToken::new(),
+            context,
+            machine,
+            desk,
+            commands,
+            link,
+            dialling: JoinSet::new(),
+            redial: REDIAL.0,
+            asking: JoinSet::new(),
+            top_up: None,
+            followers: JoinSet::new(),
+            followed: BTreeSet::new(),
+            inputs: VecDeque::new(),
+            seq,
+            staged: Vec::new(),
+            rows: BTreeMap::new(),
+            closing: None,
+            by: By::Provider,
+        }
+    }
+
+    /// Makes something durable together with the first record.
+    pub(crate) fn stage(&mut self, put: Put) {
+        self.staged.push(put);
+    }
+
+    /// Drives the session until it is over or `stop`; a session that is stopped stays open at its provider.
+    pub(crate) async fn run(mut self, first: Vec<AgentEffect>, stop: CancellationToken) -> Result<(), StoreError> {
+        let linked = self.link.is_some();
+        self.desk.change(|state| state.connected = linked);
+        self.carry_out(first).await?;
+        let mut tick = interval(TICK);
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            self.work_off().await?;
+            if self.is_over() {
+                break;
+            }
+            self.keep_dialling();
+            tokio::select! {
+                () = stop.cancelled() => break,
+                command = self.commands.recv() => match command {
+                    Some(command) => self.on_command(command).await?,
+                    None => break,
+                },
+                frame = next_frame(&mut self.link) => match frame {
+                    Some(frame) => self.inputs.push_back(AgentInput::Frame(frame)),
+                    None => self.lose_link(),
+                },
+                Some(linked) = self.dialling.join_next() => self.on_dialled(linked.ok()),
+                Some(reserved) = self.asking.join_next() => {
+                    if let Ok(reserved) = reserved {
+                        self.on_reserved(reserved?);
+                    }
+                }
+                Some(followed) = self.followers.join_next() => followed.unwrap_or(Ok(()))?,
+                _ = tick.tick() => self.inputs.push_back(AgentInput::Tick),
+            }
+        }
+        self.finish().await
+    }
+
+    fn is_over(&self) -> bool {
+        matches!(self.machine.phase(), AgentPhase::Closed(_))
+    }
+
+    async fn finish(mut self) -> Result<(), StoreError> {
+        self.commands.close();
+        self.dialling.shutdown().await;
+        self.asking.shutdown().await;
+        if let Some(link) = self.link.take() {
+            link.finish().await;
+        }
+        let limit = if self.is_over() { LAST_LOGS } else { Duration::ZERO };
+        let gone = self.gone.clone();
+        let late = async move {
+            tokio::time::sleep(limit).await;
+            gone.cancel();
+        };
+        let mut followers = std::mem::take(&mut self.followers);
+        let ended = async move {
+            while let Some(followed) = followers.join_next().await {
+                followed.unwrap_or(Ok(()))?;
+            }
+            Ok::<(), StoreError>(())
+        };
+        let mut ended = std::pin::pin!(ended);
+        tokio::select! {
+            ended = &mut ended => return ended,
+            () = late => {}
+        }
+        ended.await
+    }
+
+    /// Feeds the machine what has come.
+    async fn work_off(&mut self) -> Result<(), StoreError> {
+        while let Some(input) = self.inputs.pop_front() {
+            let is_reserved = matches!(input, AgentInput::Reserved(_));
+            let effects = self.machine.handle(input, clock::now());
+            self.carry_out(effects).await?;
+            self.by = By::Provider;
+            if is_reserved && let Some(unanswered) = self.top_up.take() {
+                let fault = Fault::new(FaultCode::BAD_ALLOWANCE, "settlement answered with an allowance that raises nothing");
+                // Whoever asked may be gone.
+                let _ = unanswered.answer.send(Err(Blame { fault, by: By::Settlement }));
+            }
+        }
+        Ok(())
+    }
+
+    async fn carry_out(&mut self, effects: Vec<AgentEffect>) -> Result<(), StoreError> {
+        let mut effects = VecDeque::from(effects);
+        while let Some(effect) = effects.pop_front() {
+            match effect {
+                AgentEffect::Persist(record) => {
+                    let refusal = refusal_of(&record, &effects);
+                    self.stage_record(&record, refusal)?;
+                }
+                AgentEffect::Send(frame) => {
+                    self.commit().await?;
+                    self.send(&frame).await;
+                }
+                AgentEffect::Reserve { terms, ceiling } => {
+                    self.commit().await?;
+                    self.ask_for(*terms, ceiling);
+                }
+                AgentEffect::Tell(event) => {
+                    self.commit().await?;
+                    self.tell(event);
+                }
+            }
+        }
+        self.commit().await
+    }
+
+    async fn commit(&mut self) -> Result<(), StoreError> {
+        if self.staged.is_empty() {
+            return Ok(());
+        }
+        self.context.store.write(std::mem::take(&mut self.staged)).await
+    }
+
+    async fn send(&mut self, frame: &AgentFrame) {
+        let Some(link) = &mut self.link else { return };
+        if !link.send(frame).await {
+            self.lose_link();
+        }
+    }
+
+    fn lose_link(&mut self) {
+        self.link = None;
+        self.by = By::ProviderGone;
+        self.inputs.push_back(AgentInput::Disconnected);
+        self.desk.change(|state| {
+            state.connected = false;
+            state.tell("disconnected", serde_json::json!({}));
+        });
+    }
+
+    fn keep_dialling(&mut self) {
+        if self.link.is_some() || !self.dialling.is_empty() {
+            return;
+        }
+        let (net, provider, addresses) = (self.context.net.clone(), self.provider, self.desk.facts.addresses.clone());
+        let wait = self.redial;
+        self.redial = wait.saturating_mul(2).min(REDIAL.1);
+        self.dialling.spawn(async move {
+            tokio::time::sleep(wait).await;
+            Link::open(&net, provider, &addresses).await
+        });
+    }
+
+    fn on_dialled(&mut self, linked: Option<Result<Link, NetError>>) {
+        match linked {
+            Some(Ok(link)) => {
+                self.link = Some(link);
+                self.redial = REDIAL.0;
+                self.inputs.push_back(AgentInput::Connected);
+                self.desk.change(|state| {
+                    state.connected = true;
+                    state.tell("connected", serde_json::json!({}));
+                });
+                // Runs that began before the link was lost or the gateway stopped tell nothing of themselves until their next receipt.
+                let running: Vec<ExecutionId> = self.desk.read(|state| state.runs.iter().filter(|(_, row)| row.started_at.is_some()).map(|(id, _)| *id).collect());
+                running.into_iter().for_each(|execution| self.follow(execution));
+            }
+            Some(Err(error)) => tracing::info!(session = %self.desk.id, %error, "the provider cannot be reached"),
+            None => tracing::error!(session = %self.desk.id, "an attempt to connect panicked"),
+        }
+    }
+
+    async fn on_command(&mut self, command: Command) -> Result<(), StoreError> {
+        match command {
+            Command::Run { order, row, along, answer } => {
+                let taken = self.on_run(*order, *row, along).await?;
+                // Whoever asked may be gone; the run is recorded either way.
+                let _ = answer.send(taken);
+            }
+            Command::Cancel(execution) => self.inputs.push_back(AgentInput::Cancel(execution)),
+            Command::TopUp { ceiling, answer } => self.on_top_up(ceiling, answer),
+            Command::End => self.inputs.push_back(AgentInput::End),
+        }
+        Ok(())
+    }
+
+    async fn on_run(&mut self, order: RunOrder, row: ExecutionRow, along: Option<Put>) -> Result<Result<(), Fault>, StoreError> {
+        let execution = order.execution;
+        let effects = self.machine.handle(AgentInput::Run(order), clock::now());
+        let refused = effects.iter().find_map(|effect| match effect {
+            AgentEffect::Tell(AgentEvent::RunRefused(_, fault)) => Some(fault.clone()),
+            _ => None,
+        });
+        if let Some(fault) = refused {
+            return Ok(Err(fault));
+        }
+        if !effects.is_empty() {
+            self.staged.push(Put::execution(&execution, &row)?);
+            self.staged.extend(along);
+            let before = self.staged.len();
+            let mut effects = effects.into_iter();
+            if let Some(AgentEffect::Persist(record)) = effects.next() {
+                self.stage_record(&record, None)?;
+            }
+            debug_assert!(self.staged.len() > before, "a run begins with a record");
+            self.commit().await?;
+            self.context.logs.open(execution);
+            self.desk.change(|state| {
+                state.runs.insert(execution, row);
+            });
+            self.carry_out(effects.collect()).await?;
+        }
+        Ok(Ok(()))
+    }
+
+    /// Follows the log of an execution, once.
+    fn follow(&mut self, execution: ExecutionId) {
+        if self.followed.insert(execution) {
+            let source = Source { provider: self.provider, session: self.desk.id, execution };
+            let (net, logs, store) = (self.context.net.clone(), Arc::clone(&self.context.logs), self.context.store.clone());
+            self.followers.spawn(logs::follow(net, source, logs, store, self.gone.clone()));
+        }
+    }
+}
+
+/// Why something was refused, when a record says that it was: the machine tells it right after.
+fn refusal_of(record: &AgentRecord, rest: &VecDeque<AgentEffect>) -> Option<Fault> {
+    rest.iter().find_map(|effect| match (record, effect) {
+        (AgentRecord::JobRefused(execution), AgentEffect::Tell(AgentEvent::RunRefused(refused, fault))) if refused == execution => Some(fault.clone()),
+        (AgentRecord::Closed { .. }, AgentEffect::Tell(AgentEvent::NotOpened(fault))) => Some(fault.clone()),
+        _ => None,
+    })
+}
+
+async fn next_frame(link: &mut Option<Link>) -> Option<orien_protocol::frame::ProviderFrame> {
+    match link {
+        Some(link) => link.next().await,
+        None => std::future::pending().await,
+    }
+}

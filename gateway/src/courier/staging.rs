@@ -1,0 +1,75 @@
+//! What becomes durable together with a record of the machine: the rows that it changes.
+
+use std::collections::BTreeMap;
+
+use orien_bootstrap::clock;
+use orien_protocol::fault::{Fault, FaultCode};
+use orien_protocol::frame::CloseReason;
+use orien_protocol::session::agent::AgentRecord;
+
+use super::Courier;
+use crate::rows::{Closing, ExecutionRow, SessionFacts};
+use crate::store::{Put, StoreError};
+
+impl Courier {
+    /// Stages a record, and every row that it changes. `refusal` is why, when the record says that something was refused.
+    pub(super) fn stage_record(&mut self, record: &AgentRecord, refusal: Option<Fault>) -> Result<(), StoreError> {
+        self.staged.push(Put::record(&self.desk.id, self.seq, record)?);
+        self.seq = self.seq.saturating_add(1);
+        match record {
+            AgentRecord::Answered { receipt, .. } => {
+                let receipt = receipt.unverified();
+                if let Some(work) = &receipt.work
+                    && let Some(row) = self.row(work.execution)
+                {
+                    let row = row.receipted(work, receipt.at);
+                    if row.is_over() {
+                        self.staged.push(Put::execution(&work.execution, &row)?);
+                    }
+                    self.rows.insert(work.execution, row);
+                }
+            }
+            AgentRecord::JobRefused(execution) => {
+                if let Some(row) = self.row(*execution) {
+                    let fault = refusal.unwrap_or_else(|| Fault::new(FaultCode::INTERNAL, "the provider refused the job"));
+                    let row = row.refused(fault, clock::wall());
+                    self.staged.push(Put::execution(execution, &row)?);
+                    self.rows.insert(*execution, row);
+                }
+            }
+            AgentRecord::Closed { reason, .. } => self.stage_closing(*reason, refusal)?,
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// The row of an execution as it will be once everything staged is durable.
+    fn row(&self, execution: orien_protocol::id::ExecutionId) -> Option<ExecutionRow> {
+        self.rows.get(&execution).cloned().or_else(|| self.desk.read(|state| state.runs.get(&execution).cloned()))
+    }
+
+    fn stage_closing(&mut self, reason: CloseReason, refusal: Option<Fault>) -> Result<(), StoreError> {
+        let now = clock::wall();
+        let (dispute, effective_ms, runs) = self.desk.read(|state| (state.dispute.clone(), state.effective_ms(), state.runs.clone()));
+        let mut left: BTreeMap<_, _> = runs;
+        left.extend(self.rows.iter().map(|(id, row)| (*id, row.clone())));
+        for (execution, row) in left.into_iter().filter(|(_, row)| !row.is_over()) {
+            let row = row.refused(Fault::new(FaultCode::SESSION_ENDED, "the session ended before a final receipt came"), now);
+            self.staged.push(Put::execution(&execution, &row)?);
+            self.rows.insert(execution, row);
+        }
+        let closing = Closing {
+            at: now,
+            reason,
+            fault: refusal.or(dispute),
+            budget: self.machine.budget(),
+            charged: self.machine.charged(),
+            promised: self.machine.promised(),
+            effective_ms,
+        };
+        let facts = SessionFacts { closing: Some(closing), ..self.desk.facts.clone() };
+        self.closing = facts.closing.clone();
+        self.staged.push(Put::session(&self.desk.id, &facts)?);
+        Ok(())
+    }
+}

@@ -1,0 +1,240 @@
+//! What everybody else may see of a live session, and how they tell its courier what they want.
+//!
+//! Always true: only the courier changes what is seen here, and only after what it shows is durable; a reader sees one moment, not a mixture. The lock is held for the length of a
+//! function and never across an await.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use orien_protocol::fault::{Fault, FaultCode};
+use orien_protocol::id::{ExecutionId, SessionId};
+use orien_protocol::money::Usdc;
+use orien_protocol::receipt::Receipt;
+use orien_protocol::session::agent::RunOrder;
+use serde_json::Value;
+use tokio::sync::{mpsc, oneshot, watch};
+
+use crate::rows::{Closing, ExecutionRow, SessionFacts};
+use crate::store::Put;
+
+/// Events kept per session for those who come back: about five minutes of a busy session.
+const EVENTS_LIMIT: usize = 1024;
+
+/// Where a session stands, for people.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Phase {
+    /// Proposed; not yet open.
+    Opening,
+    /// Takes runs.
+    Open,
+    /// Asked for the end.
+    Ending,
+    /// Over.
+    Closed,
+}
+
+impl Phase {
+    /// Stable name for APIs.
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Opening => "opening",
+            Self::Open => "open",
+            Self::Ending => "ending",
+            Self::Closed => "closed",
+        }
+    }
+}
+
+/// Who stood in the way of something.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum By {
+    /// The provider answered with a refusal, or broke the rules.
+    Provider,
+    /// The provider could not be reached, or hung up.
+    ProviderGone,
+    /// Settlement answered with a refusal.
+    Settlement,
+    /// Settlement could not be reached.
+    SettlementGone,
+    /// We ourselves.
+    Us,
+}
+
+/// A fault, and whose it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Blame {
+    /// What went wrong.
+    pub(crate) fault: Fault,
+    /// With whom.
+    pub(crate) by: By,
+}
+
+/// What callers ask of a session.
+#[derive(Debug)]
+pub(crate) enum Command {
+    /// Run a tool.
+    Run {
+        /// What the machine is told.
+        order: Box<RunOrder>,
+        /// What is remembered.
+        row: Box<ExecutionRow>,
+        /// What becomes durable together with the job.
+        along: Option<Put>,
+        /// Whether it was taken.
+        answer: oneshot::Sender<Result<(), Fault>>,
+    },
+    /// Stop a run.
+    Cancel(ExecutionId),
+    /// Raise the budget to this.
+    TopUp {
+        /// The new total.
+        ceiling: Usdc,
+        /// The budget after it.
+        answer: oneshot::Sender<Result<Usdc, Blame>>,
+    },
+    /// End the session.
+    End,
+}
+
+/// One thing that happened.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct SessionEvent {
+    /// Numbered from 1.
+    pub(crate) number: u64,
+    /// What kind.
+    pub(crate) name: &'static str,
+    /// What exactly.
+    pub(crate) data: Value,
+}
+
+/// The visible state.
+#[derive(Debug)]
+pub(crate) struct State {
+    pub(crate) phase: Phase,
+    pub(crate) connected: bool,
+    pub(crate) budget: Usdc,
+    pub(crate) charged: Usdc,
+    pub(crate) promised: Usdc,
+    /// How the opening went; none while it goes on.
+    pub(crate) opening: Option<Result<(), Blame>>,
+    /// Why nothing is signed any more.
+    pub(crate) dispute: Option<Fault>,
+    /// Runs that are not over; the others are in the store.
+    pub(crate) runs: BTreeMap<ExecutionId, ExecutionRow>,
+    /// Those of them that the provider has said something about.
+    pub(crate) heard: BTreeSet<ExecutionId>,
+    pub(crate) closing: Option<Closing>,
+    /// Effective milliseconds of each execution, by its newest receipt; at most as many as a session has runs.
+    times: BTreeMap<ExecutionId, u64>,
+    events: VecDeque<SessionEvent>,
+    last_event: u64,
+}
+
+impl State {
+    /// Adds what a receipt says to the sums.
+    pub(crate) fn note(&mut self, receipt: &Receipt) {
+        self.charged = receipt.charged;
+        if let Some(work) = &receipt.work {
+            self.times.insert(work.execution, work.usage.effective_ms);
+        }
+    }
+
+    /// Effective time of all executions, milliseconds.
+    pub(crate) fn effective_ms(&self) -> u64 {
+        self.times.values().fold(0, |sum, ms| sum.saturating_add(*ms))
+    }
+
+    /// Adds an event.
+    pub(crate) fn tell(&mut self, name: &'static str, data: Value) {
+        self.last_event = self.last_event.saturating_add(1);
+        self.events.push_back(SessionEvent { number: self.last_event, name, data });
+        if self.events.len() > EVENTS_LIMIT {
+            self.events.pop_front();
+        }
+    }
+
+    /// Events after a number, as far as they are kept.
+    pub(crate) fn events_after(&self, number: u64) -> Vec<SessionEvent> {
+        self.events.iter().filter(|event| event.number > number).cloned().collect()
+    }
+}
+
+/// A live session.
+#[derive(Debug)]
+pub(crate) struct Desk {
+    /// Which.
+    pub(crate) id: SessionId,
+    /// What it is about.
+    pub(crate) facts: SessionFacts,
+    commands: mpsc::Sender<Command>,
+    state: Mutex<State>,
+    changed: watch::Sender<u64>,
+}
+
+impl Desk {
+    /// A session that is being opened.
+    pub(crate) fn new(id: SessionId, facts: SessionFacts, commands: mpsc::Sender<Command>) -> Self {
+        let state = State {
+            phase: Phase::Opening,
+            connected: false,
+            budget: facts.budget,
+            charged: Usdc::ZERO,
+            promised: Usdc::ZERO,
+            opening: None,
+            dispute: None,
+            runs: BTreeMap::new(),
+            heard: BTreeSet::new(),
+            closing: None,
+            times: BTreeMap::new(),
+            events: VecDeque::new(),
+            last_event: 0,
+        };
+        Self { id, facts, commands, state: Mutex::new(state), changed: watch::Sender::new(0) }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Looks at one moment.
+    pub(crate) fn read<T>(&self, look: impl FnOnce(&State) -> T) -> T {
+        look(&self.state())
+    }
+
+    /// Changes what is seen, and wakes whoever waits. For the courier alone.
+    pub(crate) fn change<T>(&self, how: impl FnOnce(&mut State) -> T) -> T {
+        let changed = how(&mut self.state());
+        self.changed.send_modify(|count| *count = count.wrapping_add(1));
+        changed
+    }
+
+    /// Tells when something changed.
+    pub(crate) fn watch(&self) -> watch::Receiver<u64> {
+        self.changed.subscribe()
+    }
+
+    /// Waits until `look` finds something, but not for longer than `limit`.
+    pub(crate) async fn wait<T>(&self, limit: Duration, look: impl Fn(&State) -> Option<T>) -> Option<T> {
+        let mut changes = self.watch();
+        let found = async {
+            loop {
+                if let Some(found) = self.read(&look) {
+                    return Some(found);
+                }
+                if changes.changed().await.is_err() {
+                    return None;
+                }
+            }
+        };
+        tokio::time::timeout(limit, found).await.ok().flatten()
+    }
+
+    /// Tells the courier something. Refused when the session is over or too many wait.
+    pub(crate) fn command(&self, command: Command) -> Result<(), Fault> {
+        self.commands.try_send(command).map_err(|error| match error {
+            mpsc::error::TrySendError::Full(_) => Fault::new(FaultCode::BUSY, "too many requests wait in this session"),
+            mpsc::error::TrySendError::Closed(_) => Fault::new(FaultCode::SESSION_ENDED, "the session has ended"),
+        })
+    }
+}

@@ -1,0 +1,135 @@
+//! What we know of providers: their offers as fresh as we can get them, their bindings, and what we saw of them ourselves.
+//!
+//! Always true: an offer or binding that leaves here is signed by the provider it is about, and the two agree on where money goes.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use futures::future::BoxFuture;
+use orien_bootstrap::{AskError, Listed, clock};
+use orien_protocol::binding::SignedBinding;
+use orien_protocol::fault::{Fault, FaultCode};
+use orien_protocol::frame::{Answer, Question};
+use orien_protocol::offer::Offer;
+use orien_protocol::peer::PeerId;
+use orien_protocol::signing::Verified;
+
+use crate::context::Context;
+use crate::desk::{Blame, By};
+
+/// Most providers whose behaviour is remembered; the catalogue holds ten times as many.
+const SEEN_LIMIT: usize = 4096;
+/// How long a provider may take to say what it offers now, before the catalogue has to do.
+const OFFER_LIMIT: Duration = Duration::from_secs(5);
+
+/// How a provider's signed binding is learnt.
+pub trait BindingSource: Send + Sync + 'static {
+    /// The binding that `provider` signs, unchecked.
+    fn binding(&self, provider: PeerId) -> BoxFuture<'static, Result<SignedBinding, AskError>>;
+}
+
+/// What we saw of one provider.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Seen {
+    /// How long it takes to answer, milliseconds: a running mean.
+    pub(crate) response_ms: Option<u64>,
+    /// Sessions in which it broke the rules.
+    pub(crate) disputes: u64,
+}
+
+/// What we know of providers.
+pub(crate) struct Directory {
+    seen: Mutex<BTreeMap<PeerId, Seen>>,
+    bindings: Arc<dyn BindingSource>,
+}
+
+impl std::fmt::Debug for Directory {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Directory").finish_non_exhaustive()
+    }
+}
+
+impl Directory {
+    /// Knows nobody yet.
+    pub(crate) fn new(bindings: Arc<dyn BindingSource>) -> Self {
+        Self { seen: Mutex::new(BTreeMap::new()), bindings }
+    }
+
+    fn all(&self) -> MutexGuard<'_, BTreeMap<PeerId, Seen>> {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What we saw of a provider.
+    pub(crate) fn seen(&self, provider: &PeerId) -> Seen {
+        self.all().get(provider).copied().unwrap_or_default()
+    }
+
+    /// Notes that a provider broke the rules.
+    pub(crate) fn note_dispute(&self, provider: PeerId) {
+        self.note(provider, |seen| seen.disputes = seen.disputes.saturating_add(1));
+    }
+
+    fn note(&self, provider: PeerId, how: impl FnOnce(&mut Seen)) {
+        let mut all = self.all();
+        if all.len() >= SEEN_LIMIT && !all.contains_key(&provider) {
+            // Whoever goes is measured again when it is asked again.
+            all.pop_first();
+        }
+        how(all.entry(provider).or_default());
+    }
+
+    /// What a provider offers now; from the catalogue if it does not say in time.
+    pub(crate) async fn fresh_offer(&self, context: &Context, provider: PeerId) -> Result<Arc<Verified<Offer>>, Blame> {
+        let listed = context.catalogue.provider(&provider);
+        let addresses = listed.as_ref().map(|listed| listed.offer.addresses.clone()).unwrap_or_default();
+        let began = clock::now().mono;
+        let asked = tokio::time::timeout(OFFER_LIMIT, context.ask_provider(provider, &addresses, &Question::Offer)).await;
+        let failure = match asked {
+            Ok(Ok(Answer::Offer(Some(signed)))) => {
+                let took = clock::now().mono.0.saturating_sub(began.0);
+                self.note(provider, |seen| seen.response_ms = Some(seen.response_ms.map_or(took, |mean| mean.saturating_mul(3).saturating_add(took) / 4)));
+                match checked(context, provider, *signed) {
+                    Ok(offer) => return Ok(Arc::new(offer)),
+                    Err(fault) => return Err(Blame { fault, by: By::Provider }),
+                }
+            }
+            Ok(Ok(Answer::Offer(None))) => return Err(refused(FaultCode::NOT_FOUND, "the peer sells nothing")),
+            Ok(Ok(_)) => return Err(refused(FaultCode::MALFORMED, "the provider answered something else than was asked")),
+            Ok(Err(error)) => error.to_string(),
+            Err(_) => "no answer in time".to_owned(),
+        };
+        match listed {
+            Some(Listed { offer, .. }) => Ok(offer),
+            None => Err(Blame { fault: Fault::new(FaultCode::INTERNAL, failure), by: By::ProviderGone }),
+        }
+    }
+
+    /// A provider's binding, as its offer says that it must be.
+    pub(crate) async fn binding(&self, context: &Context, offer: &Offer) -> Result<SignedBinding, Blame> {
+        let binding = self.bindings.binding(offer.provider).await.map_err(|error| match error.fault() {
+            Some(fault) => Blame { fault: fault.clone(), by: By::Provider },
+            None => Blame { fault: Fault::new(FaultCode::INTERNAL, &error), by: By::ProviderGone },
+        })?;
+        let domain = context.network.domain();
+        let claimed = binding.verify(context.network.id(), &domain).map_err(|error| refused(FaultCode::BAD_SIGNATURE, &error.to_string()))?;
+        if claimed.peer == offer.provider && claimed.money_key == offer.claim_key && claimed.principal == offer.payout {
+            Ok(binding)
+        } else {
+            Err(refused(FaultCode::OFFER_CHANGED, "the provider's binding is not for the keys that its offer names"))
+        }
+    }
+}
+
+fn refused(code: FaultCode, text: &str) -> Blame {
+    Blame { fault: Fault::new(code, text), by: By::Provider }
+}
+
+fn checked(context: &Context, provider: PeerId, signed: orien_protocol::signing::Signed<Offer>) -> Result<Verified<Offer>, Fault> {
+    let offer = signed.verify(context.network.id(), &provider).map_err(|error| Fault::new(FaultCode::BAD_SIGNATURE, error))?;
+    if offer.provider != provider {
+        return Err(Fault::new(FaultCode::NOT_YOURS, "the provider answered with somebody else's offer"));
+    }
+    offer.check().and_then(|()| offer.freshness(clock::wall())).map_err(|error| Fault::new(FaultCode::MALFORMED, error))?;
+    Ok(offer)
+}

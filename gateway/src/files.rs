@@ -1,0 +1,284 @@
+//! Files in and out of a session's workspace, over a stream of their own each.
+//!
+//! Always true: a file is never held in memory, only the piece that is on its way; both ends hash what they see, and a transfer counts only if the hashes agree. The last piece of a
+//! download is held back until they do, so a receiver of all bytes has the right ones.
+//!
+//! It does not know which paths exist, nor HTTP.
+
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use futures::{Stream, StreamExt};
+use orien_bootstrap::FrameStream;
+use orien_net::{Net, NetError, NetStream, StreamKind};
+use orien_protocol::fault::Fault;
+use orien_protocol::frame::{FileAction, FileAnswer, FileEntry, FileRequest, STREAM_FRAME_LIMIT};
+use orien_protocol::hash::Hash;
+use orien_protocol::id::SessionId;
+use orien_protocol::peer::PeerId;
+use thiserror::Error;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+/// One piece on its way: large enough that neither end is busy with counting pieces.
+const PIECE_BYTES: usize = 256 * 1024;
+/// How long the other end may take for its next word or byte.
+const STALL_LIMIT: Duration = Duration::from_secs(60);
+/// Longest path; the kernel's own limit.
+pub(crate) const PATH_LIMIT: usize = 4096;
+
+/// Why a transfer did not happen, or not to its end.
+#[derive(Debug, Error)]
+pub(crate) enum FileError {
+    /// The provider cannot be reached.
+    #[error(transparent)]
+    Unreachable(#[from] NetError),
+    /// The provider refuses.
+    #[error(transparent)]
+    Refused(#[from] Fault),
+    /// The stream broke, stalled, or carried something unexpected.
+    #[error("the transfer was interrupted: {0}")]
+    Interrupted(String),
+    /// The sender of an upload did not send what it announced.
+    #[error("the body has {found} bytes of the {announced} announced")]
+    Length {
+        /// What Content-Length said.
+        announced: u64,
+        /// What came.
+        found: u64,
+    },
+    /// The sender of an upload broke off.
+    #[error("the body broke off: {0}")]
+    Body(String),
+    /// The two ends saw different bytes.
+    #[error("the provider has other bytes than were sent or received")]
+    Mismatch,
+}
+
+/// A finished transfer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Moved {
+    /// BLAKE3 of all bytes.
+    pub(crate) hash: Hash,
+    /// How many.
+    pub(crate) length: u64,
+}
+
+/// Whose workspace.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Workspace<'a> {
+    pub(crate) net: &'a Net,
+    pub(crate) provider: PeerId,
+    pub(crate) session: SessionId,
+}
+
+/// Whether a path stays inside of a workspace, whatever is there.
+pub(crate) fn is_plain_path(path: &str) -> bool {
+    let plain = |part: &str| !part.is_empty() && part != "." && part != "..";
+    path.len() <= PATH_LIMIT && !path.chars().any(char::is_control) && path.split('/').all(plain)
+}
+
+type Frames = FrameStream<NetStream>;
+
+impl Workspace<'_> {
+    async fn ask(&self, action: FileAction) -> Result<(Frames, FileAnswer), FileError> {
+        let stream = self.net.open(self.provider, StreamKind::File).await?;
+        let mut frames = FrameStream::new(stream, STREAM_FRAME_LIMIT);
+        timely(frames.send(&FileRequest { session: self.session, action })).await?;
+        let answer = next(&mut frames).await?;
+        Ok((frames, answer))
+    }
+
+    /// Stores a file of `length` bytes.
+    pub(crate) async fn upload<E: std::fmt::Display>(
+        &self,
+        path: String,
+        length: u64,
+        executable: bool,
+        body: impl Stream<Item = Result<Bytes, E>> + Unpin,
+    ) -> Result<Moved, FileError> {
+        let (frames, answer) = self.ask(FileAction::Upload { path, length, executable }).await?;
+        let FileAnswer::Ready { .. } = answer else { return Err(unexpected()) };
+        let (mut reader, mut writer) = frames.split();
+        let (sent, done) = {
+            let mut early = std::pin::pin!(reader.recv::<FileAnswer>());
+            let mut sending = std::pin::pin!(send_all(writer.raw(), length, body));
+            // A provider that gives up halfway says so at once and reads no more.
+            tokio::select! {
+                sent = &mut sending => (sent?, None),
+                answer = &mut early => match answer.map_err(interrupted)? {
+                    Some(done @ FileAnswer::Done { .. }) => (sending.await?, Some(done)),
+                    other => return Err(early_end(other)),
+                },
+            }
+        };
+        let done = match done {
+            Some(done) => done,
+            None => timely(reader.recv::<FileAnswer>()).await?.ok_or_else(|| interrupted("the provider hung up"))?,
+        };
+        match done {
+            FileAnswer::Done { hash, length } if (hash, length) == (sent.hash, sent.length) => Ok(sent),
+            FileAnswer::Done { .. } => Err(FileError::Mismatch),
+            FileAnswer::Refused(fault) => Err(FileError::Refused(fault.tamed())),
+            _ => Err(unexpected()),
+        }
+    }
+
+    /// Fetches a file: its size, and its bytes.
+    pub(crate) async fn download(&self, path: String) -> Result<Download, FileError> {
+        let (frames, answer) = self.ask(FileAction::Download { path, offset: 0 }).await?;
+        let FileAnswer::Ready { length } = answer else { return Err(unexpected()) };
+        Ok(Download { frames, length, left: length, hasher: blake3::Hasher::new(), held: None, moved: None })
+    }
+
+    /// Lists files below a path, and whether there are more.
+    pub(crate) async fn list(&self, path: String) -> Result<(Vec<FileEntry>, bool), FileError> {
+        match self.ask(FileAction::List { path }).await?.1 {
+            FileAnswer::Listing { entries, more } => Ok((entries, more)),
+            _ => Err(unexpected()),
+        }
+    }
+
+    /// Removes a file or an empty folder.
+    pub(crate) async fn remove(&self, path: String) -> Result<(), FileError> {
+        match self.ask(FileAction::Remove { path }).await?.1 {
+            FileAnswer::Done { .. } => Ok(()),
+            _ => Err(unexpected()),
+        }
+    }
+}
+
+/// A file on its way to us.
+#[derive(Debug)]
+pub(crate) struct Download {
+    frames: Frames,
+    length: u64,
+    left: u64,
+    hasher: blake3::Hasher,
+    /// The newest piece; given out when the next one is here, or when all are and the hash is right.
+    held: Option<Bytes>,
+    moved: Option<Moved>,
+}
+
+impl Download {
+    /// How many bytes there will be.
+    pub(crate) const fn length(&self) -> u64 {
+        self.length
+    }
+
+    /// What was moved, once the last piece has been given out.
+    pub(crate) const fn moved(&self) -> Option<Moved> {
+        self.moved
+    }
+
+    /// The next piece; none after the last.
+    pub(crate) async fn piece(&mut self) -> Result<Option<Bytes>, FileError> {
+        while self.left > 0 {
+            let room = usize::try_from(self.left).unwrap_or(PIECE_BYTES).min(PIECE_BYTES);
+            let mut buffer = BytesMut::with_capacity(room);
+            let raw = self.frames.raw();
+            let mut limited = raw.take(u64::try_from(room).unwrap_or(u64::MAX));
+            let count = timely(limited.read_buf(&mut buffer)).await?;
+            if count == 0 {
+                return Err(interrupted("the provider hung up"));
+            }
+            self.left = self.left.saturating_sub(u64::try_from(count).unwrap_or(u64::MAX));
+            self.hasher.update(&buffer);
+            if let Some(ready) = self.held.replace(buffer.freeze()) {
+                return Ok(Some(ready));
+            }
+        }
+        if self.moved.is_some() {
+            return Ok(None);
+        }
+        match next(&mut self.frames).await? {
+            FileAnswer::Done { hash, length } => {
+                let moved = Moved { hash: Hash::from_bytes(*self.hasher.finalize().as_bytes()), length: self.length };
+                if (hash, length) != (moved.hash, moved.length) {
+                    return Err(FileError::Mismatch);
+                }
+                self.moved = Some(moved);
+                Ok(self.held.take())
+            }
+            _ => Err(unexpected()),
+        }
+    }
+}
+
+async fn send_all<E: std::fmt::Display>(
+    raw: &mut (impl tokio::io::AsyncWrite + Unpin),
+    announced: u64,
+    mut body: impl Stream<Item = Result<Bytes, E>> + Unpin,
+) -> Result<Moved, FileError> {
+    let mut hasher = blake3::Hasher::new();
+    let mut found = 0_u64;
+    while let Some(piece) = body.next().await {
+        let piece = piece.map_err(|error| FileError::Body(error.to_string()))?;
+        found = found.saturating_add(u64::try_from(piece.len()).unwrap_or(u64::MAX));
+        if found > announced {
+            return Err(FileError::Length { announced, found });
+        }
+        hasher.update(&piece);
+        timely(raw.write_all(&piece)).await?;
+    }
+    if found != announced {
+        return Err(FileError::Length { announced, found });
+    }
+    timely(raw.flush()).await?;
+    Ok(Moved { hash: Hash::from_bytes(*hasher.finalize().as_bytes()), length: found })
+}
+
+/// The next answer; a refusal is an error.
+async fn next(frames: &mut Frames) -> Result<FileAnswer, FileError> {
+    match timely(frames.recv::<FileAnswer>()).await? {
+        Some(FileAnswer::Refused(fault)) => Err(FileError::Refused(fault.tamed())),
+        Some(answer) => Ok(answer),
+        None => Err(interrupted("the provider hung up")),
+    }
+}
+
+async fn timely<T, E: std::fmt::Display>(work: impl Future<Output = Result<T, E>>) -> Result<T, FileError> {
+    match tokio::time::timeout(STALL_LIMIT, work).await {
+        Ok(done) => done.map_err(interrupted),
+        Err(_) => Err(interrupted("nothing moved for too long")),
+    }
+}
+
+fn early_end(answer: Option<FileAnswer>) -> FileError {
+    match answer {
+        Some(FileAnswer::Refused(fault)) => FileError::Refused(fault.tamed()),
+        Some(_) => unexpected(),
+        None => interrupted("the provider hung up"),
+    }
+}
+
+fn interrupted(reason: impl std::fmt::Display) -> FileError {
+    FileError::Interrupted(reason.to_string())
+}
+
+fn unexpected() -> FileError {
+    interrupted("the provider answered something else than was asked")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_paths_that_stay_inside_are_plain() {
+        for path in ["a", "a/b.c", "a b/\u{e4}", "..a", "a..", ".hidden"] {
+            assert!(is_plain_path(path), "{path}");
+        }
+        for path in ["", "/", "/etc/passwd", "../a", "a/../b", "a//b", "a/", ".", "a/.", "a\0", "a\nb", &"a/".repeat(4000)] {
+            assert!(!is_plain_path(path), "{path:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn an_upload_that_is_shorter_or_longer_than_announced_is_refused() {
+        for (announced, bytes) in [(4, "abc"), (2, "abc")] {
+            let body = futures::stream::iter([Ok::<_, std::io::Error>(Bytes::from_static(bytes.as_bytes()))]);
+            let sent = send_all(&mut tokio::io::sink(), announced, body).await;
+            assert!(matches!(sent, Err(FileError::Length { .. })), "{sent:?}");
+        }
+    }
+}

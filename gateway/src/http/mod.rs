@@ -1,0 +1,226 @@
+//! The gateway's HTTP API: what agents and people on this machine talk to, behind the door.
+//!
+//! Always true: whatever can cost money takes an `Idempotency-Key`; every error is problem+json with a stable code (the table is in [`problems`]); names and shapes of the owner's
+//! endpoints are kept.
+//!
+//! It decides nothing about money and knows no libp2p.
+
+mod events;
+mod files;
+mod idempotency;
+mod models;
+mod problems;
+mod providers;
+mod receipts;
+mod runs;
+mod sessions;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::{DefaultBodyLimit, FromRequest, Request, State};
+use axum::routing::{get, post};
+use orien_bootstrap::clock;
+use orien_door::{Door, Health, IdempotencyKey, Json, Problem, Uptime};
+use orien_protocol::frame::{Answer, Question};
+use orien_protocol::id::SessionId;
+use orien_protocol::signing::Address;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::value::RawValue;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::decimal::Decimal;
+use crate::rows::Refusal;
+use crate::sessions::{SessionView, Sessions};
+use idempotency::Keys;
+
+/// The route that needs no token.
+const HEALTH: &str = "/health";
+/// How often keys whose time is over are forgotten.
+const CLEAN_UP: Duration = Duration::from_secs(3600);
+
+/// What the routes work with.
+#[derive(Debug)]
+pub(crate) struct App {
+    pub(crate) sessions: Arc<Sessions>,
+    keys: Keys,
+    account: Address,
+    uptime: Uptime,
+}
+
+/// As routes hold it.
+type Shared = State<Arc<App>>;
+
+impl App {
+    /// Everything behind the door. Requests that act are tracked by `tasks`.
+    pub(crate) fn new(sessions: Arc<Sessions>, account: Address, tasks: TaskTracker) -> Self {
+        let keys = Keys::new(sessions.context.store.clone(), tasks);
+        Self { sessions, keys, account, uptime: Uptime::start() }
+    }
+
+    /// Forgets old keys now and every hour, until `stop`.
+    pub(crate) async fn clean_up(&self, stop: CancellationToken) {
+        let mut every = tokio::time::interval(CLEAN_UP);
+        loop {
+            tokio::select! {
+                () = stop.cancelled() => return,
+                _ = every.tick() => if let Err(error) = self.keys.clean_up(clock::wall().seconds()).await {
+                    return tracing::error!(%error, "old keys cannot be forgotten");
+                },
+            }
+        }
+    }
+
+    /// A session that has to be there.
+    async fn view(&self, session: SessionId) -> Result<SessionView, Refusal> {
+        self.sessions.view(session).await?.ok_or_else(|| no_session(&session.to_string()))
+    }
+}
+
+/// Opens [`HEALTH`] to callers without the token.
+pub(crate) fn open_health(door: Door) -> Door {
+    door.open_route(HEALTH)
+}
+
+/// All routes.
+pub(crate) fn routes(app: Arc<App>) -> Router {
+    let files = get(files::download).put(files::upload).delete(files::remove).layer(DefaultBodyLimit::disable());
+    Router::new()
+        .route("/", get(page))
+        .route(HEALTH, get(health))
+        .route("/api/balance", get(balance))
+        .route("/api/providers", get(providers::list))
+        .route("/api/providers/{id}", get(providers::one))
+        .route("/api/sessions", get(sessions::list).post(sessions::open))
+        .route("/api/sessions/{id}", get(sessions::one))
+        .route("/api/sessions/{id}/end", post(sessions::end))
+        .route("/api/sessions/{id}/topup", post(sessions::top_up))
+        .route("/api/sessions/{id}/receipts", get(receipts::list))
+        .route("/api/sessions/{id}/events", get(events::session))
+        .route("/api/sessions/{id}/files", get(files::list))
+        .route("/api/sessions/{id}/files/{*path}", files)
+        .route("/tools", get(runs::tools))
+        .route("/tools/run", post(runs::run))
+        .route("/executions", get(runs::list))
+        .route("/executions/{id}", get(runs::one))
+        .route("/executions/{id}/cancel", post(runs::cancel))
+        .route("/logs/{id}", get(events::log))
+        .with_state(app)
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct GatewayHealth {
+    #[serde(flatten)]
+    health: Health,
+    active_session: Option<String>,
+    peers: usize,
+    providers: usize,
+}
+
+async fn health(State(app): Shared) -> Json<GatewayHealth> {
+    let context = &app.sessions.context;
+    Json(GatewayHealth {
+        health: app.uptime.health(),
+        active_session: app.sessions.newest_active().map(|id| id.to_string()),
+        peers: context.net.peers().await.map_or(0, |peers| peers.len()),
+        providers: context.catalogue.len(),
+    })
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct BalanceJson {
+    account: String,
+    funded: Decimal,
+    reserved: Decimal,
+    redeemed: Decimal,
+    available: Decimal,
+}
+
+async fn balance(State(app): Shared) -> Result<Json<BalanceJson>, Refusal> {
+    let answer = app.sessions.context.ask_settlement(&Question::Balance(app.account)).await;
+    match answer {
+        Ok(Answer::Balance(funds)) => Ok(Json(BalanceJson {
+            account: app.account.to_string(),
+            funded: Decimal(funds.funded),
+            reserved: Decimal(funds.reserved),
+            redeemed: Decimal(funds.redeemed),
+            available: Decimal(funds.available),
+        })),
+        Ok(_) => Err(unreachable_settlement("it answered something else than was asked")),
+        Err(error) => Err(error.fault().cloned().map_or_else(|| unreachable_settlement(&error), Refusal::from)),
+    }
+}
+
+fn unreachable_settlement(detail: impl std::fmt::Display) -> Refusal {
+    Refusal::new(axum::http::StatusCode::BAD_GATEWAY, "settlement_unreachable", "Settlement cannot be reached", detail)
+}
+
+async fn page(State(app): Shared) -> axum::response::Response {
+    let context = &app.sessions.context;
+    let body = format!(
+        "<h1>ORIEN gateway</h1>\n<p>Rent named tools on machines you do not own. Network <code>{}</code>, peer <code>{}</code>.</p>\n\
+         <p>The API is on this address: <code>GET /api/providers</code>, <code>POST /api/sessions</code>, <code>POST /tools/run</code>, \
+         <code>GET /logs/{{executionId}}</code>. Every request but <code>GET /health</code> needs the header \
+         <code>Authorization: Bearer</code> with the token in the gateway's token file; requests that can cost money also need an \
+         <code>Idempotency-Key</code>.</p>",
+        orien_door::escape(context.network.id().as_str()),
+        orien_door::escape(&context.own.to_string()),
+    );
+    orien_door::page("ORIEN gateway", &body, None)
+}
+
+/// A session that is not known here.
+fn no_session(id: &str) -> Refusal {
+    let detail = format!("There is no session {} at this gateway.", shown(id));
+    Refusal::not_found("session_not_found", "There is no such session", detail)
+}
+
+/// A piece of a request, short and plain enough to be repeated in an answer.
+fn shown(text: &str) -> String {
+    text.chars().take(80).flat_map(char::escape_debug).collect()
+}
+
+/// A session's id out of a path or body.
+fn session_id(text: &str) -> Result<SessionId, Refusal> {
+    text.parse().map_err(|_| no_session(text))
+}
+
+/// A JSON body together with its exact text and the request's key.
+struct Keyed<T> {
+    key: IdempotencyKey,
+    text: Box<RawValue>,
+    body: T,
+}
+
+impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Keyed<T> {
+    type Rejection = axum::response::Response;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, Self::Rejection> {
+        use axum::response::IntoResponse;
+        let (mut parts, body) = request.into_parts();
+        let key = key_of(&mut parts).await.map_err(IntoResponse::into_response)?;
+        let request = Request::from_parts(parts, body);
+        let Json(text) = Json::<Box<RawValue>>::from_request(request, state).await.map_err(IntoResponse::into_response)?;
+        match serde_json::from_str(text.get()) {
+            Ok(body) => Ok(Self { key, text, body }),
+            Err(error) => Err(Refusal::invalid("invalid_body", error).into_response()),
+        }
+    }
+}
+
+/// The request's key; without one, how to send it.
+async fn key_of(parts: &mut axum::http::request::Parts) -> Result<IdempotencyKey, Problem> {
+    use axum::extract::FromRequestParts;
+    <IdempotencyKey as FromRequestParts<()>>::from_request_parts(parts, &()).await.map_err(|problem| match problem.code() {
+        "idempotency_key_required" => problem.detail(
+            "This request can cost money. Send an Idempotency-Key header with a name of your own for it, for example \
+             'Idempotency-Key: build-42', and the same one when you repeat it.",
+        ),
+        _ => problem,
+    })
+}

@@ -1,0 +1,423 @@
+//! The JSON that callers see. The owner's field names and meaning come first in each; what follows them is ours.
+//!
+//! Always true: money is a JSON number with exact decimals, time is RFC 3339, a length of time is seconds.
+
+use orien_bootstrap::Listed;
+use orien_protocol::fault::Fault;
+use orien_protocol::frame::CloseReason;
+use orien_protocol::hash::Hash;
+use orien_protocol::id::ExecutionId;
+use orien_protocol::money::{Split, Usdc};
+use orien_protocol::offer::{Offer, Parameter, ParameterKind, Tool};
+use orien_protocol::peer::PeerId;
+use orien_protocol::time::Millis;
+use serde::Serialize;
+use serde_json::Value;
+use serde_json::value::RawValue;
+
+use crate::decimal::{Decimal, Percent, Seconds, Time, scaled};
+use crate::desk::Phase;
+use crate::directory::Seen;
+use crate::rows::{ExecutionRow, RunStatus};
+use crate::sessions::SessionView;
+
+/// A provider, as its newest offer says, and as we saw it.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct ProviderJson {
+    id: String,
+    name: String,
+    description: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    ens_name: Option<String>,
+    price_per_minute: Decimal,
+    tools: Vec<ToolJson>,
+    uptime: Percent,
+    total_sessions: u64,
+    reputation: ReputationJson,
+    payout_address: String,
+    label: String,
+    region: Option<String>,
+    confinement: String,
+    minimum_charge: Decimal,
+    metering_interval_seconds: Seconds,
+    capacity: CapacityJson,
+    capabilities: Vec<String>,
+    offer_version: u64,
+    expires_at: Time,
+    equivocated: bool,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct ReputationJson {
+    completed_sessions: u64,
+    /// Those that we had with it since this gateway's store was made.
+    disputes: u64,
+    /// Milliseconds; null until it was asked something.
+    avg_response_time: Option<u64>,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct CapacityJson {
+    sessions: u16,
+    free: u16,
+    runs_per_session: u16,
+}
+
+impl ProviderJson {
+    /// A listed offer.
+    pub(crate) fn new(listed: &Listed, seen: Seen) -> Self {
+        let offer: &Offer = &listed.offer;
+        Self {
+            id: offer.provider.to_string(),
+            name: if offer.name.is_empty() { offer.label.clone() } else { offer.name.clone() },
+            description: offer.description.clone(),
+            ens_name: offer.ens_name.clone(),
+            price_per_minute: Decimal(offer.price.per_minute),
+            tools: offer.tools.iter().map(ToolJson::new).collect(),
+            uptime: Percent(offer.record.uptime_permyriad),
+            total_sessions: offer.record.sessions_total,
+            reputation: ReputationJson {
+                completed_sessions: offer.record.sessions_completed,
+                disputes: seen.disputes,
+                avg_response_time: seen.response_ms,
+            },
+            payout_address: offer.payout.to_string(),
+            label: offer.label.clone(),
+            region: offer.region.clone(),
+            confinement: format!("S{}", offer.confinement.level()),
+            minimum_charge: Decimal(offer.minimum_charge),
+            metering_interval_seconds: Seconds(offer.metering_interval),
+            capacity: CapacityJson {
+                sessions: offer.capacity.sessions,
+                free: offer.capacity.free,
+                runs_per_session: offer.capacity.runs_per_session,
+            },
+            capabilities: offer.capabilities().into_iter().map(str::to_owned).collect(),
+            offer_version: offer.version,
+            expires_at: Time(listed.expires_at),
+            equivocated: listed.equivocated,
+        }
+    }
+}
+
+/// A tool.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct ToolJson {
+    id: String,
+    name: String,
+    description: String,
+    command: String,
+    args: Vec<ArgumentJson>,
+    max_duration_seconds: Seconds,
+    resource_limits: LimitsJson,
+    price_per_minute: Decimal,
+    call_fee: Decimal,
+    workspace_required: bool,
+    capabilities: Vec<String>,
+}
+
+#[derive(Debug, Serialize)]
+struct LimitsJson {
+    cpu: String,
+    memory: String,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct ArgumentJson {
+    name: String,
+    description: String,
+    required: bool,
+    r#type: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    minimum: Option<i64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    maximum: Option<i64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    max_bytes: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    choices: Option<Vec<String>>,
+}
+
+impl ArgumentJson {
+    fn new(parameter: &Parameter) -> Self {
+        let plain = |r#type| Self {
+            name: parameter.name.clone(),
+            description: parameter.description.clone(),
+            required: parameter.required,
+            r#type,
+            minimum: None,
+            maximum: None,
+            max_bytes: None,
+            choices: None,
+        };
+        match &parameter.kind {
+            ParameterKind::Text { max_bytes } => Self { max_bytes: Some(*max_bytes), ..plain("text") },
+            ParameterKind::Integer { min, max } => Self { minimum: Some(*min), maximum: Some(*max), ..plain("integer") },
+            ParameterKind::Number { min, max } => Self { minimum: Some(*min), maximum: Some(*max), ..plain("number") },
+            ParameterKind::Boolean => plain("boolean"),
+            ParameterKind::Choice(choices) => Self { choices: Some(choices.clone()), ..plain("choice") },
+            ParameterKind::File => plain("file"),
+        }
+    }
+}
+
+impl ToolJson {
+    /// A tool of an offer.
+    pub(crate) fn new(tool: &Tool) -> Self {
+        Self {
+            id: tool.id.clone(),
+            name: if tool.name.is_empty() { tool.id.clone() } else { tool.name.clone() },
+            description: tool.description.clone(),
+            command: tool.command.clone(),
+            args: tool.parameters.iter().map(ArgumentJson::new).collect(),
+            max_duration_seconds: Seconds(tool.max_duration),
+            resource_limits: LimitsJson { cpu: scaled(u64::from(tool.cpu_millis), 3), memory: size(tool.memory_bytes) },
+            price_per_minute: Decimal(tool.price.per_minute),
+            call_fee: Decimal(tool.price.call_fee),
+            workspace_required: tool.workspace_required,
+            capabilities: tool.capabilities.clone(),
+        }
+    }
+}
+
+/// Bytes in the largest unit that is exact, such as `4GB` (1024 of each in the next, as providers write them).
+fn size(bytes: u64) -> String {
+    let units = [(40, "TB"), (30, "GB"), (20, "MB"), (10, "KB")];
+    let exact = units.into_iter().find(|(shift, _)| bytes != 0 && bytes.trailing_zeros() >= *shift);
+    exact.map_or_else(|| format!("{bytes}B"), |(shift, unit)| format!("{}{unit}", bytes >> shift))
+}
+
+/// A session.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct SessionJson {
+    id: String,
+    agent_id: String,
+    provider_id: String,
+    budget_allowance: Decimal,
+    budget_consumed: Decimal,
+    status: &'static str,
+    started_at: Time,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    ended_at: Option<Time>,
+    effective_execution_seconds: Seconds,
+    /// The newest; `executionsTotal` says how many there are.
+    pub(crate) executions: Vec<ExecutionJson>,
+    pub(crate) executions_total: usize,
+    mission: Option<String>,
+    provider_label: String,
+    why_provider: String,
+    phase: &'static str,
+    connected: bool,
+    expires_at: Time,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    end_reason: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    fault: Option<FaultJson>,
+    /// How the charge is shared, once nothing can change it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    settlement: Option<SettlementJson>,
+}
+
+/// Why something failed.
+#[derive(Debug, Serialize)]
+pub(crate) struct FaultJson {
+    code: &'static str,
+    detail: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    missing: Option<Decimal>,
+}
+
+impl From<&Fault> for FaultJson {
+    fn from(fault: &Fault) -> Self {
+        Self { code: fault.code.name(), detail: fault.text.clone(), missing: fault.missing.map(Decimal) }
+    }
+}
+
+/// How a session's charge is shared.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct SettlementJson {
+    session_id: String,
+    total_cost: Decimal,
+    provider_payout: Decimal,
+    platform_fee: Decimal,
+    reserve: Decimal,
+    /// Null until settlement has paid out.
+    settled_at: Option<Time>,
+    /// Null on the ledger rail.
+    tx_hash: Option<String>,
+}
+
+impl SettlementJson {
+    fn new(session: String, total: Usdc) -> Self {
+        let split = Split::of(total);
+        Self {
+            session_id: session,
+            total_cost: Decimal(total),
+            provider_payout: Decimal(split.provider),
+            platform_fee: Decimal(split.platform),
+            reserve: Decimal(split.reserve),
+            settled_at: None,
+            tx_hash: None,
+        }
+    }
+}
+
+/// The owner's word for where a session stands.
+pub(crate) fn status(view: &SessionView) -> &'static str {
+    match view.closing.as_ref().map(|closing| closing.reason) {
+        None => "active",
+        Some(CloseReason::Ended) => "completed",
+        Some(CloseReason::Expired | CloseReason::AgentGone) => "expired",
+        Some(CloseReason::NotSigned | CloseReason::ProviderStopped | CloseReason::Dispute | CloseReason::NotOpened) => "failed",
+    }
+}
+
+impl SessionJson {
+    /// A session without its executions.
+    pub(crate) fn new(view: &SessionView, agent: &PeerId) -> Self {
+        let closing = view.closing.as_ref();
+        let fault = view.dispute.as_ref().or_else(|| closing.and_then(|closing| closing.fault.as_ref()));
+        Self {
+            id: view.id.to_string(),
+            agent_id: agent.to_string(),
+            provider_id: view.facts.provider.to_string(),
+            budget_allowance: Decimal(view.budget),
+            budget_consumed: Decimal(view.charged),
+            status: status(view),
+            started_at: Time(view.facts.created_at),
+            ended_at: closing.map(|closing| Time(closing.at)),
+            effective_execution_seconds: Seconds(Millis(view.effective_ms)),
+            executions: Vec::new(),
+            executions_total: 0,
+            mission: view.facts.mission.clone(),
+            provider_label: view.facts.label.clone(),
+            why_provider: view.facts.why.clone(),
+            phase: view.phase.name(),
+            connected: view.connected,
+            expires_at: Time(view.facts.work_until.timestamp()),
+            end_reason: closing.map(|closing| closing.reason.name()),
+            fault: fault.map(FaultJson::from),
+            settlement: (view.phase == Phase::Closed).then(|| SettlementJson::new(view.id.to_string(), closing.map_or(view.charged, |c| c.promised))),
+        }
+    }
+}
+
+/// A run.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct ExecutionJson {
+    id: String,
+    /// The same as `id`; both names were promised.
+    execution_id: String,
+    session_id: String,
+    tool_id: String,
+    args: Box<RawValue>,
+    status: &'static str,
+    started_at: Time,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    completed_at: Option<Time>,
+    effective_duration_seconds: Seconds,
+    output: String,
+    /// Whether `output` is only the end of it.
+    output_truncated: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    exit_code: Option<i32>,
+    cost: Decimal,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    end_reason: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    end_party: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    fault: Option<FaultJson>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    usage: Option<UsageJson>,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct UsageJson {
+    cpu_seconds: Seconds,
+    peak_memory_bytes: u64,
+    bytes_in: u64,
+    bytes_out: u64,
+    output_hash: String,
+    /// Whether the output that arrived here is what the receipt says; null while that is not known.
+    output_verified: Option<bool>,
+}
+
+/// The output of a run, as far as it is shown with it.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Shown {
+    pub(crate) text: String,
+    pub(crate) cut: bool,
+    /// Of all output that arrived, if none was missed and it has ended.
+    pub(crate) hash: Option<Hash>,
+}
+
+/// The owner's word for where a run stands.
+pub(crate) const fn run_status(row: &ExecutionRow) -> &'static str {
+    match row.status {
+        RunStatus::Pending => "pending",
+        RunStatus::Running => "running",
+        RunStatus::Completed => "completed",
+        RunStatus::Failed => "failed",
+    }
+}
+
+/// Arguments longer than this are left out of lists.
+pub(crate) const LISTED_ARGS_BYTES: usize = 4096;
+
+impl ExecutionJson {
+    /// A run and what it wrote. Arguments longer than `args_bytes` are shown as an empty object.
+    pub(crate) fn new(id: ExecutionId, row: &ExecutionRow, output: Shown, args_bytes: usize) -> Self {
+        let args = Some(row.args.clone()).filter(|args| args.len() <= args_bytes).and_then(|args| RawValue::from_string(args).ok());
+        let outcome = row.work.as_ref().and_then(|work| work.outcome);
+        Self {
+            id: id.to_string(),
+            execution_id: id.to_string(),
+            session_id: row.session.to_string(),
+            tool_id: row.tool.clone(),
+            args: args.unwrap_or_else(|| RawValue::NULL.to_owned()),
+            status: run_status(row),
+            started_at: Time(row.started_at.unwrap_or(row.asked_at)),
+            completed_at: row.completed_at.map(Time),
+            effective_duration_seconds: Seconds(Millis(row.work.as_ref().map_or(0, |work| work.usage.effective_ms))),
+            output_truncated: output.cut,
+            output: output.text,
+            exit_code: outcome.and_then(|outcome| outcome.exit_code),
+            cost: Decimal(row.work.as_ref().map_or(Usdc::ZERO, |work| work.charge)),
+            end_reason: outcome.map(|outcome| outcome.end.name()),
+            end_party: outcome.map(|outcome| outcome.party.name()),
+            fault: row.fault.as_ref().map(FaultJson::from),
+            usage: row.work.as_ref().map(|work| UsageJson {
+                cpu_seconds: Seconds(Millis(work.usage.cpu_ms)),
+                peak_memory_bytes: work.usage.peak_memory_bytes,
+                bytes_in: work.usage.bytes_in,
+                bytes_out: work.usage.bytes_out,
+                output_hash: work.usage.output_hash.to_string(),
+                output_verified: output.hash.filter(|_| outcome.is_some()).map(|hash| hash == work.usage.output_hash),
+            }),
+        }
+    }
+}
+
+/// What `POST /tools/run` answers.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct StartedJson {
+    pub(crate) execution_id: String,
+    pub(crate) status: &'static str,
+    pub(crate) started_at: Time,
+}
+
+/// A list under a name, as callers expect one.
+pub(crate) fn list(name: &str, items: &impl Serialize) -> Result<Box<RawValue>, serde_json::Error> {
+    RawValue::from_string(format!("{{{}:{}}}", Value::from(name), serde_json::to_string(items)?))
+}

@@ -1,0 +1,175 @@
+//! What is refused, as callers see it: which status and code each fault, error and blame becomes.
+//!
+//! | Status | Codes |
+//! | --- | --- |
+//! | 402 | `budget_exhausted`, `insufficient_funds`, `debt`, `unredeemed_limit`, `daily_cap`; `missing` says how much, as a decimal string |
+//! | 404 | `session_not_found`, `execution_not_found`, `provider_not_found`, `no_provider`, `no_such_file`, `not_found` |
+//! | 409 | `wrong_state`, `conflict`, `offer_changed`, `bad_receipt`, `history_lost`, `clocks_apart`, `in_progress` |
+//! | 410 | `session_ended` |
+//! | 422 | `unknown_tool`, `bad_arguments`, `invalid_body`, `idempotency_mismatch` |
+//! | 502 | `provider_unreachable`, `settlement_unreachable`, `hash_mismatch`, and whatever a peer says that makes no sense |
+//! | 503 | `busy`, with `Retry-After` |
+
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use orien_door::Problem;
+use orien_protocol::fault::{Fault, FaultCode};
+use serde_json::{Value, json};
+
+use crate::desk::{Blame, By};
+use crate::files::FileError;
+use crate::opening::OpenError;
+use crate::rows::Refusal;
+use crate::store::StoreError;
+
+/// When to come back if something is busy, seconds.
+const RETRY_SECONDS: u64 = 1;
+
+impl Refusal {
+    /// A refusal with a stable code and a title that is the same for every occurrence.
+    pub(crate) fn new(status: StatusCode, code: &str, title: &str, detail: impl std::fmt::Display) -> Self {
+        Self {
+            status: status.as_u16(),
+            code: code.to_owned(),
+            title: title.to_owned(),
+            detail: detail.to_string(),
+            missing: None,
+            retry_after: None,
+            items: Vec::new(),
+        }
+    }
+
+    /// A resource that is not here.
+    pub(crate) fn not_found(code: &str, title: &str, detail: impl std::fmt::Display) -> Self {
+        Self::new(StatusCode::NOT_FOUND, code, title, detail)
+    }
+
+    /// A body or query whose meaning cannot be taken.
+    pub(crate) fn invalid(code: &str, detail: impl std::fmt::Display) -> Self {
+        Self::new(StatusCode::UNPROCESSABLE_ENTITY, code, "The request is not what this route takes", detail)
+    }
+
+    /// A failure of ours, logged here.
+    pub(crate) fn internal(error: &dyn std::error::Error) -> Self {
+        tracing::error!(error, "a request failed inside the gateway");
+        Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", "The request failed inside the program", "The cause is in the program's log.")
+    }
+
+    /// Whether the same request may be tried again and may then succeed: nothing was done.
+    pub(crate) const fn is_passing(&self) -> bool {
+        self.status >= 500
+    }
+
+    /// As an answer.
+    pub(crate) fn problem(&self) -> Problem {
+        let status = StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        let mut problem = Problem::new(status, self.code.clone(), self.title.clone()).detail(self.detail.clone());
+        if let Some(missing) = self.missing {
+            problem = problem.with("missing", missing.to_string());
+        }
+        if !self.items.is_empty() {
+            let list: Vec<Value> = self.items.iter().map(|(name, text)| json!({ "name": name, "problem": text })).collect();
+            problem = problem.with("problems", Value::from(list));
+        }
+        match self.retry_after {
+            Some(seconds) => problem.retry_after_seconds(seconds),
+            None => problem,
+        }
+    }
+}
+
+impl IntoResponse for Refusal {
+    fn into_response(self) -> Response {
+        self.problem().into_response()
+    }
+}
+
+impl From<StoreError> for Refusal {
+    fn from(error: StoreError) -> Self {
+        Self::internal(&error)
+    }
+}
+
+impl From<Blame> for Refusal {
+    fn from(blame: Blame) -> Self {
+        let fault = blame.fault;
+        match blame.by {
+            By::ProviderGone => Self::new(StatusCode::BAD_GATEWAY, "provider_unreachable", "The provider cannot be reached", fault.text),
+            By::SettlementGone => Self::new(StatusCode::BAD_GATEWAY, "settlement_unreachable", "Settlement cannot be reached", fault.text),
+            By::Us if fault.code == FaultCode::INTERNAL => {
+                Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", "The request failed inside the program", fault.text)
+            }
+            By::Provider | By::Settlement | By::Us => fault.into(),
+        }
+    }
+}
+
+impl From<Fault> for Refusal {
+    fn from(fault: Fault) -> Self {
+        let (status, title) = meaning(fault.code);
+        let retry_after = (status == StatusCode::SERVICE_UNAVAILABLE).then_some(RETRY_SECONDS);
+        Self { missing: fault.missing, retry_after, ..Self::new(status, fault.code.name(), title, fault.text) }
+    }
+}
+
+/// Status and title of each fault.
+fn meaning(code: FaultCode) -> (StatusCode, &'static str) {
+    match code {
+        FaultCode::BUDGET_EXHAUSTED => (StatusCode::PAYMENT_REQUIRED, "The budget does not cover this"),
+        FaultCode::INSUFFICIENT_FUNDS => (StatusCode::PAYMENT_REQUIRED, "The account cannot reserve so much"),
+        FaultCode::DEBT => (StatusCode::PAYMENT_REQUIRED, "The account owes this provider"),
+        FaultCode::UNREDEEMED => (StatusCode::PAYMENT_REQUIRED, "Too much waits for redemption"),
+        FaultCode::DAILY_CAP => (StatusCode::PAYMENT_REQUIRED, "The account's daily cap is reached"),
+        FaultCode::CONFLICT => (StatusCode::CONFLICT, "This contradicts an earlier request"),
+        FaultCode::WRONG_STATE => (StatusCode::CONFLICT, "This is not possible now"),
+        FaultCode::OFFER_CHANGED => (StatusCode::CONFLICT, "The provider's offer has changed"),
+        FaultCode::HISTORY_LOST => (StatusCode::CONFLICT, "One side has lost a part of the session"),
+        FaultCode::BAD_RECEIPT => (StatusCode::CONFLICT, "The session is in dispute"),
+        FaultCode::CLOCKS => (StatusCode::CONFLICT, "The clocks are too far apart"),
+        FaultCode::TIMES => (StatusCode::CONFLICT, "The times do not fit the network's rules"),
+        FaultCode::CANCELLED => (StatusCode::CONFLICT, "It was cancelled"),
+        FaultCode::SESSION_ENDED => (StatusCode::GONE, "The session has ended"),
+        FaultCode::UNKNOWN_TOOL => (StatusCode::UNPROCESSABLE_ENTITY, "The session has no such tool"),
+        FaultCode::BAD_ARGUMENTS => (StatusCode::UNPROCESSABLE_ENTITY, "The arguments do not fit the tool"),
+        FaultCode::TOO_LARGE => (StatusCode::PAYLOAD_TOO_LARGE, "It is too large"),
+        FaultCode::NOT_FOUND => (StatusCode::NOT_FOUND, "There is no such thing"),
+        FaultCode::NO_SUCH_FILE => (StatusCode::NOT_FOUND, "There is no such file"),
+        FaultCode::BAD_PATH => (StatusCode::BAD_REQUEST, "The path cannot be used"),
+        FaultCode::WORKSPACE_FULL => (StatusCode::INSUFFICIENT_STORAGE, "The workspace is full"),
+        FaultCode::BUSY => (StatusCode::SERVICE_UNAVAILABLE, "Every place is taken"),
+        FaultCode::NOT_YOURS => (StatusCode::FORBIDDEN, "It belongs to somebody else"),
+        FaultCode::HASH_MISMATCH => (StatusCode::BAD_GATEWAY, "Other bytes arrived than were sent"),
+        _ => (StatusCode::BAD_GATEWAY, "The other side failed or made no sense"),
+    }
+}
+
+impl From<FileError> for Refusal {
+    fn from(error: FileError) -> Self {
+        match error {
+            FileError::Unreachable(error) => Self::new(StatusCode::BAD_GATEWAY, "provider_unreachable", "The provider cannot be reached", error),
+            FileError::Refused(fault) => fault.into(),
+            FileError::Interrupted(_) => Self::new(StatusCode::BAD_GATEWAY, "transfer_interrupted", "The transfer was interrupted", error),
+            FileError::Mismatch => Self::new(StatusCode::BAD_GATEWAY, "hash_mismatch", "Other bytes arrived than were sent", error),
+            FileError::Length { .. } => Self::new(StatusCode::BAD_REQUEST, "wrong_length", "The body is not as long as announced", error),
+            FileError::Body(_) => Self::new(StatusCode::BAD_REQUEST, "unreadable_body", "The body cannot be read", error),
+        }
+    }
+}
+
+impl From<OpenError> for Refusal {
+    fn from(error: OpenError) -> Self {
+        match error {
+            OpenError::Blame(blame) => blame.into(),
+            OpenError::Store(error) => error.into(),
+            OpenError::Full => Fault::new(FaultCode::BUSY, "this gateway has as many sessions open as it can; end one").into(),
+            OpenError::NoProvider { rejected } => {
+                let detail = match rejected.len() {
+                    0 => "No offer is known. Providers are found over the network; try again in a moment.".to_owned(),
+                    count => format!("{count} offers were looked at and none fits; `problems` names what each lacks."),
+                };
+                let items = rejected.into_iter().map(|(provider, why)| (provider.to_string(), why)).collect();
+                Self { items, ..Self::not_found("no_provider", "No provider fits", detail) }
+            }
+        }
+    }
+}

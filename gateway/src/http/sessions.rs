@@ -1,0 +1,192 @@
+//! `/api/sessions`: opened, listed, looked at, raised and ended.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::extract::{Request, State};
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use orien_door::{Json, Path, Query};
+use orien_protocol::fault::{Fault, FaultCode};
+use orien_protocol::id::SessionId;
+use orien_protocol::time::Millis;
+use serde::Deserialize;
+use serde_json::value::RawValue;
+use tokio::sync::oneshot;
+
+use super::idempotency::Done;
+use super::models::{ExecutionJson, LISTED_ARGS_BYTES, SessionJson, list as named, status};
+use super::{App, Keyed, Shared, providers, runs, session_id};
+use crate::decimal::Decimal;
+use crate::desk::{Command, Phase};
+use crate::matching::Wish;
+use crate::opening::{Choice, OpenRequest};
+use crate::rows::Refusal;
+
+/// Sessions in a list, unless the caller says another number, and the most it may say.
+const LIST: (usize, usize) = (100, 1000);
+/// Runs shown with a session, and how much of the output of each.
+const RUNS_SHOWN: usize = 100;
+const OUTPUT_SHOWN: usize = 1024;
+/// Time for work, unless the caller says another: an hour; from 10 s to 8 h (with the time for redemption that fits the usual exit delay of a day).
+const EXPIRY_SECONDS: (u64, u64, u64) = (10, 3600, 8 * 3600);
+/// Longest mission.
+const MISSION_BYTES: usize = 4096;
+/// Most tools that a request may name.
+const TOOLS_NAMED: usize = 64;
+/// How long a caller waits for the end: the provider may take 30 s for its last receipts.
+const END_LIMIT: Duration = Duration::from_secs(35);
+/// How long settlement may take for a top-up.
+const TOP_UP_LIMIT: Duration = Duration::from_secs(30);
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(super) struct OpenBody {
+    provider_id: String,
+    budget_allowance: Decimal,
+    mission: Option<String>,
+    capability: Option<String>,
+    #[serde(default)]
+    tools: Vec<String>,
+    max_price_per_minute: Option<Decimal>,
+    region: Option<String>,
+    expiry_seconds: Option<u64>,
+}
+
+impl OpenBody {
+    fn request(self, app: &App) -> Result<OpenRequest, Refusal> {
+        let (shortest, usual, longest) = EXPIRY_SECONDS;
+        let expiry = self.expiry_seconds.unwrap_or(usual);
+        if !(shortest..=longest).contains(&expiry) {
+            return Err(Refusal::invalid("invalid_body", format_args!("expirySeconds has to be from {shortest} to {longest}")));
+        }
+        if self.mission.as_ref().is_some_and(|mission| mission.len() > MISSION_BYTES) || self.tools.len() > TOOLS_NAMED {
+            return Err(Refusal::invalid("invalid_body", format_args!("mission has at most {MISSION_BYTES} bytes, tools at most {TOOLS_NAMED}")));
+        }
+        let choice = match self.provider_id.as_str() {
+            "auto" => Choice::Auto,
+            id => Choice::Named(providers::find(app, id)?),
+        };
+        let wish = Wish {
+            capability: self.capability,
+            tools: self.tools,
+            max_price_per_minute: self.max_price_per_minute.map(|amount| amount.0),
+            region: self.region,
+            min_confinement: None,
+        };
+        Ok(OpenRequest { choice, budget: self.budget_allowance.0, mission: self.mission, wish, expiry: Millis::from_secs(expiry), seed: [0; 16] })
+    }
+}
+
+pub(super) async fn open(State(app): Shared, keyed: Keyed<OpenBody>) -> Response {
+    let Keyed { key, text, body } = keyed;
+    let request = match body.request(&app) {
+        Ok(request) => request,
+        Err(refusal) => return refusal.into_response(),
+    };
+    let own = Arc::clone(&app);
+    let opening = |ticket: super::idempotency::Ticket| async move {
+        // Durable before anything is begun, so that a repetition after a crash finds it.
+        own.sessions.context.store.write(vec![ticket.mark()?]).await?;
+        let session = own.sessions.open(&OpenRequest { seed: ticket.seed, ..request }).await?;
+        let view = own.view(session).await?;
+        Done::new(StatusCode::CREATED, &SessionJson::new(&view, &own.sessions.context.own))
+    };
+    app.keys.once("POST /api/sessions", &key, &[text.get().as_bytes()], opening).await
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(super) struct Filter {
+    status: Option<String>,
+    limit: Option<usize>,
+}
+
+pub(super) async fn list(State(app): Shared, Query(filter): Query<Filter>) -> Result<Json<Box<RawValue>>, Refusal> {
+    let limit = filter.limit.unwrap_or(LIST.0).min(LIST.1);
+    let wanted = filter.status;
+    if let Some(other) = wanted.as_deref().filter(|text| !["active", "completed", "expired", "failed"].contains(text)) {
+        let detail = format!("status has to be active, completed, expired or failed, not {}", super::shown(other));
+        return Err(Refusal::new(StatusCode::BAD_REQUEST, "invalid_query", "The query is not what this route takes", detail));
+    }
+    let views = app.sessions.list(limit, move |view| wanted.as_deref().is_none_or(|wanted| status(view) == wanted)).await?;
+    let sessions: Vec<SessionJson> = views.iter().map(|view| SessionJson::new(view, &app.sessions.context.own)).collect();
+    named("sessions", &sessions).map(Json).map_err(|error| Refusal::internal(&error))
+}
+
+pub(super) async fn one(State(app): Shared, Path(id): Path<String>) -> Result<Json<SessionJson>, Refusal> {
+    full(&app, session_id(&id)?).await.map(Json)
+}
+
+/// A session with its newest runs.
+async fn full(app: &App, session: SessionId) -> Result<SessionJson, Refusal> {
+    let view = app.view(session).await?;
+    let mut json = SessionJson::new(&view, &app.sessions.context.own);
+    let (rows, total) = app.sessions.executions(session, RUNS_SHOWN).await?;
+    json.executions_total = total;
+    for (id, row) in rows {
+        let output = runs::output(app, id, OUTPUT_SHOWN).await?;
+        json.executions.push(ExecutionJson::new(id, &row, output, LISTED_ARGS_BYTES));
+    }
+    Ok(json)
+}
+
+pub(super) async fn end(State(app): Shared, Path(id): Path<String>, request: Request) -> Response {
+    let (mut parts, _) = request.into_parts();
+    let key = match super::key_of(&mut parts).await {
+        Ok(key) => key,
+        Err(problem) => return problem.into_response(),
+    };
+    let session = match session_id(&id) {
+        Ok(session) => session,
+        Err(refusal) => return refusal.into_response(),
+    };
+    let own = Arc::clone(&app);
+    let ending = |_| async move {
+        own.view(session).await?;
+        if let Some(desk) = own.sessions.desk(&session) {
+            match desk.command(Command::End) {
+                Err(fault) if fault.code != FaultCode::SESSION_ENDED => return Err(fault.into()),
+                _ => {}
+            }
+            let closed = desk.wait(END_LIMIT, |state| (state.phase == Phase::Closed).then_some(())).await;
+            if closed.is_none() {
+                let detail = "The session is ending; its last receipts have not come yet. Look at it again later.";
+                return Err(Refusal::new(StatusCode::GATEWAY_TIMEOUT, "still_ending", "The end takes long", detail));
+            }
+        }
+        Done::new(StatusCode::OK, &full(&own, session).await?)
+    };
+    app.keys.once("POST /api/sessions/{id}/end", &key, &[id.as_bytes()], ending).await
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(super) struct TopUpBody {
+    /// The new total.
+    budget_allowance: Decimal,
+}
+
+pub(super) async fn top_up(State(app): Shared, Path(id): Path<String>, keyed: Keyed<TopUpBody>) -> Response {
+    let Keyed { key, text, body } = keyed;
+    let session = match session_id(&id) {
+        Ok(session) => session,
+        Err(refusal) => return refusal.into_response(),
+    };
+    let own = Arc::clone(&app);
+    let raising = |_| async move {
+        own.view(session).await?;
+        let gone = || Refusal::from(Fault::new(FaultCode::SESSION_ENDED, "the session has ended"));
+        let desk = own.sessions.desk(&session).ok_or_else(gone)?;
+        let (answer, answered) = oneshot::channel();
+        desk.command(Command::TopUp { ceiling: body.budget_allowance.0, answer })?;
+        match tokio::time::timeout(TOP_UP_LIMIT, answered).await {
+            Ok(Ok(raised)) => raised?,
+            Ok(Err(_)) => return Err(gone()),
+            Err(_) => return Err(super::unreachable_settlement("no answer in time")),
+        };
+        let view = own.view(session).await?;
+        Done::new(StatusCode::OK, &SessionJson::new(&view, &own.sessions.context.own))
+    };
+    app.keys.once("POST /api/sessions/{id}/topup", &key, &[id.as_bytes(), text.get().as_bytes()], raising).await
+}

@@ -1,0 +1,16 @@
+//! orien-gateway
+mod arguments;
+mod context;
+mod courier;
+mod decimal;
+mod desk;
+mod directory;
+mod files;
+mod lines;
+mod link;
+mod logs;
+mod matching;
+mod opening;
+mod rows;
+mod sessions;
+mod store;

@@ -1,0 +1,254 @@
+//! Opens a session: finds a provider, writes the terms from its offer, and waits for the outcome.
+//!
+//! Always true: the terms repeat what the provider's own offer says; every attempt has an id that follows from the request, so that a request repeated after a crash finds what it
+//! had begun. `auto` moves on only when a provider said that it cannot now.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use orien_bootstrap::clock;
+use orien_protocol::fault::{Fault, FaultCode};
+use orien_protocol::frame::CloseReason;
+use orien_protocol::id::SessionId;
+use orien_protocol::money::Usdc;
+use orien_protocol::offer::Offer;
+use orien_protocol::peer::PeerId;
+use orien_protocol::session::agent::AgentSession;
+use orien_protocol::signing::Verified;
+use orien_protocol::terms::{TIME_TOLERANCE, Terms, ToolPrice};
+use orien_protocol::time::{Millis, UnixSeconds};
+use thiserror::Error;
+use tokio::sync::mpsc;
+
+use crate::courier::{COMMANDS, Courier};
+use crate::desk::{Blame, By, Desk};
+use crate::link::Link;
+use crate::matching::{Candidate, Wish, rank};
+use crate::rows::SessionFacts;
+use crate::sessions::Sessions;
+use crate::store::{Put, StoreError};
+
+/// Vouchers stay redeemable for so long after the last work: a provider that was down for a working day still earns.
+const REDEEM_AFTER: Millis = Millis::from_secs(6 * 3600);
+/// Providers that `auto` tries.
+const AUTO_ATTEMPTS: usize = 3;
+/// Ids that one request may use, repetitions after crashes included.
+const IDS: u8 = 16;
+/// Longest opening: the provider holds a place for 30 s at each of two steps.
+const OPENING_LIMIT: Duration = Duration::from_secs(45);
+/// Offers that did not fit and are named in the answer.
+const REJECTED_LIMIT: usize = 16;
+
+/// Which provider.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Choice {
+    /// The best that accepts.
+    Auto,
+    /// This one.
+    Named(PeerId),
+}
+
+/// What is wanted.
+#[derive(Clone, Debug)]
+pub(crate) struct OpenRequest {
+    pub(crate) choice: Choice,
+    pub(crate) budget: Usdc,
+    pub(crate) mission: Option<String>,
+    pub(crate) wish: Wish,
+    /// Time for work.
+    pub(crate) expiry: Millis,
+    /// What the session's id follows from.
+    pub(crate) seed: [u8; 16],
+}
+
+/// Why there is no session.
+#[derive(Debug, Error)]
+pub(crate) enum OpenError {
+    /// No offer fits.
+    #[error("no provider fits")]
+    NoProvider {
+        /// Providers, and what each lacks.
+        rejected: Vec<(PeerId, String)>,
+    },
+    /// It was tried and did not open.
+    #[error("{}", .0.fault)]
+    Blame(Blame),
+    /// Nothing more can be opened here now.
+    #[error("too many sessions are open")]
+    Full,
+    /// The store failed: the process has to stop.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl From<Blame> for OpenError {
+    fn from(blame: Blame) -> Self {
+        Self::Blame(blame)
+    }
+}
+
+fn us(code: FaultCode, text: impl std::fmt::Display) -> OpenError {
+    OpenError::Blame(Blame { fault: Fault::new(code, text), by: By::Us })
+}
+
+/// The ids that a request may give to sessions, in order.
+fn ids(seed: [u8; 16]) -> impl Iterator<Item = SessionId> {
+    (0..IDS).map(move |step| {
+        let mut bytes = seed;
+        bytes[15] = bytes[15].wrapping_add(step);
+        SessionId::from_bytes(bytes)
+    })
+}
+
+impl Sessions {
+    /// Opens a session, or finds the one that the same request opened before.
+    pub(crate) async fn open(self: &Arc<Self>, request: &OpenRequest) -> Result<SessionId, OpenError> {
+        let mut free = Vec::new();
+        for id in ids(request.seed) {
+            match self.view(id).await? {
+                None => free.push(id),
+                Some(view) if view.closing.as_ref().is_some_and(|closing| closing.reason == CloseReason::NotOpened) => {}
+                Some(view) => return Ok(view.id),
+            }
+        }
+        let (providers, auto) = match &request.choice {
+            Choice::Named(provider) => (vec![(*provider, "you named this provider".to_owned())], false),
+            Choice::Auto => (self.choose(request)?, true),
+        };
+        let mut last = us(FaultCode::BUSY, "this request has been tried too often; use another Idempotency-Key");
+        for ((provider, why), id) in providers.into_iter().zip(free) {
+            match self.attempt(request, provider, why, id).await {
+                Ok(()) => return Ok(id),
+                Err(error) if auto && is_passing(&error) => {
+                    tracing::info!(%provider, %error, "a provider cannot take a session now; trying the next");
+                    last = error;
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Err(last)
+    }
+
+    fn choose(&self, request: &OpenRequest) -> Result<Vec<(PeerId, String)>, OpenError> {
+        let listed: Vec<_> = self.context.catalogue.all().into_iter().filter(|listed| !listed.equivocated).collect();
+        let candidates = listed.iter().map(|listed| {
+            let response_ms = self.directory.seen(&listed.offer.provider).response_ms;
+            Candidate { offer: &listed.offer, response_ms }
+        });
+        let ranking = rank(&request.wish, candidates, clock::wall());
+        if ranking.ranked.is_empty() {
+            let rejected = ranking.rejected.into_iter().take(REJECTED_LIMIT).map(|r| (r.offer.provider, r.why)).collect();
+            return Err(OpenError::NoProvider { rejected });
+        }
+        Ok(ranking.ranked.into_iter().take(AUTO_ATTEMPTS).map(|ranked| (ranked.offer.provider, ranked.why)).collect())
+    }
+
+    async fn attempt(self: &Arc<Self>, request: &OpenRequest, provider: PeerId, why: String, id: SessionId) -> Result<(), OpenError> {
+        if !self.has_room() {
+            return Err(OpenError::Full);
+        }
+        let offer = self.directory.fresh_offer(&self.context, provider).await?;
+        check_offer(request, &offer)?;
+        let terms = self.terms(request, &offer, id).await?;
+        let link = Link::open(&self.context.net, provider, &offer.addresses).await.map_err(|error| {
+            OpenError::Blame(Blame { fault: Fault::new(FaultCode::INTERNAL, error), by: By::ProviderGone })
+        })?;
+        let facts = SessionFacts {
+            mission: request.mission.clone(),
+            provider,
+            label: offer.label.clone(),
+            why,
+            addresses: offer.addresses.clone(),
+            tools: offer.tools.clone(),
+            created_at: terms.issued_at,
+            work_until: terms.work_until,
+            budget: request.budget,
+            closing: None,
+        };
+        let proposed = AgentSession::propose(terms, request.budget, self.context.network.id(), self.context.keys.clone());
+        let (machine, first) = proposed.map_err(|error| us(FaultCode::MALFORMED, error))?;
+        let (commands, queue) = mpsc::channel(COMMANDS);
+        let put = Put::session(&id, &facts)?;
+        let desk = Arc::new(Desk::new(id, facts, commands));
+        let mut courier = Courier::new(Arc::clone(&self.context), machine, Arc::clone(&desk), queue, 0, Some(link));
+        courier.stage(put);
+        self.launch(courier, Arc::clone(&desk), first);
+        match desk.wait(OPENING_LIMIT, |state| state.opening.clone()).await {
+            Some(opened) => Ok(opened?),
+            None => Err(us(FaultCode::INTERNAL, "the opening took too long; look at the session again later")),
+        }
+    }
+
+    async fn terms(&self, request: &OpenRequest, offer: &Verified<Offer>, session: SessionId) -> Result<Terms, OpenError> {
+        let context = &self.context;
+        let provider = self.directory.binding(context, offer).await?;
+        let issued_at = clock::wall();
+        let work_until = issued_at.plus(request.expiry).seconds();
+        Ok(Terms {
+            session,
+            agent: context.binding.clone(),
+            provider,
+            domain: context.network.domain(),
+            settlement_signer: context.network.settlement().signer,
+            offer: offer.hash(),
+            prices: offer.tools.iter().map(|tool| ToolPrice { tool: tool.id.clone(), price: tool.price }).collect(),
+            minimum_charge: offer.minimum_charge,
+            metering_interval: offer.metering_interval,
+            time_tolerance: TIME_TOLERANCE,
+            runs_at_once: offer.capacity.runs_per_session,
+            confinement: offer.confinement,
+            issued_at,
+            work_until,
+            redeem_until: UnixSeconds(work_until.0.saturating_add(REDEEM_AFTER.0 / 1000)),
+        })
+    }
+}
+
+/// What the offer says now, against what is wanted; it may have changed since it was ranked.
+fn check_offer(request: &OpenRequest, offer: &Offer) -> Result<(), OpenError> {
+    let ranking = rank(&request.wish, [Candidate { offer, response_ms: None }], clock::wall());
+    if let Some(rejected) = ranking.rejected.first() {
+        let code = if offer.capacity.free == 0 { FaultCode::BUSY } else { FaultCode::OFFER_CHANGED };
+        return Err(OpenError::Blame(Blame { fault: Fault::new(code, format_args!("the provider does not fit: {}", rejected.why)), by: By::Provider }));
+    }
+    let missing = offer.minimum_charge.excess_over(request.budget);
+    if missing > Usdc::ZERO {
+        let fault = Fault::new(FaultCode::BUDGET_EXHAUSTED, format_args!("the provider charges at least {} USDC per session", offer.minimum_charge));
+        return Err(OpenError::Blame(Blame { fault: fault.missing(missing), by: By::Us }));
+    }
+    Ok(())
+}
+
+/// Whether another provider may do what this one could not.
+fn is_passing(error: &OpenError) -> bool {
+    match error {
+        OpenError::Blame(Blame { by: By::ProviderGone, .. }) => true,
+        OpenError::Blame(Blame { fault, by: By::Provider }) => [FaultCode::BUSY, FaultCode::OFFER_CHANGED].contains(&fault.code),
+        OpenError::Blame(Blame { fault, by: By::Us }) => fault.code == FaultCode::BUDGET_EXHAUSTED,
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_ids_of_one_request_are_the_same_every_time_and_all_different() {
+        let all: Vec<SessionId> = ids([7; 16]).collect();
+        assert_eq!(all, ids([7; 16]).collect::<Vec<_>>());
+        let different: std::collections::BTreeSet<_> = all.iter().collect();
+        assert_eq!(different.len(), usize::from(IDS));
+    }
+
+    #[test]
+    fn another_provider_is_tried_only_when_this_one_cannot_now() {
+        let blame = |code, by| OpenError::Blame(Blame { fault: Fault::new(code, ""), by });
+        assert!(is_passing(&blame(FaultCode::BUSY, By::Provider)));
+        assert!(is_passing(&blame(FaultCode::OFFER_CHANGED, By::Provider)));
+        assert!(is_passing(&blame(FaultCode::INTERNAL, By::ProviderGone)));
+        assert!(!is_passing(&blame(FaultCode::INSUFFICIENT_FUNDS, By::Settlement)));
+        assert!(!is_passing(&blame(FaultCode::DEBT, By::Provider)));
+        assert!(!is_passing(&OpenError::Full));
+    }
+}

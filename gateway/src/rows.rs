@@ -1,0 +1,210 @@
+//! What the gateway remembers beside the records of the session machines: what a session was wanted for, what a run was asked and how it ended, and which requests were answered.
+//!
+//! Always true: no row decides about money. What was charged and promised is folded from receipts and vouchers; the sums in a row are notes for listings, written when nothing
+//! can change them any more.
+
+use orien_protocol::fault::Fault;
+use orien_protocol::frame::{CloseReason, OutputStream};
+use orien_protocol::hash::Hash;
+use orien_protocol::id::SessionId;
+use orien_protocol::money::Usdc;
+use orien_protocol::offer::Tool;
+use orien_protocol::peer::PeerId;
+use orien_protocol::receipt::{EndReason, Work};
+use orien_protocol::time::{Timestamp, UnixSeconds};
+use serde::{Deserialize, Serialize};
+
+/// What a session was opened for and with whom.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct SessionFacts {
+    /// The caller's own words.
+    pub(crate) mission: Option<String>,
+    /// Who does the work.
+    pub(crate) provider: PeerId,
+    /// The operator's name for it.
+    pub(crate) label: String,
+    /// Why it was chosen.
+    pub(crate) why: String,
+    /// Where it was dialled.
+    pub(crate) addresses: Vec<String>,
+    /// The tools as offered when the session was opened; their arguments and limits.
+    pub(crate) tools: Vec<Tool>,
+    /// When we proposed it.
+    pub(crate) created_at: Timestamp,
+    /// When its time is over.
+    pub(crate) work_until: UnixSeconds,
+    /// What was asked for.
+    pub(crate) budget: Usdc,
+    /// How it ended; none while it has not.
+    pub(crate) closing: Option<Closing>,
+}
+
+/// A session's last state, for listings.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Closing {
+    /// When, on our clock.
+    pub(crate) at: Timestamp,
+    /// Why.
+    pub(crate) reason: CloseReason,
+    /// What went wrong, if something did.
+    pub(crate) fault: Option<Fault>,
+    /// Most it could have cost.
+    pub(crate) budget: Usdc,
+    /// What answered receipts charge.
+    pub(crate) charged: Usdc,
+    /// What our newest voucher promises.
+    pub(crate) promised: Usdc,
+    /// Effective time of all executions, milliseconds.
+    pub(crate) effective_ms: u64,
+}
+
+/// Where a run stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum RunStatus {
+    /// Asked for.
+    Pending,
+    /// The provider started the tool.
+    Running,
+    /// The tool exited by itself with code 0.
+    Completed,
+    /// It ended in another way, or never ran.
+    Failed,
+}
+
+/// A run, as asked for and as receipted.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct ExecutionRow {
+    /// The session it belongs to.
+    pub(crate) session: SessionId,
+    /// Which tool.
+    pub(crate) tool: String,
+    /// With what: a JSON object.
+    pub(crate) args: String,
+    /// When we asked.
+    pub(crate) asked_at: Timestamp,
+    /// When the tool was started, on the provider's clock.
+    pub(crate) started_at: Option<Timestamp>,
+    /// When it ended, on the provider's clock, or was refused, on ours.
+    pub(crate) completed_at: Option<Timestamp>,
+    /// Where it stands.
+    pub(crate) status: RunStatus,
+    /// The newest receipt's word on it.
+    pub(crate) work: Option<Work>,
+    /// Why it never ran.
+    pub(crate) fault: Option<Fault>,
+}
+
+impl ExecutionRow {
+    /// Whether nothing will change any more.
+    pub(crate) const fn is_over(&self) -> bool {
+        matches!(self.status, RunStatus::Completed | RunStatus::Failed)
+    }
+
+    /// The row after a receipt for it.
+    pub(crate) fn receipted(&self, work: &Work, at: Timestamp) -> Self {
+        let mut row = Self { work: Some(work.clone()), ..self.clone() };
+        match work.outcome {
+            None => row.status = RunStatus::Running,
+            Some(outcome) => {
+                row.status = if outcome.succeeded() { RunStatus::Completed } else { RunStatus::Failed };
+                row.completed_at = Some(at);
+            }
+        }
+        let never_ran = work.outcome.is_some_and(|outcome| outcome.end == EndReason::SetupFailed);
+        if row.started_at.is_none() && !never_ran {
+            // Started while we were not listening: the receipt says for how long.
+            row.started_at = Some(Timestamp(at.0.saturating_sub(work.usage.effective_ms)));
+        }
+        row
+    }
+
+    /// The row after it was refused.
+    pub(crate) fn refused(&self, fault: Fault, at: Timestamp) -> Self {
+        Self { status: RunStatus::Failed, completed_at: Some(at), fault: Some(fault), ..self.clone() }
+    }
+}
+
+/// One line of output.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct LogLine {
+    /// Numbered from 1 over both streams.
+    pub(crate) number: u64,
+    /// When its last byte was read, on the provider's clock.
+    pub(crate) at: Timestamp,
+    /// Which stream.
+    pub(crate) stream: OutputStream,
+    /// The text, without its line end; bytes that are not UTF-8 are replaced.
+    pub(crate) text: String,
+    /// Whether a line end followed; otherwise the line was cut, or the output ended.
+    pub(crate) ended: bool,
+}
+
+/// The last lines of an execution's output.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct OutputTail {
+    /// In the order in which they were read.
+    pub(crate) lines: Vec<LogLine>,
+    /// Whether lines before the first are not kept.
+    pub(crate) cut: bool,
+    /// BLAKE3 of all output, if none of it was missed.
+    pub(crate) hash: Option<Hash>,
+}
+
+impl OutputTail {
+    /// The lines as one text, of which at most the last `limit` bytes.
+    pub(crate) fn text(&self, limit: usize) -> String {
+        let mut text = String::new();
+        for line in &self.lines {
+            text.push_str(&line.text);
+            if line.ended {
+                text.push('\n');
+            }
+        }
+        let from = text.len().saturating_sub(limit);
+        let from = (from..=text.len()).find(|&at| text.is_char_boundary(at)).unwrap_or(text.len());
+        text.split_off(from)
+    }
+}
+
+/// A request that must not act twice.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct KeyRow {
+    /// Of everything that the request says.
+    pub(crate) request: Hash,
+    /// What ids of things made by the request are derived from.
+    pub(crate) seed: [u8; 16],
+    /// The answer; none while it acts, or if it was interrupted.
+    pub(crate) answer: Option<KeptAnswer>,
+    /// Forgotten after this.
+    pub(crate) until: UnixSeconds,
+}
+
+/// An answer that is given again.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct KeptAnswer {
+    /// HTTP status.
+    pub(crate) status: u16,
+    /// The body of a success.
+    pub(crate) body: Option<String>,
+    /// The refusal otherwise.
+    pub(crate) refusal: Option<Refusal>,
+}
+
+/// Why a request was not carried out, in a form that can be kept.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Refusal {
+    /// HTTP status.
+    pub(crate) status: u16,
+    /// Stable code.
+    pub(crate) code: String,
+    /// The same for every occurrence of the code.
+    pub(crate) title: String,
+    /// What was wrong this time.
+    pub(crate) detail: String,
+    /// How much money is short.
+    pub(crate) missing: Option<Usdc>,
+    /// When to try again, seconds.
+    pub(crate) retry_after: Option<u64>,
+    /// What was wrong with each of several things: name and problem.
+    pub(crate) items: Vec<(String, String)>,
+}

@@ -1,0 +1,268 @@
+//! Every session of this gateway: the live ones with their couriers, the others as the store remembers them.
+//!
+//! Always true: a session that is not closed has exactly one courier, also after a restart; when [`Sessions::stop`] returns, no courier is left. A courier that cannot write ends the
+//! process.
+//!
+//! It does not know what a provider is chosen by, nor HTTP.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use orien_bootstrap::clock;
+use orien_protocol::fault::Fault;
+use orien_protocol::frame::CloseReason;
+use orien_protocol::id::{ExecutionId, SessionId};
+use orien_protocol::money::Usdc;
+use orien_protocol::session::agent::{AgentEffect, AgentPhase, AgentRecord, AgentSession, RestoreError};
+use thiserror::Error;
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::context::Context;
+use crate::courier::{COMMANDS, Courier};
+use crate::desk::{Desk, Phase};
+use crate::directory::Directory;
+use crate::rows::{Closing, ExecutionRow, SessionFacts};
+use crate::store::{Store, StoreError};
+
+/// Most sessions at once: each holds a control stream, and a log stream for each run.
+pub(crate) const LIVE_LIMIT: usize = 256;
+/// Longest orderly stop of all couriers: one commit and one frame each.
+const STOP_LIMIT: Duration = Duration::from_secs(10);
+
+/// Why the sessions of an earlier run cannot be picked up.
+#[derive(Debug, Error)]
+pub enum RestoreSessionsError {
+    /// The store cannot be read.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The records of a session contradict each other; nothing may be signed on top of them.
+    #[error("the records of session {session} cannot be trusted: {reason}")]
+    Records {
+        /// Which session.
+        session: SessionId,
+        /// What is wrong.
+        reason: RestoreError,
+    },
+}
+
+/// One session at one moment.
+#[derive(Clone, Debug)]
+pub(crate) struct SessionView {
+    pub(crate) id: SessionId,
+    pub(crate) facts: SessionFacts,
+    pub(crate) phase: Phase,
+    pub(crate) connected: bool,
+    pub(crate) budget: Usdc,
+    pub(crate) charged: Usdc,
+    pub(crate) effective_ms: u64,
+    pub(crate) dispute: Option<Fault>,
+    pub(crate) closing: Option<Closing>,
+}
+
+impl SessionView {
+    fn live(desk: &Desk) -> Self {
+        desk.read(|state| Self {
+            id: desk.id,
+            facts: desk.facts.clone(),
+            phase: state.phase,
+            connected: state.connected,
+            budget: state.budget,
+            charged: state.charged,
+            effective_ms: state.effective_ms(),
+            dispute: state.dispute.clone(),
+            closing: state.closing.clone(),
+        })
+    }
+
+    fn stored(id: SessionId, facts: SessionFacts) -> Self {
+        let closing = facts.closing.clone();
+        let (budget, charged, effective_ms) = closing.as_ref().map_or((facts.budget, Usdc::ZERO, 0), |c| (c.budget, c.charged, c.effective_ms));
+        let phase = if closing.is_some() { Phase::Closed } else { Phase::Opening };
+        let dispute = closing.as_ref().filter(|c| c.reason == CloseReason::Dispute).and_then(|c| c.fault.clone());
+        Self { id, facts, phase, connected: false, budget, charged, effective_ms, dispute, closing }
+    }
+}
+
+/// Every session.
+#[derive(Debug)]
+pub(crate) struct Sessions {
+    pub(crate) context: Arc<Context>,
+    pub(crate) directory: Directory,
+    live: Mutex<BTreeMap<SessionId, Arc<Desk>>>,
+    couriers: TaskTracker,
+    stop: CancellationToken,
+    /// Cancelled when a courier could not write.
+    failed: CancellationToken,
+    failure: Mutex<Option<StoreError>>,
+}
+
+impl Sessions {
+    /// No sessions yet. `failed` is cancelled when one cannot go on.
+    pub(crate) fn new(context: Arc<Context>, directory: Directory, failed: CancellationToken) -> Self {
+        Self {
+            context,
+            directory,
+            live: Mutex::new(BTreeMap::new()),
+            couriers: TaskTracker::new(),
+            stop: CancellationToken::new(),
+            failed,
+            failure: Mutex::new(None),
+        }
+    }
+
+    fn desks(&self) -> MutexGuard<'_, BTreeMap<SessionId, Arc<Desk>>> {
+        self.live.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn store(&self) -> &Store {
+        &self.context.store
+    }
+
+    /// Picks up every session that was not closed, and remembers who broke the rules.
+    pub(crate) async fn restore(self: &Arc<Self>) -> Result<usize, RestoreSessionsError> {
+        let is_dispute = |facts: &SessionFacts| facts.closing.as_ref().is_some_and(|c| c.reason == CloseReason::Dispute);
+        let wanted = self.store().sessions(usize::MAX, move |_, facts| facts.closing.is_none() || is_dispute(facts)).await?;
+        let (open, disputed): (Vec<_>, Vec<_>) = wanted.into_iter().partition(|(_, facts)| facts.closing.is_none());
+        disputed.iter().for_each(|(_, facts)| self.directory.note_dispute(facts.provider));
+        let count = open.len();
+        for (session, facts) in open {
+            self.pick_up(session, facts).await?;
+        }
+        Ok(count)
+    }
+
+    async fn pick_up(self: &Arc<Self>, session: SessionId, facts: SessionFacts) -> Result<(), RestoreSessionsError> {
+        let records = self.store().records(session).await?;
+        let (rows, _) = self.store().executions_of(session, usize::MAX).await?;
+        let seq = u64::try_from(records.len()).unwrap_or(u64::MAX);
+        let (commands, queue) = mpsc::channel(COMMANDS);
+        let desk = Arc::new(Desk::new(session, facts, commands));
+        let disputed = records.iter().any(|record| matches!(record, AgentRecord::Disputed(_)));
+        for record in &records {
+            if let AgentRecord::Answered { receipt, .. } = record {
+                desk.change(|state| state.note(receipt.unverified()));
+            }
+        }
+        let network = self.context.network.id();
+        let restored = AgentSession::restore(records, network, self.context.keys.clone(), clock::now());
+        let (machine, effects) = restored.map_err(|reason| RestoreSessionsError::Records { session, reason })?;
+        desk.change(|state| {
+            state.phase = match machine.phase() {
+                AgentPhase::Open => Phase::Open,
+                AgentPhase::Ending(_) => Phase::Ending,
+                AgentPhase::Closed(_) => Phase::Closed,
+                AgentPhase::Proposing | AgentPhase::Reserving | AgentPhase::Presenting => Phase::Opening,
+            };
+            if state.phase != Phase::Opening && state.phase != Phase::Closed {
+                state.opening = Some(Ok(()));
+            }
+            (state.budget, state.promised) = (machine.budget(), machine.promised());
+            if disputed {
+                state.dispute = Some(Fault::new(orien_protocol::fault::FaultCode::BAD_RECEIPT, "a receipt did not follow; it is kept as evidence"));
+            }
+            state.runs = rows.into_iter().filter(|(_, row)| !row.is_over()).collect();
+        });
+        desk.read(|state| state.runs.keys().copied().collect::<Vec<ExecutionId>>()).into_iter().for_each(|execution| {
+            self.context.logs.open(execution);
+        });
+        let courier = Courier::new(Arc::clone(&self.context), machine, Arc::clone(&desk), queue, seq, None);
+        self.launch(courier, desk, effects);
+        Ok(())
+    }
+
+    /// Starts a courier.
+    pub(crate) fn launch(self: &Arc<Self>, courier: Courier, desk: Arc<Desk>, first: Vec<AgentEffect>) {
+        self.desks().insert(desk.id, Arc::clone(&desk));
+        let (sessions, stop) = (Arc::clone(self), self.stop.clone());
+        self.couriers.spawn(async move {
+            let ended = courier.run(first, stop).await;
+            if desk.read(|state| state.closing.as_ref().is_some_and(|c| c.reason == CloseReason::Dispute) || state.dispute.is_some()) {
+                sessions.directory.note_dispute(desk.facts.provider);
+            }
+            sessions.desks().remove(&desk.id);
+            if let Err(error) = ended {
+                tracing::error!(session = %desk.id, %error, "a session cannot go on; the gateway stops");
+                sessions.failure.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
+                sessions.failed.cancel();
+            }
+        });
+    }
+
+    /// Whether one more session can be opened.
+    pub(crate) fn has_room(&self) -> bool {
+        self.desks().len() < LIVE_LIMIT && !self.stop.is_cancelled()
+    }
+
+    /// The desk of a live session.
+    pub(crate) fn desk(&self, session: &SessionId) -> Option<Arc<Desk>> {
+        self.desks().get(session).cloned()
+    }
+
+    /// The newest session that takes runs.
+    pub(crate) fn newest_active(&self) -> Option<SessionId> {
+        let desks: Vec<Arc<Desk>> = self.desks().values().rev().cloned().collect();
+        desks.iter().find(|desk| desk.read(|state| state.phase == Phase::Open)).map(|desk| desk.id)
+    }
+
+    /// One session.
+    pub(crate) async fn view(&self, session: SessionId) -> Result<Option<SessionView>, StoreError> {
+        if let Some(desk) = self.desk(&session) {
+            return Ok(Some(SessionView::live(&desk)));
+        }
+        Ok(self.store().session(session).await?.map(|facts| SessionView::stored(session, facts)))
+    }
+
+    /// The newest sessions that `take` wants, newest first.
+    pub(crate) async fn list(&self, limit: usize, take: impl Fn(&SessionView) -> bool + Send + 'static) -> Result<Vec<SessionView>, StoreError> {
+        let live: BTreeMap<SessionId, SessionView> = self.desks().values().map(|desk| (desk.id, SessionView::live(desk))).collect();
+        let seen = live.clone();
+        let wanted = move |session: &SessionId, facts: &SessionFacts| match seen.get(session) {
+            Some(view) => take(view),
+            None => take(&SessionView::stored(*session, facts.clone())),
+        };
+        let stored = self.store().sessions(limit, wanted).await?;
+        Ok(stored.into_iter().map(|(id, facts)| live.get(&id).cloned().unwrap_or_else(|| SessionView::stored(id, facts))).collect())
+    }
+
+    /// One run, as it stands now.
+    pub(crate) async fn execution(&self, execution: ExecutionId) -> Result<Option<ExecutionRow>, StoreError> {
+        let Some(row) = self.store().execution(execution).await? else { return Ok(None) };
+        if row.is_over() {
+            return Ok(Some(row));
+        }
+        let live = self.desk(&row.session).and_then(|desk| desk.read(|state| state.runs.get(&execution).cloned()));
+        match live {
+            Some(row) => Ok(Some(row)),
+            // It ended between the two looks.
+            None => self.store().execution(execution).await,
+        }
+    }
+
+    /// The newest runs of a session, newest first, and how many there are.
+    pub(crate) async fn executions(&self, session: SessionId, limit: usize) -> Result<(Vec<(ExecutionId, ExecutionRow)>, usize), StoreError> {
+        let (mut rows, all) = self.store().executions_of(session, limit).await?;
+        if let Some(desk) = self.desk(&session) {
+            desk.read(|state| {
+                for (execution, row) in rows.iter_mut().filter(|(_, row)| !row.is_over()) {
+                    if let Some(live) = state.runs.get(execution) {
+                        row.clone_from(live);
+                    }
+                }
+            });
+        }
+        Ok((rows, all))
+    }
+
+    /// Stops every courier; their sessions stay open at their providers.
+    pub(crate) async fn stop(&self) -> Result<(), StoreError> {
+        self.stop.cancel();
+        self.couriers.close();
+        if tokio::time::timeout(STOP_LIMIT, self.couriers.wait()).await.is_err() {
+            tracing::warn!(left = self.couriers.len(), "some sessions did not stop in time; they are picked up at the next start");
+        }
+        self.failure.lock().unwrap_or_else(PoisonError::into_inner).take().map_or(Ok(()), Err)
+    }
+}

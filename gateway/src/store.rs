@@ -1,0 +1,390 @@
+//! The gateway's memory on disk: records of session machines, and the rows of [`crate::rows`].
+//!
+//! Always true: [`Store::write`] returns when everything it was given is durable, all of it or nothing; writes that come at the same time share one commit. After one failed commit every
+//! later write fails too, because what is on disk is then unknown: the process has to stop.
+//!
+//! It does not know what a record means.
+
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+
+use orien_protocol::codec::{self, CodecError, VALUE_LIMIT_BYTES};
+use orien_protocol::id::{ExecutionId, RequestId, SessionId};
+use orien_protocol::money::Usdc;
+use orien_protocol::session::agent::AgentRecord;
+use orien_protocol::time::UnixSeconds;
+use redb::{Database, ReadTransaction, ReadableDatabase, ReadableTable, TableDefinition, WriteTransaction};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use thiserror::Error;
+use tokio::sync::{mpsc, oneshot};
+
+use crate::rows::{ExecutionRow, KeyRow, OutputTail, SessionFacts};
+
+type Id = [u8; 16];
+
+const RECORDS: TableDefinition<'_, (&Id, u64), &[u8]> = TableDefinition::new("records");
+const SESSIONS: TableDefinition<'_, &Id, &[u8]> = TableDefinition::new("sessions");
+const EXECUTIONS: TableDefinition<'_, &Id, &[u8]> = TableDefinition::new("executions");
+const SESSION_EXECUTIONS: TableDefinition<'_, (&Id, &Id), ()> = TableDefinition::new("session_executions");
+const OUTPUTS: TableDefinition<'_, &Id, &[u8]> = TableDefinition::new("outputs");
+const KEYS: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("idempotency");
+const RESERVATIONS: TableDefinition<'_, (&Id, u64), &Id> = TableDefinition::new("reservations");
+
+/// First byte of every stored value: the layout of what follows.
+const VERSION: u8 = 1;
+/// Writes that wait for the next commit; a caller beyond it waits to hand over its own.
+const QUEUE: usize = 256;
+/// Most writes in one commit, so that a flood does not make the first of them wait for ever.
+const GROUP: usize = 128;
+
+/// Why something could not be read or written. After a failed write the process has to stop.
+#[derive(Debug, Error)]
+pub enum StoreError {
+    /// The database cannot be opened.
+    #[error("cannot open the store {path}: {reason}")]
+    Open {
+        /// Which file.
+        path: String,
+        /// What the database says.
+        reason: String,
+    },
+    /// A commit failed, now or earlier.
+    #[error("the store cannot be written: {0}")]
+    Write(String),
+    /// A read failed.
+    #[error("the store cannot be read: {0}")]
+    Read(String),
+    /// A value on disk is not what it should be, or one to be written is too large.
+    #[error("a stored {table} entry is unusable: {reason}")]
+    Value {
+        /// In which table.
+        table: &'static str,
+        /// What is wrong.
+        reason: String,
+    },
+}
+
+/// One change. A list of them is written as a whole.
+#[derive(Debug)]
+pub(crate) struct Put(Change);
+
+#[derive(Debug)]
+enum Change {
+    Record { session: Id, seq: u64, value: Vec<u8> },
+    Session { session: Id, value: Vec<u8> },
+    Execution { execution: Id, session: Id, value: Vec<u8> },
+    Output { execution: Id, value: Vec<u8> },
+    Key { key: Vec<u8>, value: Vec<u8> },
+    ForgetKey { key: Vec<u8> },
+    ForgetKeysBefore { now: UnixSeconds },
+    Reservation { session: Id, ceiling: u64, request: Id },
+}
+
+impl Put {
+    /// The next record of a session.
+    pub(crate) fn record(session: &SessionId, seq: u64, record: &AgentRecord) -> Result<Self, StoreError> {
+        Ok(Self(Change::Record { session: *session.as_bytes(), seq, value: pack("record", record)? }))
+    }
+
+    /// What a session is about.
+    pub(crate) fn session(session: &SessionId, facts: &SessionFacts) -> Result<Self, StoreError> {
+        Ok(Self(Change::Session { session: *session.as_bytes(), value: pack("session", facts)? }))
+    }
+
+    /// A run.
+    pub(crate) fn execution(execution: &ExecutionId, row: &ExecutionRow) -> Result<Self, StoreError> {
+        let value = pack("execution", row)?;
+        Ok(Self(Change::Execution { execution: *execution.as_bytes(), session: *row.session.as_bytes(), value }))
+    }
+
+    /// The end of a run's output.
+    pub(crate) fn output(execution: &ExecutionId, tail: &OutputTail) -> Result<Self, StoreError> {
+        Ok(Self(Change::Output { execution: *execution.as_bytes(), value: pack("output", tail)? }))
+    }
+
+    /// A request and its answer.
+    pub(crate) fn key(key: &[u8], row: &KeyRow) -> Result<Self, StoreError> {
+        Ok(Self(Change::Key { key: key.to_vec(), value: pack("idempotency", row)? }))
+    }
+
+    /// A request that did nothing and may be made again.
+    pub(crate) fn forget_key(key: &[u8]) -> Self {
+        Self(Change::ForgetKey { key: key.to_vec() })
+    }
+
+    /// Requests whose time is over.
+    pub(crate) const fn forget_keys_before(now: UnixSeconds) -> Self {
+        Self(Change::ForgetKeysBefore { now })
+    }
+
+    /// Under which id settlement is asked for a ceiling.
+    pub(crate) const fn reservation(session: &SessionId, ceiling: Usdc, request: &RequestId) -> Self {
+        Self(Change::Reservation { session: *session.as_bytes(), ceiling: ceiling.micros(), request: *request.as_bytes() })
+    }
+}
+
+struct Write {
+    puts: Vec<Put>,
+    done: oneshot::Sender<Result<(), String>>,
+}
+
+/// A handle on the store; the last one to go waits for the writer.
+#[derive(Clone, Debug)]
+pub(crate) struct Store(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    database: Arc<Database>,
+    writes: Mutex<Option<mpsc::Sender<Write>>>,
+    writer: Mutex<Option<JoinHandle<()>>>,
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        drop(self.writes.get_mut().unwrap_or_else(PoisonError::into_inner).take());
+        let writer = self.writer.get_mut().unwrap_or_else(PoisonError::into_inner).take();
+        if writer.is_some_and(|writer| writer.join().is_err()) {
+            tracing::error!("the store's writer panicked");
+        }
+    }
+}
+
+impl Store {
+    /// Opens the store, or makes it.
+    pub(crate) fn open(path: &Path) -> Result<Self, StoreError> {
+        let refused = |reason: String| StoreError::Open { path: path.display().to_string(), reason };
+        let database = Arc::new(Database::create(path).map_err(|error| refused(error.to_string()))?);
+        make_tables(&database).map_err(|error| refused(error.to_string()))?;
+        let (writes, queue) = mpsc::channel(QUEUE);
+        let theirs = Arc::clone(&database);
+        let writer = std::thread::Builder::new().name("gateway-store".to_owned()).spawn(move || write_all(&theirs, queue));
+        let writer = writer.map_err(|error| refused(error.to_string()))?;
+        Ok(Self(Arc::new(Inner { database, writes: Mutex::new(Some(writes)), writer: Mutex::new(Some(writer)) })))
+    }
+
+    /// Makes changes durable, all or none.
+    pub(crate) async fn write(&self, puts: Vec<Put>) -> Result<(), StoreError> {
+        let stopped = || StoreError::Write("the store's writer has stopped".to_owned());
+        let writes = self.0.writes.lock().unwrap_or_else(PoisonError::into_inner).clone().ok_or_else(stopped)?;
+        let (done, written) = oneshot::channel();
+        writes.send(Write { puts, done }).await.map_err(|_| stopped())?;
+        written.await.map_err(|_| stopped())?.map_err(StoreError::Write)
+    }
+
+    /// Every session, newest first, that `take` wants; stops at `limit`.
+    pub(crate) async fn sessions(
+        &self,
+        limit: usize,
+        take: impl Fn(&SessionId, &SessionFacts) -> bool + Send + 'static,
+    ) -> Result<Vec<(SessionId, SessionFacts)>, StoreError> {
+        self.read(move |read| {
+            let mut found = Vec::new();
+            for entry in read.open_table(SESSIONS)?.iter()?.rev() {
+                let (key, value) = entry?;
+                let (session, facts) = (SessionId::from_bytes(*key.value()), unpack::<SessionFacts>("session", value.value())?);
+                if found.len() < limit && take(&session, &facts) {
+                    found.push((session, facts));
+                }
+                if found.len() >= limit {
+                    break;
+                }
+            }
+            Ok(found)
+        })
+        .await
+    }
+
+    /// One session.
+    pub(crate) async fn session(&self, session: SessionId) -> Result<Option<SessionFacts>, StoreError> {
+        self.read(move |read| get(&read.open_table(SESSIONS)?, "session", session.as_bytes())).await
+    }
+
+    /// The records of a session, in order.
+    pub(crate) async fn records(&self, session: SessionId) -> Result<Vec<AgentRecord>, StoreError> {
+        self.read(move |read| {
+            let id = session.as_bytes();
+            let mut records = Vec::new();
+            for entry in read.open_table(RECORDS)?.range((id, 0)..=(id, u64::MAX))? {
+                records.push(unpack("record", entry?.1.value())?);
+            }
+            Ok(records)
+        })
+        .await
+    }
+
+    /// One run.
+    pub(crate) async fn execution(&self, execution: ExecutionId) -> Result<Option<ExecutionRow>, StoreError> {
+        self.read(move |read| get(&read.open_table(EXECUTIONS)?, "execution", execution.as_bytes())).await
+    }
+
+    /// The newest runs of a session, newest first, and how many there are in all.
+    pub(crate) async fn executions_of(&self, session: SessionId, limit: usize) -> Result<(Vec<(ExecutionId, ExecutionRow)>, usize), StoreError> {
+        self.read(move |read| {
+            let rows = read.open_table(EXECUTIONS)?;
+            let (mut found, mut all) = (Vec::new(), 0_usize);
+            for entry in read.open_table(SESSION_EXECUTIONS)?.range((session.as_bytes(), &[0; 16])..=(session.as_bytes(), &[255; 16]))?.rev() {
+                all = all.saturating_add(1);
+                let (key, _) = entry?;
+                let execution = key.value().1;
+                if found.len() < limit
+                    && let Some(row) = get(&rows, "execution", execution)?
+                {
+                    found.push((ExecutionId::from_bytes(*execution), row));
+                }
+            }
+            Ok((found, all))
+        })
+        .await
+    }
+
+    /// The end of a run's output.
+    pub(crate) async fn output(&self, execution: ExecutionId) -> Result<Option<OutputTail>, StoreError> {
+        self.read(move |read| get(&read.open_table(OUTPUTS)?, "output", execution.as_bytes())).await
+    }
+
+    /// A request that was made under this key.
+    pub(crate) async fn key(&self, key: Vec<u8>) -> Result<Option<KeyRow>, StoreError> {
+        self.read(move |read| {
+            let table = read.open_table(KEYS)?;
+            let value = table.get(key.as_slice())?;
+            Ok(value.map(|value| unpack("idempotency", value.value())).transpose()?)
+        })
+        .await
+    }
+
+    /// Under which id settlement was asked for a ceiling.
+    pub(crate) async fn reservation(&self, session: SessionId, ceiling: Usdc) -> Result<Option<RequestId>, StoreError> {
+        self.read(move |read| {
+            let table = read.open_table(RESERVATIONS)?;
+            let value = table.get((session.as_bytes(), ceiling.micros()))?;
+            Ok(value.map(|value| RequestId::from_bytes(*value.value())))
+        })
+        .await
+    }
+
+    async fn read<T: Send + 'static>(&self, job: impl FnOnce(&ReadTransaction) -> Result<T, Failure> + Send + 'static) -> Result<T, StoreError> {
+        let database = Arc::clone(&self.0.database);
+        let done = tokio::task::spawn_blocking(move || job(&database.begin_read().map_err(|error| Failure::Database(error.into()))?));
+        match done.await {
+            Ok(Ok(value)) => Ok(value),
+            Ok(Err(Failure::Database(error))) => Err(StoreError::Read(error.to_string())),
+            Ok(Err(Failure::Value(error))) => Err(error),
+            Err(error) => Err(StoreError::Read(error.to_string())),
+        }
+    }
+}
+
+/// Why a read failed: the database, or a value in it.
+enum Failure {
+    Database(redb::Error),
+    Value(StoreError),
+}
+
+impl<E: Into<redb::Error>> From<E> for Failure {
+    fn from(error: E) -> Self {
+        Self::Database(error.into())
+    }
+}
+
+fn get<T: DeserializeOwned>(table: &impl ReadableTable<&'static Id, &'static [u8]>, name: &'static str, id: &Id) -> Result<Option<T>, Failure> {
+    let value = table.get(id)?;
+    value.map(|value| unpack(name, value.value())).transpose()
+}
+
+fn pack<T: Serialize>(table: &'static str, value: &T) -> Result<Vec<u8>, StoreError> {
+    let mut bytes = vec![VERSION];
+    bytes.extend(codec::encode(value).map_err(|error| unusable(table, &error))?);
+    Ok(bytes)
+}
+
+fn unpack<T: DeserializeOwned>(table: &'static str, bytes: &[u8]) -> Result<T, Failure> {
+    let value = match bytes.split_first() {
+        Some((&VERSION, rest)) => codec::decode(rest, VALUE_LIMIT_BYTES).map_err(|error| unusable(table, &error)),
+        Some((version, _)) => Err(StoreError::Value { table, reason: format!("its layout {version} is not known to this program") }),
+        None => Err(StoreError::Value { table, reason: "it is empty".to_owned() }),
+    };
+    value.map_err(Failure::Value)
+}
+
+fn unusable(table: &'static str, error: &CodecError) -> StoreError {
+    StoreError::Value { table, reason: error.to_string() }
+}
+
+fn make_tables(database: &Database) -> Result<(), redb::Error> {
+    let write = database.begin_write()?;
+    write.open_table(RECORDS)?;
+    write.open_table(SESSIONS)?;
+    write.open_table(EXECUTIONS)?;
+    write.open_table(SESSION_EXECUTIONS)?;
+    write.open_table(OUTPUTS)?;
+    write.open_table(KEYS)?;
+    write.open_table(RESERVATIONS)?;
+    Ok(write.commit()?)
+}
+
+/// The writer: takes what waits, commits it together, says so to each.
+fn write_all(database: &Database, mut queue: mpsc::Receiver<Write>) {
+    let mut failed: Option<String> = None;
+    while let Some(first) = queue.blocking_recv() {
+        let mut group = vec![first];
+        while group.len() < GROUP
+            && let Ok(next) = queue.try_recv()
+        {
+            group.push(next);
+        }
+        let outcome = match &failed {
+            Some(reason) => Err(reason.clone()),
+            None => commit(database, &group).map_err(|error| error.to_string()),
+        };
+        if let Err(reason) = &outcome {
+            failed = Some(reason.clone());
+        }
+        for write in group {
+            // Whoever asked may be gone; the write counts all the same.
+            let _ = write.done.send(outcome.clone());
+        }
+    }
+}
+
+fn commit(database: &Database, group: &[Write]) -> Result<(), redb::Error> {
+    let write = database.begin_write()?;
+    for put in group.iter().flat_map(|write| &write.puts) {
+        apply(&write, &put.0)?;
+    }
+    Ok(write.commit()?)
+}
+
+fn apply(write: &WriteTransaction, change: &Change) -> Result<(), redb::Error> {
+    match change {
+        Change::Record { session, seq, value } => {
+            write.open_table(RECORDS)?.insert((session, *seq), value.as_slice())?;
+        }
+        Change::Session { session, value } => {
+            write.open_table(SESSIONS)?.insert(session, value.as_slice())?;
+        }
+        Change::Execution { execution, session, value } => {
+            write.open_table(EXECUTIONS)?.insert(execution, value.as_slice())?;
+            write.open_table(SESSION_EXECUTIONS)?.insert((session, execution), ())?;
+        }
+        Change::Output { execution, value } => {
+            write.open_table(OUTPUTS)?.insert(execution, value.as_slice())?;
+        }
+        Change::Key { key, value } => {
+            write.open_table(KEYS)?.insert(key.as_slice(), value.as_slice())?;
+        }
+        Change::ForgetKey { key } => {
+            write.open_table(KEYS)?.remove(key.as_slice())?;
+        }
+        Change::ForgetKeysBefore { now } => {
+            // One that cannot be read any more is of no use either.
+            let is_current = |value: &[u8]| unpack::<KeyRow>("idempotency", value).is_ok_and(|row| row.until > *now);
+            write.open_table(KEYS)?.retain(|_, value| is_current(value))?;
+        }
+        Change::Reservation { session, ceiling, request } => {
+            write.open_table(RESERVATIONS)?.insert((session, *ceiling), request)?;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,186 @@
+//! The node's way into a session's workspace: upload, download, list, look, remove.
+//!
+//! Always true: every path is resolved by the kernel from the workspace's own descriptor, beneath it, without following any link
+//! or crossing a mount, so a tool that changes the tree meanwhile can make an operation fail but not leave the workspace. Only
+//! regular files with one name are read. Uploads appear whole or not at all.
+//!
+//! It knows nothing of running tools: a file that a tool is writing is read as it is at that moment.
+
+mod inside;
+mod list;
+mod path;
+mod upload;
+
+use std::io;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use thiserror::Error;
+
+pub use list::Listing;
+pub use path::{PathError, WorkPath};
+pub use upload::Upload;
+
+use crate::limits::SessionLimits;
+use crate::quota::{self, Held};
+use inside::Inside;
+
+/// What is at a path.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// A regular file.
+    File,
+    /// A directory.
+    Directory,
+    /// A symbolic link. Listed, never followed.
+    Link,
+    /// A fifo, socket or device. Listed, never opened.
+    Other,
+}
+
+/// One entry of a workspace.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Entry {
+    /// Where it is.
+    pub path: WorkPath,
+    /// What it is.
+    pub kind: Kind,
+    /// Bytes of a regular file, otherwise zero.
+    pub size: u64,
+    /// Last change of its content.
+    pub modified: SystemTime,
+    /// True for a regular file its owner may execute.
+    pub executable: bool,
+}
+
+/// Why a file operation did not happen.
+#[derive(Debug, Error)]
+pub enum FileError {
+    /// The name is not acceptable.
+    #[error(transparent)]
+    Path(#[from] PathError),
+    /// Nothing there.
+    #[error("there is no such file in the workspace")]
+    Missing,
+    /// A link at the path or on the way to it.
+    #[error("the path leads through a symbolic link")]
+    Link,
+    /// A fifo, socket or device.
+    #[error("not a regular file")]
+    NotRegular,
+    /// The file has other names, perhaps outside the workspace.
+    #[error("the file has more than one name (hard links)")]
+    HardLinked,
+    /// A directory where a file is meant.
+    #[error("a directory")]
+    IsDirectory,
+    /// A file where a directory is meant.
+    #[error("not a directory")]
+    NotDirectory,
+    /// A tool made it inaccessible.
+    #[error("the workspace does not permit access to it")]
+    Denied,
+    /// Leads to another file system.
+    #[error("the path leaves the workspace")]
+    Leaves,
+    /// Longer than announced or allowed.
+    #[error("longer than the allowed {limit} bytes")]
+    TooLarge {
+        /// In bytes.
+        limit: u64,
+    },
+    /// The session's limits are used up.
+    #[error("the workspace is full")]
+    WorkspaceFull,
+    /// The operating system refused.
+    #[error("the workspace cannot be used: {0}")]
+    Io(#[from] io::Error),
+}
+
+/// Access to one workspace. Cheap to clone; useless, but harmless, after the session has closed.
+#[derive(Debug, Clone)]
+pub struct Files {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    inside: Inside,
+    /// The session's directory, for measuring.
+    session: OwnedFd,
+    limits: SessionLimits,
+}
+
+impl Files {
+    pub(crate) fn open(session: OwnedFd, work: OwnedFd, staging: OwnedFd, limits: SessionLimits) -> Self {
+        Self { inner: Arc::new(Inner { inside: Inside { work, staging }, session, limits }) }
+    }
+
+    /// Checks a name without looking at the disk.
+    pub fn validate_path(name: &str) -> Result<WorkPath, PathError> {
+        WorkPath::parse(name)
+    }
+
+    /// Begins an upload of at most `bytes_max` bytes. Missing directories above it are made. Nothing is at the path, or what was
+    /// there before stays, until [`Upload::commit`].
+    pub async fn create_write(&self, path: &WorkPath, executable: bool, bytes_max: u64) -> Result<Upload, FileError> {
+        let path = path.clone();
+        let begun = self.blocking(move |inner| {
+            let Held::Within(held) = inner.held()? else { return Err(FileError::WorkspaceFull) };
+            let room = inner.limits.workspace_bytes.saturating_sub(held);
+            inner.inside.check_replaceable(&path)?;
+            let begun = inner.inside.begin(executable)?;
+            Ok((path, begun, room))
+        });
+        let (path, begun, room) = begun.await?;
+        Ok(Upload::new(Arc::clone(&self.inner), path, begun, bytes_max, room))
+    }
+
+    /// Opens a regular file for reading; its size as of now, in bytes. It may grow while it is read: read no more than that.
+    pub async fn open_read(&self, path: &WorkPath) -> Result<(tokio::fs::File, u64), FileError> {
+        let path = path.clone();
+        let (file, size) = self.blocking(move |inner| inner.inside.open_read(&path)).await?;
+        Ok((tokio::fs::File::from_std(file), size))
+    }
+
+    /// What is at a path, without following it.
+    pub async fn stat(&self, path: &WorkPath) -> Result<Entry, FileError> {
+        let path = path.clone();
+        self.blocking(move |inner| inner.inside.stat(&path)).await
+    }
+
+    /// Everything below a directory (`None`: the workspace), in order of path, at most `limit` entries.
+    pub async fn list(&self, below: Option<&WorkPath>, limit: usize) -> Result<Listing, FileError> {
+        let below = below.cloned();
+        self.blocking(move |inner| list::list(&inner.inside, below.as_ref(), limit)).await
+    }
+
+    /// Removes a file, link or whole directory. A link's target is not touched.
+    pub async fn remove(&self, path: &WorkPath) -> Result<(), FileError> {
+        let path = path.clone();
+        self.blocking(move |inner| inner.inside.remove(&path)).await
+    }
+
+    /// True when the session holds more than its limits allow.
+    pub(crate) async fn is_full(&self) -> Result<bool, FileError> {
+        self.blocking(|inner| Ok(inner.held()? == Held::Above)).await
+    }
+
+    async fn blocking<T, F>(&self, work: F) -> Result<T, FileError>
+    where
+        T: Send + 'static,
+        F: FnOnce(&Inner) -> Result<T, FileError> + Send + 'static,
+    {
+        let inner = Arc::clone(&self.inner);
+        let joined = tokio::task::spawn_blocking(move || work(&inner)).await;
+        joined.map_err(|error| FileError::Io(io::Error::other(error)))?
+    }
+}
+
+impl Inner {
+    fn held(&self) -> io::Result<Held> {
+        use std::os::fd::AsFd as _;
+        quota::scan(self.session.as_fd(), &self.limits)
+    }
+}

@@ -1,0 +1,93 @@
+//! Takes a tool's output from its pipes.
+//!
+//! Always true: memory is bounded by the channel; a slow reader slows the tool. What exceeds the limit is read and thrown away, so
+//! a tool is never stuck on a full pipe because of it. After the tool's end a pipe that somebody still holds open is given up.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::io::{AsyncRead, AsyncReadExt as _};
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+/// What a pipe holds by default.
+const CHUNK_BYTES_MAX: usize = 64 * 1024;
+/// Times the chunk size, 1 MiB per run waits for its reader at most.
+pub(super) const CHUNKS_MAX: usize = 16;
+/// How long a pipe may stay silent and open after the tool's end.
+const SILENCE_MAX: Duration = Duration::from_secs(1);
+
+/// Which of the two.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Stream {
+    /// Standard output.
+    Stdout,
+    /// Standard error.
+    Stderr,
+}
+
+/// A piece of output. Bytes, not lines, and not necessarily text.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Chunk {
+    /// Where it was written.
+    pub stream: Stream,
+    /// At most 64 KiB.
+    pub bytes: Bytes,
+}
+
+/// What both pipes of a run share.
+#[derive(Debug, Clone)]
+pub(super) struct Shared {
+    /// Bytes that may still be passed on.
+    pub(super) room: Arc<AtomicU64>,
+    pub(super) truncated: Arc<AtomicBool>,
+    /// Cancelled at the first byte above the limit.
+    pub(super) overflow: CancellationToken,
+    /// Cancelled when the tree is gone.
+    pub(super) ended: CancellationToken,
+    /// Cancelled when nobody wants the output any more.
+    pub(super) abandoned: CancellationToken,
+}
+
+/// Reads one pipe to its end. Answers the bytes read.
+pub(super) async fn pump<R: AsyncRead + Unpin>(mut pipe: R, stream: Stream, shared: Shared, to: mpsc::Sender<Chunk>) -> u64 {
+    let mut total = 0u64;
+    let mut buffer = vec![0; CHUNK_BYTES_MAX];
+    loop {
+        let silence = async {
+            shared.ended.cancelled().await;
+            tokio::time::sleep(SILENCE_MAX).await;
+        };
+        let count = tokio::select! {
+            biased;
+            read = pipe.read(&mut buffer) => read.unwrap_or(0),
+            () = silence => 0,
+        };
+        if count == 0 {
+            return total;
+        }
+        total = total.saturating_add(count as u64);
+        let room = take(&shared.room, count as u64);
+        if room < count as u64 {
+            shared.truncated.store(true, Ordering::Relaxed);
+            shared.overflow.cancel();
+        }
+        // Copied, so that a chunk of one byte does not keep a whole buffer.
+        let bytes = Bytes::copy_from_slice(buffer.get(..usize::try_from(room).unwrap_or(0)).unwrap_or_default());
+        if !bytes.is_empty() {
+            // A reader that is gone is no reason to stop reading.
+            tokio::select! {
+                _ = to.send(Chunk { stream, bytes }) => {}
+                () = shared.abandoned.cancelled() => {}
+            }
+        }
+    }
+}
+
+/// Takes up to `wanted` from the room that is left.
+fn take(room: &AtomicU64, wanted: u64) -> u64 {
+    let before = room.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| Some(left.saturating_sub(wanted)));
+    before.unwrap_or(0).min(wanted)
+}

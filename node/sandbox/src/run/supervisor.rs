@@ -1,0 +1,264 @@
+//! The node's side of one monitor: a task that passes orders on, keeps the state up to date, and sees to it that the run ends.
+//!
+//! Always true: the task ends, and with it the run, within a bounded time after its owner lets go. A monitor that dies or falls
+//! silent costs its session: every process in the workspace is killed, because whose they are can no longer be known.
+
+use std::io;
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
+use std::process::Stdio;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::UnixStream;
+use tokio::process::{Child, Command};
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep_until, timeout};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::output::{self, Shared, Stream};
+use super::{Chunk, Execution, StartError, State};
+use crate::helper::INIT;
+use crate::limits::OnOutputLimit;
+use crate::report::{Cause, Report, Usage};
+use crate::survivors;
+use crate::wire::{self, Decoder, Ending, Event, Job, KillWhy, Order};
+
+/// Orders in the queue. They are rare; the sender waits when it is full.
+const ORDERS_MAX: usize = 8;
+/// A monitor speaks every 100 ms, and is busy for at most a few seconds when it kills a stuck tree.
+const SILENCE_MAX: Duration = Duration::from_secs(15);
+const WRITE_TIME_MAX: Duration = Duration::from_secs(5);
+/// After its last word the monitor only has to exit.
+const EXIT_TIME_MAX: Duration = Duration::from_secs(5);
+const READ_BYTES: usize = 16 * 1024;
+
+/// What a session lends to a run.
+#[derive(Debug)]
+pub(crate) struct Launch<P> {
+    pub(crate) helper: PathBuf,
+    pub(crate) job: Job,
+    /// The session's directory: what a lost monitor's processes are recognised by.
+    pub(crate) session: PathBuf,
+    /// Ends the session, and with it this run and all others of it.
+    pub(crate) stop_session: CancellationToken,
+    /// True while the workspace is above its limits.
+    pub(crate) full: watch::Receiver<bool>,
+    /// Held until the run has ended.
+    pub(crate) permit: P,
+}
+
+/// Starts a monitor with its job, and the task that looks after it.
+pub(crate) fn launch<P: Send + 'static>(launch: Launch<P>, tasks: &TaskTracker) -> Result<Execution, StartError> {
+    let Launch { helper, job, session, stop_session, full, permit } = launch;
+    let limits = job.limits.clone();
+    let frame = wire::encode(&Order::Run(Box::new(job))).map_err(|_| StartError::TooLong)?;
+    let (control, theirs) = std::os::unix::net::UnixStream::pair()?;
+    control.set_nonblocking(true)?;
+    let control = UnixStream::from_std(control)?;
+    let mut command = Command::new(helper);
+    command.arg(INIT).env_clear().current_dir("/");
+    command.stdin(Stdio::from(OwnedFd::from(theirs))).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn()?;
+    // It holds the monitor's end of the socket, whose closing is how each side learns of the other's death.
+    drop(command);
+
+    let stop = stop_session.child_token();
+    let shared = Shared {
+        room: Arc::new(AtomicU64::new(limits.output_bytes)),
+        truncated: Arc::new(AtomicBool::new(false)),
+        overflow: CancellationToken::new(),
+        ended: CancellationToken::new(),
+        abandoned: stop.clone(),
+    };
+    let (chunks, output) = mpsc::channel(output::CHUNKS_MAX);
+    let pumps = Pumps::start(&mut child, &shared, chunks);
+    let (orders_in, orders) = mpsc::channel(ORDERS_MAX);
+    let (state, seen) = watch::channel(State::default());
+    let kill_on_overflow = limits.on_output_limit == OnOutputLimit::Kill;
+    let reasons = Reasons { orders, stop: stop.clone(), full, overflow: shared.overflow.clone(), kill_on_overflow };
+    tasks.spawn(async move {
+        let ended = Link { control, decoder: Decoder::default(), state: &state }.follow(frame, reasons).await;
+        let ending = match ended {
+            Ok(ending) => ending,
+            Err(message) => give_up(&mut child, session, &stop_session, &state, &message).await,
+        };
+        if timeout(EXIT_TIME_MAX, child.wait()).await.is_err() {
+            // Its tree is gone or given up, so nothing is lost with it. A failure means that it has just exited.
+            let _ = child.kill().await;
+        }
+        shared.ended.cancel();
+        let (stdout_bytes, stderr_bytes) = pumps.finish().await;
+        let output_truncated = shared.truncated.load(Ordering::Relaxed);
+        let Ending { cause, wall, paused, usage, survivors } = ending;
+        let report = Report { cause, wall, paused, usage, stdout_bytes, stderr_bytes, output_truncated, survivors };
+        tracing::debug!(cause = ?report.cause, wall = ?report.wall, "a run ended");
+        // Whoever sees the report may start the next run at once.
+        drop(permit);
+        state.send_modify(|state| state.report = Some(report));
+    });
+    Ok(Execution { output: Some(output), orders: orders_in, state: seen, _kill_on_drop: stop.drop_guard() })
+}
+
+/// What can make the node speak to the monitor.
+struct Reasons {
+    orders: mpsc::Receiver<Order>,
+    stop: CancellationToken,
+    full: watch::Receiver<bool>,
+    overflow: CancellationToken,
+    kill_on_overflow: bool,
+}
+
+impl Reasons {
+    /// The next order. Once a run is to be killed, further reasons are too late.
+    async fn next(&mut self, killing: bool) -> Order {
+        let requested = |reason: &str| Order::Kill(KillWhy::Requested(reason.to_owned()));
+        tokio::select! {
+            biased;
+            Some(order) = self.orders.recv() => order,
+            () = self.overflow.cancelled(), if self.kill_on_overflow && !killing => Order::Kill(KillWhy::OutputLimit),
+            true = outgrown(&mut self.full), if !killing => Order::Kill(KillWhy::DiskLimit),
+            () = self.stop.cancelled(), if !killing => requested("the run was given up"),
+            else => std::future::pending().await,
+        }
+    }
+}
+
+/// True when the workspace is above its limits; false when nobody measures it any more.
+async fn outgrown(full: &mut watch::Receiver<bool>) -> bool {
+    full.wait_for(|full| *full).await.is_ok()
+}
+
+/// The socket to the monitor.
+struct Link<'a> {
+    control: UnixStream,
+    decoder: Decoder,
+    state: &'a watch::Sender<State>,
+}
+
+impl Link<'_> {
+    /// Until the monitor has reported, or there is nothing to expect from it any more.
+    async fn follow(mut self, job: Vec<u8>, mut reasons: Reasons) -> Result<Ending, String> {
+        let (mut reader, mut writer) = self.control.split();
+        write(&mut writer, &job).await;
+        let mut deadline = Instant::now() + SILENCE_MAX;
+        let mut buffer = vec![0; READ_BYTES];
+        let mut killing = false;
+        loop {
+            tokio::select! {
+                read = reader.read(&mut buffer) => match read {
+                    Ok(0) => return Err("its monitor ended without a report".to_owned()),
+                    Ok(count) => {
+                        self.decoder.push(buffer.get(..count).unwrap_or_default());
+                        deadline = Instant::now() + SILENCE_MAX;
+                    }
+                    Err(error) => return Err(format!("its monitor cannot be read: {error}")),
+                },
+                order = reasons.next(killing) => {
+                    killing |= matches!(order, Order::Kill(_));
+                    let frame = wire::encode(&order).map_err(|error| error.to_string())?;
+                    write(&mut writer, &frame).await;
+                }
+                () = sleep_until(deadline) => return Err("its monitor fell silent".to_owned()),
+            }
+            while let Some(event) = self.decoder.next().map_err(|error| format!("its monitor spoke nonsense: {error}"))? {
+                match event {
+                    Event::Ended(ending) => return Ok(ending),
+                    other => self.state.send_modify(|state| apply(state, &other)),
+                }
+            }
+        }
+    }
+}
+
+/// A write that fails is not reported: reading tells what has become of the monitor.
+async fn write(writer: &mut (impl tokio::io::AsyncWrite + Unpin), frame: &[u8]) {
+    if !matches!(timeout(WRITE_TIME_MAX, writer.write_all(frame)).await, Ok(Ok(()))) {
+        tracing::debug!("a monitor did not take an order");
+    }
+}
+
+fn apply(state: &mut State, event: &Event) {
+    match event {
+        Event::Started => state.started = true,
+        Event::Paused => state.paused = true,
+        Event::Resumed => state.paused = false,
+        Event::Usage(usage) => state.usage = *usage,
+        Event::Ended(_) => {}
+    }
+}
+
+/// Kills what a lost monitor has left, wherever in the session it came from.
+async fn give_up(
+    child: &mut Child,
+    session: PathBuf,
+    stop_session: &CancellationToken,
+    state: &watch::Sender<State>,
+    message: &str,
+) -> Ending {
+    tracing::warn!(message, session = %session.display(), "a run is lost; its session's processes are killed");
+    stop_session.cancel();
+    // Fails only when it has exited already.
+    let _ = child.start_kill();
+    let swept = tokio::task::spawn_blocking(move || survivors::kill(&session)).await;
+    let survivors = swept.unwrap_or_else(|error| Err(io::Error::other(error))).unwrap_or(0);
+    let report = lost(state.borrow().usage, message);
+    Ending {
+        cause: report.cause,
+        wall: report.wall,
+        paused: report.paused,
+        usage: report.usage,
+        survivors: u32::try_from(survivors).unwrap_or(u32::MAX),
+    }
+}
+
+/// What can be said of a run nobody has reported on.
+pub(super) fn lost(usage: Usage, message: &str) -> Report {
+    Report {
+        cause: Cause::lost(message),
+        wall: usage.effective,
+        paused: Duration::ZERO,
+        usage,
+        stdout_bytes: 0,
+        stderr_bytes: 0,
+        output_truncated: false,
+        survivors: 0,
+    }
+}
+
+/// The readers of both pipes.
+struct Pumps {
+    tasks: JoinSet<(Stream, u64)>,
+}
+
+impl Pumps {
+    fn start(child: &mut Child, shared: &Shared, to: mpsc::Sender<Chunk>) -> Self {
+        let mut tasks = JoinSet::new();
+        if let Some(pipe) = child.stdout.take() {
+            let pump = output::pump(pipe, Stream::Stdout, shared.clone(), to.clone());
+            tasks.spawn(async { (Stream::Stdout, pump.await) });
+        }
+        if let Some(pipe) = child.stderr.take() {
+            let pump = output::pump(pipe, Stream::Stderr, shared.clone(), to);
+            tasks.spawn(async { (Stream::Stderr, pump.await) });
+        }
+        Self { tasks }
+    }
+
+    /// Bytes of standard output and standard error, when both are read to their ends.
+    async fn finish(mut self) -> (u64, u64) {
+        let (mut stdout, mut stderr) = (0, 0);
+        while let Some(joined) = self.tasks.join_next().await {
+            match joined {
+                Ok((Stream::Stdout, bytes)) => stdout = bytes,
+                Ok((Stream::Stderr, bytes)) => stderr = bytes,
+                Err(error) => tracing::error!(%error, "a reader of a tool's output failed"),
+            }
+        }
+        (stdout, stderr)
+    }
+}

@@ -1,0 +1,197 @@
+//! Pausing, killing, letting go, and what happens when one side of a run dies.
+
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use orien_sandbox::{Cause, ControlError, Execution, Sandbox, SessionLimits, StartError};
+use rustix::process::{Pid, Signal};
+
+use crate::support::{Ground, PATIENCE, config, parent, processes_below, python, sh, state, until};
+
+/// A tool with a child and a daemon.
+const FAMILY: &str = "
+import os, time
+between = os.fork()
+if between == 0:
+    os.setsid()
+    if os.fork(): os._exit(0)
+    while True: time.sleep(100)
+os.waitpid(between, 0)
+if os.fork() == 0:
+    while True: time.sleep(100)
+open('ready', 'w').close()
+while True: time.sleep(100)
+";
+
+async fn family(ground: &Ground) -> Vec<i32> {
+    family_of(ground.sandbox.root()).await
+}
+
+/// The tool, its child and its daemon; the process between the last two has come and gone.
+async fn family_of(root: &Path) -> Vec<i32> {
+    let mut pids = Vec::new();
+    let complete = || {
+        pids = processes_below(root);
+        root.join("session/work/ready").exists() && pids.len() == 3 && pids.iter().all(|pid| state(*pid) == Some('S'))
+    };
+    until("the family runs", complete).await;
+    pids
+}
+
+fn kill(pid: i32) {
+    rustix::process::kill_process(Pid::from_raw(pid).unwrap(), Signal::KILL).unwrap();
+}
+
+#[tokio::test]
+async fn a_pause_stops_every_process_and_effective_time() {
+    let ground = Ground::new().await;
+    let session = ground.session().await;
+    let mut execution = session.start(python(FAMILY)).await.unwrap();
+    let pids = family(&ground).await;
+    execution.pause().await.unwrap();
+    assert!(execution.is_paused());
+    assert!(pids.iter().all(|pid| state(*pid) == Some('T')));
+    let before = execution.effective();
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    // One sample may still have been on its way when the pause was confirmed.
+    let sampled = execution.effective();
+    assert!(sampled - before <= Duration::from_millis(200), "{before:?} {sampled:?}");
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    assert_eq!(execution.effective(), sampled);
+
+    rustix::process::kill_process(Pid::from_raw(pids[0]).unwrap(), Signal::CONT).unwrap();
+    until("a process that others woke is stopped again", || state(pids[0]) == Some('T')).await;
+
+    execution.resume().await.unwrap();
+    until("all run again", || pids.iter().all(|pid| state(*pid) == Some('S'))).await;
+    until("effective time goes on", || execution.effective() > sampled).await;
+    execution.pause().await.unwrap();
+    execution.kill("enough").await;
+    let report = execution.wait().await;
+    assert_eq!(report.cause, Cause::Killed { reason: "enough".into() });
+    assert!(report.paused >= Duration::from_secs(1));
+    assert_eq!(report.wall, report.paused + report.usage.effective);
+    assert_eq!(execution.pause().await, Err(ControlError::Ended));
+    execution.kill("again").await;
+    assert_eq!(ground.processes(), [] as [i32; 0]);
+    session.close().await.unwrap();
+}
+
+#[tokio::test]
+async fn paused_time_does_not_count_towards_the_timeout() {
+    let ground = Ground::new().await;
+    let session = ground.session().await;
+    let mut waiting = sh("while [ ! -e go ]; do sleep 0.02; done");
+    waiting.limits.wall = Duration::from_secs(3);
+    let mut execution = session.start(waiting).await.unwrap();
+    assert!(execution.started().await);
+    execution.pause().await.unwrap();
+    tokio::time::sleep(Duration::from_millis(3_500)).await;
+    std::fs::write(ground.work().join("go"), "").unwrap();
+    let resumed = execution.resume().await;
+    let report = execution.wait().await;
+    assert!(resumed.is_ok() && report.success(), "{resumed:?} {report:?}");
+    assert!(report.wall >= Duration::from_millis(3_500) && report.usage.effective < Duration::from_secs(3));
+    session.close().await.unwrap();
+}
+
+#[tokio::test]
+async fn figures_never_go_back_and_never_exceed_the_report() {
+    let ground = Ground::new().await;
+    let session = ground.session().await;
+    let mut execution = session.start(sh("i=0; while [ $i -lt 60000 ]; do i=$((i+1)); done")).await.unwrap();
+    let mut last = Duration::ZERO;
+    assert!(execution.started().await);
+    for _ in 0..50 {
+        let now = execution.effective();
+        assert!(now >= last);
+        last = now;
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    let report = execution.wait().await;
+    assert!(report.usage.effective >= last && execution.usage() == report.usage);
+    session.close().await.unwrap();
+}
+
+#[tokio::test]
+async fn letting_go_of_a_run_kills_it() {
+    let ground = Ground::new().await;
+    let session = ground.session().await;
+    let execution = session.start(python(FAMILY)).await.unwrap();
+    family(&ground).await;
+    drop(execution);
+    until("the family is gone", || ground.processes().is_empty()).await;
+    session.close().await.unwrap();
+}
+
+#[tokio::test]
+async fn closing_a_session_kills_its_runs_and_removes_a_hostile_workspace() {
+    let ground = Ground::new().await;
+    let session = ground.session().await;
+    let hostile = "
+import os, time
+os.symlink('/etc', 'link')
+os.mkfifo('fifo')
+os.makedirs('shut/in'); os.chmod('shut/in', 0); os.chmod('shut', 0)
+for n in range(1800):
+    os.mkdir('d'); os.chdir('d')
+os.chdir(os.environ['HOME'])
+open(b'\\xff\\n', 'w').close()
+open('ready', 'w').close()
+while True: time.sleep(100)
+";
+    let mut execution = session.start(python(hostile)).await.unwrap();
+    let mut output = execution.output().unwrap();
+    until("it is built", || ground.work().join("ready").exists()).await;
+    session.close().await.unwrap();
+    assert!(!ground.sandbox.root().join("session").exists());
+    assert_eq!(ground.processes(), [] as [i32; 0]);
+    assert!(output.recv().await.is_none());
+    assert!(matches!(execution.wait().await.cause, Cause::Killed { .. }));
+    assert!(Path::new("/etc/passwd").exists());
+}
+
+#[tokio::test]
+async fn a_lost_monitor_is_reported_and_nothing_of_its_session_survives() {
+    let ground = Ground::new().await;
+    let session = ground.session().await;
+    let mut execution = session.start(python(FAMILY)).await.unwrap();
+    let pids = family(&ground).await;
+    let monitor = pids.iter().filter_map(|pid| parent(*pid)).find(|pid| !pids.contains(pid)).unwrap();
+    kill(monitor);
+    let report = execution.wait().await;
+    assert!(matches!(report.cause, Cause::Lost { .. }), "{report:?}");
+    assert_eq!(ground.processes(), [] as [i32; 0]);
+    assert!(matches!(session.start(sh("exit 0")).await, Err(StartError::Closed)));
+    session.close().await.unwrap();
+}
+
+/// Not a test by itself: the process that the next one kills.
+#[tokio::test]
+#[ignore = "run by the_death_of_the_node_kills_everything"]
+async fn a_node_to_be_killed() {
+    let Some(directory) = std::env::var_os("ORIEN_SANDBOX_TEST_DIRECTORY") else { return };
+    let sandbox = Sandbox::open(config(directory.as_ref())).await.unwrap();
+    let session = sandbox.session("session", SessionLimits::default()).await.unwrap();
+    let mut execution: Execution = session.start(python(FAMILY)).await.unwrap();
+    execution.wait().await;
+}
+
+#[tokio::test]
+async fn the_death_of_the_node_kills_everything() {
+    let directory = tempfile::tempdir().unwrap();
+    let root = directory.path().join("workspaces");
+    let mut node = Command::new(std::env::current_exe().unwrap());
+    node.args(["--exact", "control::a_node_to_be_killed", "--ignored"]);
+    node.env("ORIEN_SANDBOX_TEST_DIRECTORY", directory.path()).stdout(Stdio::null()).stderr(Stdio::null());
+    let mut node = node.spawn().unwrap();
+    family_of(&root).await;
+    node.kill().unwrap();
+    node.wait().unwrap();
+    until("the family is gone", || processes_below(&root).is_empty()).await;
+    assert!(root.join("session").exists());
+    let opened = tokio::time::timeout(PATIENCE, Sandbox::open(config(directory.path()))).await.unwrap();
+    opened.unwrap();
+    assert!(!root.join("session").exists());
+}

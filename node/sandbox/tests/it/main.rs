@@ -1,0 +1,10 @@
+//! The sandbox with real processes and a real file system. Nothing here needs root, and nothing is skipped for root.
+
+#![expect(clippy::unwrap_used, reason = "a failed unwrap is the test failing")]
+
+mod control;
+mod files;
+mod leftovers;
+mod limits;
+mod run;
+mod support;

@@ -1,0 +1,104 @@
+//! From a job to what the sandbox is told, and from what the sandbox says to what a receipt says.
+//!
+//! Always true: only tools of the configuration run, as their templates say; the limits of a run are the least of what the tool and the job allow.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::time::Duration;
+
+use orien_protocol::fault::{Fault, FaultCode};
+use orien_protocol::job::{ArgumentValue, Job};
+use orien_protocol::receipt::EndReason;
+use orien_protocol::time::Millis;
+use orien_sandbox::{Cause, OnOutputLimit, RunLimits, RunSpec};
+
+use crate::arguments;
+use crate::config::{ConfiguredTool, ProviderConfig};
+
+/// Where tools will see the workspace; only used to check arguments before there is one.
+const ANY_WORKSPACE: &str = "/workspace";
+/// Open files of each process: what build tools expect of a system.
+const OPEN_FILES: u32 = 1024;
+/// The kernel counts processor time in whole seconds.
+const CPU_MIN: Duration = Duration::from_secs(1);
+/// The exit code by custom of what a signal ended.
+const SIGNAL_BASE: i32 = 128;
+const SIGKILL: i32 = 9;
+
+/// The tools that run here.
+#[derive(Debug)]
+pub(crate) struct Toolbox {
+    tools: BTreeMap<String, ConfiguredTool>,
+    /// No single file can be larger than the workspace.
+    file_bytes: u64,
+}
+
+impl Toolbox {
+    pub(crate) fn new(config: &ProviderConfig) -> Self {
+        let tools = config.offered().map(|tool| (tool.tool.id.clone(), tool.clone())).collect();
+        Self { tools, file_bytes: config.workspace_bytes }
+    }
+
+    /// Whether a job fits its tool.
+    pub(crate) fn vet(&self, job: &Job) -> Result<(), Fault> {
+        let Some(tool) = self.tools.get(&job.tool) else {
+            return Err(Fault::new(FaultCode::UNKNOWN_TOOL, "this provider does not offer the tool"));
+        };
+        let bound = arguments::bind(tool, &job.arguments, Path::new(ANY_WORKSPACE));
+        bound.map(drop).map_err(|fault| Fault::new(FaultCode::BAD_ARGUMENTS, fault))
+    }
+
+    /// What to start for a job in a workspace.
+    pub(crate) fn spec(&self, job: &Job, limit: Millis, work: &Path) -> Result<RunSpec, String> {
+        let tool = self.tools.get(&job.tool).ok_or("this provider does not offer the tool")?;
+        let program = tool.program.clone()?;
+        let args = arguments::bind(tool, &job.arguments, work).map_err(|fault| fault.to_string())?;
+        let env = tool.env.iter().map(|(name, value)| (name.clone(), value.clone())).collect();
+        Ok(RunSpec { program, args, env, limits: self.limits(tool, limit) })
+    }
+
+    fn limits(&self, tool: &ConfiguredTool, limit: Millis) -> RunLimits {
+        let wall_ms = limit.0.min(tool.limits.duration.0).max(1);
+        let cpu_ms = u128::from(wall_ms).saturating_mul(u128::from(tool.limits.cpu_millis)) / 1000;
+        RunLimits {
+            wall: Duration::from_millis(wall_ms),
+            // One second more than the share of the time that is left, so that the kernel's whole seconds never cut a run short.
+            cpu: Duration::from_millis(u64::try_from(cpu_ms).unwrap_or(u64::MAX)).saturating_add(CPU_MIN),
+            memory_bytes: tool.limits.memory_bytes,
+            processes: tool.limits.processes,
+            open_files: OPEN_FILES,
+            file_bytes: self.file_bytes,
+            output_bytes: tool.limits.output_bytes,
+            on_output_limit: OnOutputLimit::Kill,
+        }
+    }
+}
+
+/// Bytes of arguments that a job gives to its tool.
+pub(crate) fn argument_bytes(job: &Job) -> u64 {
+    let bytes = job.arguments.iter().map(|argument| match &argument.value {
+        ArgumentValue::Text(text) | ArgumentValue::Number(text) => text.len(),
+        ArgumentValue::Integer(number) => number.to_string().len(),
+        ArgumentValue::Boolean(value) => value.to_string().len(),
+    });
+    u64::try_from(bytes.sum::<usize>()).unwrap_or(u64::MAX)
+}
+
+/// How a run's end is reported, with its exit code.
+pub(crate) fn end_of(cause: &Cause) -> (EndReason, Option<i32>) {
+    let killed = Some(SIGNAL_BASE + SIGKILL);
+    match cause {
+        Cause::Exited(code) => (EndReason::Exited, Some(*code)),
+        Cause::Signalled(signal) => (EndReason::Signalled, Some(SIGNAL_BASE.saturating_add(*signal))),
+        Cause::TimedOut => (EndReason::TimedOut, killed),
+        Cause::CpuLimit => (EndReason::CpuLimit, killed),
+        Cause::MemoryLimit => (EndReason::MemoryLimit, killed),
+        // Processes are what their memory is spent on; there is no reason of their own for them.
+        Cause::ProcessLimit => (EndReason::MemoryLimit, killed),
+        Cause::OutputLimit => (EndReason::OutputLimit, killed),
+        Cause::DiskLimit => (EndReason::DiskLimit, killed),
+        // A kill that the session asked for is reported with the session's own reason.
+        Cause::Killed { .. } | Cause::Lost { .. } => (EndReason::ProviderStopped, killed),
+        Cause::SetupFailed { .. } => (EndReason::SetupFailed, None),
+    }
+}

@@ -1,0 +1,11 @@
+//! Facts about a provider: a real shop with real tools, and a real agent's machine at the other end of every stream.
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a failed unwrap is the test failing")]
+
+mod admission;
+mod agent;
+mod credit;
+mod desk;
+mod files;
+mod kit;
+mod restart;
+mod sessions;

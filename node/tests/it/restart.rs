@@ -1,0 +1,116 @@
+//! A provider that is killed, and started again on the same directory.
+
+use orien_protocol::frame::CloseReason;
+use orien_protocol::receipt::EndReason;
+
+use crate::agent::Agent;
+use crate::kit::{Kit, MINIMUM, PER_MS, agent_keys, eventually};
+
+/// Whether a process with this text in its command line runs.
+fn runs(text: &str) -> bool {
+    let processes = std::fs::read_dir("/proc").unwrap().filter_map(Result::ok);
+    let mut lines = processes.filter_map(|process| std::fs::read(process.path().join("cmdline")).ok());
+    lines.any(|line| line.split(|byte| *byte == 0).any(|word| word == text.as_bytes()))
+}
+
+/// Runs what `until` wants of a shop on a runtime of its own, then lets everything of it vanish at once, as a kill does.
+fn killed<T>(until: impl Future<Output = T>) -> T {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    let value = runtime.block_on(until);
+    runtime.shutdown_timeout(std::time::Duration::from_secs(30));
+    value
+}
+
+#[test]
+fn after_a_kill_in_mid_run_the_last_committed_receipt_becomes_final_and_no_process_or_workspace_is_left() {
+    let kit = Kit::new();
+    let seconds = "61.0625";
+    let mut agent = killed(async {
+        let (shop, offer) = kit.open().await;
+        let mut agent = Agent::open(&kit, &shop, &offer, agent_keys(1), 5_000_000).await;
+        agent.run("sleep", &[("seconds", seconds)]).await;
+        agent.until("an interim receipt", |agent| agent.receipts().count() >= 3).await;
+        assert!(runs(seconds));
+        agent.hang_up().await;
+        drop(shop);
+        agent
+    });
+    let before = agent.session.charged().micros();
+    killed(async {
+        eventually("the tool died with the node", || !runs(seconds)).await;
+        let (shop, _) = kit.open().await;
+        assert_eq!(kit.workspace_names(), Vec::<String>::new());
+        agent.reconnect(&shop).await;
+        agent.until("closed", |agent| agent.closed().is_some()).await;
+        assert_eq!(agent.closed(), Some(CloseReason::ProviderStopped));
+        let last = agent.receipts().filter_map(|receipt| receipt.work.as_ref()).last().unwrap().clone();
+        assert_eq!(last.outcome.unwrap().end, EndReason::ProviderStopped);
+        assert_eq!(agent.session.charged().micros(), before.max(last.usage.effective_ms * PER_MS));
+        let session = agent.session.id();
+        eventually("redeemed once", || kit.till.redeemed(session) == Some((agent.session.charged().micros(), true))).await;
+        shop.close().await;
+    });
+}
+
+#[test]
+fn a_job_without_a_committed_receipt_costs_nothing_after_a_kill() {
+    let kit = Kit::new();
+    let mut agent = killed(async {
+        let (shop, offer) = kit.open().await;
+        let mut agent = Agent::open(&kit, &shop, &offer, agent_keys(1), 5_000_000).await;
+        let run = agent.run("sleep", &[("seconds", "60")]).await;
+        agent.started(run).await;
+        agent.hang_up().await;
+        drop(shop);
+        agent
+    });
+    killed(async {
+        let (shop, _) = kit.open().await;
+        agent.reconnect(&shop).await;
+        agent.until("closed", |agent| agent.closed().is_some()).await;
+        assert!(agent.session.charged().micros() <= MINIMUM + 1_000 * PER_MS);
+        assert_eq!(agent.session.charged(), agent.session.promised());
+        shop.close().await;
+    });
+}
+
+#[test]
+fn a_session_that_is_over_is_read_from_disk_for_an_agent_that_did_not_hear_of_its_end() {
+    let kit = Kit::new();
+    kit.till.silent.store(true, std::sync::atomic::Ordering::SeqCst);
+    let (mut agent, charged) = killed(async {
+        let (shop, offer) = kit.open().await;
+        let mut agent = Agent::open(&kit, &shop, &offer, agent_keys(1), 5_000_000).await;
+        agent.run_to_end("echo", &[("text", "x")]).await;
+        let charged = agent.session.charged();
+        agent.input(orien_protocol::session::agent::AgentInput::End).await;
+        let session = agent.session.id();
+        let over = || !shop.sessions().iter().any(|(id, view)| *id == session && view.running > 0) && *shop.free().borrow() == 4;
+        eventually("over", over).await;
+        agent.hang_up().await;
+        drop(shop);
+        (agent, charged)
+    });
+    killed(async {
+        let (shop, _) = kit.open().await;
+        assert!(shop.sessions().is_empty(), "what is over takes no memory");
+        agent.reconnect(&shop).await;
+        agent.until("closed", |agent| agent.closed().is_some()).await;
+        assert_eq!((agent.closed(), agent.session.charged()), (Some(CloseReason::Ended), charged));
+        kit.till.silent.store(false, std::sync::atomic::Ordering::SeqCst);
+        let session = agent.session.id();
+        eventually("what was never handed in is handed in now", || kit.till.redeemed(session) == Some((charged.micros(), true))).await;
+        shop.close().await;
+    });
+}
+
+#[test]
+fn a_second_shop_on_the_same_store_is_refused() {
+    let kit = Kit::new();
+    killed(async {
+        let (shop, _) = kit.open().await;
+        let second = orien_node::store::Store::open(&kit.directory.path().join("sessions.redb"));
+        assert!(second.unwrap_err().to_string().contains("sessions.redb"));
+        shop.close().await;
+    });
+}

@@ -1,0 +1,95 @@
+//! Claims: a provider, or anybody for it, shows the documents of a channel and has the newest total redeemed, exactly once.
+
+use orien_protocol::fault::{Fault, FaultCode};
+use orien_protocol::frame::ChannelState;
+use orien_protocol::money::{Split, Usdc};
+use orien_protocol::time::Timestamp;
+
+use super::{Books, Change, ChannelRecord, ChannelStatus};
+use crate::evidence::CheckedClaim;
+use crate::ledger::{LedgerAccount, Postings, Reason};
+
+impl Books {
+    /// Plans a redemption. A claim that is not newer than what is known gets the current state and changes nothing.
+    pub fn claim(&self, claim: &CheckedClaim, now: Timestamp) -> Result<(Change, ChannelState), Fault> {
+        let channel = claim.terms().channel();
+        let old = self.channel(&channel).ok_or_else(|| Fault::new(FaultCode::NOT_FOUND, "nothing was reserved for this channel here"))?;
+        if old.terms != claim.terms().hash() {
+            return Err(Fault::new(FaultCode::BAD_ALLOWANCE, "the channel was reserved under other terms"));
+        }
+        if claim.allowance().ceiling > old.ceiling {
+            return Err(Fault::new(FaultCode::HISTORY_LOST, "the allowance is newer than what settlement holds of the channel"));
+        }
+        let newer = claim.voucher().rank() > old.rank();
+        let total = claim.voucher().total.max(old.redeemed);
+        let closes = self.closes(claim, old, total)?;
+        if !newer && !closes {
+            return Ok((Change::default(), old.state()));
+        }
+        if !old.live() {
+            return Err(Fault::new(FaultCode::SESSION_ENDED, "the channel has ended and redeems nothing more"));
+        }
+        if now.seconds() > old.redeem_until {
+            return Err(Fault::new(FaultCode::TIMES, "the time to redeem this channel is over"));
+        }
+        self.redeem(claim, old, newer, closes, now)
+    }
+
+    /// Whether the claim's close ends the channel now: it names the very total that is redeemed then. One overtaken by a higher voucher is ignored.
+    fn closes(&self, claim: &CheckedClaim, old: &ChannelRecord, total: Usdc) -> Result<bool, Fault> {
+        match claim.close_total() {
+            Some(close) if close > total => Err(Fault::new(FaultCode::BAD_VOUCHER, "the close names a total that no voucher promised")),
+            Some(close) => Ok(close == total && old.live()),
+            None => Ok(false),
+        }
+    }
+
+    fn redeem(
+        &self,
+        claim: &CheckedClaim,
+        old: &ChannelRecord,
+        newer: bool,
+        closes: bool,
+        now: Timestamp,
+    ) -> Result<(Change, ChannelState), Fault> {
+        let internal = |error: &dyn std::error::Error| Fault::new(FaultCode::INTERNAL, error);
+        let mut record = old.clone();
+        if newer {
+            record.redeemed = claim.voucher().total;
+            record.voucher = Some(claim.claim().voucher);
+        }
+        let step = Split::of(record.redeemed).minus(Split::of(old.redeemed)).map_err(|error| internal(&error))?;
+        let mut postings = Postings::new(self.ledger(), now);
+        let from = LedgerAccount::Channel(old.id());
+        for (to, share) in [
+            (LedgerAccount::Payee(old.payout), step.provider),
+            (LedgerAccount::Platform, step.platform),
+            (LedgerAccount::Reserve, step.reserve),
+        ] {
+            postings.add(from, to, share, Reason::Redeem).map_err(|error| internal(&error))?;
+        }
+        let mut change = Change::default();
+        if closes {
+            record.status = ChannelStatus::Closed;
+            record.close = claim.claim().close;
+            let rest = Self::release(&record, Reason::Close, &mut postings)?;
+            let account = self.account(&record.account).map(|account| account.with_returned(rest, now));
+            change.accounts.extend(account.map(|account| (record.account, account)));
+        }
+        let state = record.state();
+        change.transfers = postings.finish();
+        if newer {
+            change.claims.push((record.id(), claim.claim().clone()));
+        }
+        change.channels.push(record);
+        Ok((change, state))
+    }
+
+    /// Gives back what a channel that just ended still holds; how much that is.
+    pub(super) fn release(record: &ChannelRecord, reason: Reason, postings: &mut Postings<'_>) -> Result<Usdc, Fault> {
+        let rest = record.ceiling.excess_over(record.redeemed);
+        let (from, to) = (LedgerAccount::Channel(record.id()), LedgerAccount::Agent(record.account));
+        postings.add(from, to, rest, reason).map_err(|error| Fault::new(FaultCode::INTERNAL, error))?;
+        Ok(rest)
+    }
+}

@@ -1,0 +1,23 @@
+//! The settlement of a network, on the ledger rail: it reserves budgets, checks receipts and vouchers, and settles 90/7/3.
+//!
+//! `ledger`, `books`, `evidence` and `audit` are pure; `desk` joins books and store; `clerk`, `answering`, `rounds` and `http` carry questions to it. It holds nobody's keys
+//! but its own, and whatever it settles can be recomputed by anybody from the evidence it publishes.
+
+mod answering;
+pub mod audit;
+pub mod batch;
+pub mod books;
+mod clerk;
+pub mod desk;
+pub mod evidence;
+pub mod file;
+pub mod house;
+mod http;
+pub mod ledger;
+pub mod offline;
+pub mod rail;
+mod role;
+mod rounds;
+mod store;
+
+pub use role::{Config, DEFAULT_BATCH_INTERVAL, RunError, SETTLEMENT_DOOR_PORT, run};

@@ -1,0 +1,138 @@
+//! What a batch collects, what it owes, and what an export takes out.
+
+use orien_protocol::id::BatchId;
+use orien_protocol::merkle;
+use orien_protocol::money::{Split, Usdc};
+use orien_protocol::terms::VerifiedTerms;
+use orien_protocol::time::Millis;
+use orien_protocol::voucher::SignedAllowance;
+use orien_settlement::batch::{Batch, PayoutState};
+use orien_settlement::desk::{Desk, DeskError};
+
+use crate::kit::{Kit, Party, START, after, batch_id, request, usdc};
+
+pub(crate) struct Setting {
+    pub(crate) kit: Kit,
+    pub(crate) folder: tempfile::TempDir,
+    pub(crate) desk: Desk,
+    pub(crate) agent: Party,
+    pub(crate) providers: [Party; 2],
+    pub(crate) sessions: Vec<(VerifiedTerms, SignedAllowance, usize)>,
+}
+
+impl Setting {
+    /// One agent with four sessions, two with each of two providers, 5 USDC reserved for each.
+    pub(crate) fn new() -> Self {
+        let (kit, agent, providers) = (Kit::new(), Party::new(1), [Party::new(2), Party::new(3)]);
+        let folder = tempfile::tempdir().unwrap();
+        let desk = kit.desk(&folder);
+        desk.grant("g", &agent.grant(usdc("100")), START).unwrap();
+        let mut sessions = Vec::new();
+        for n in 0..4_u8 {
+            let which = usize::from(n % 2);
+            let terms = kit.terms(&agent, &providers[which], u128::from(n));
+            let allowance = desk.reserve(agent.peer.id(), request(u128::from(n)), terms.to_signed(), usdc("5"), START).unwrap();
+            sessions.push((terms, allowance, which));
+        }
+        Self { kit, folder, desk, agent, providers, sessions }
+    }
+
+    pub(crate) fn claim(&self, session: usize, number: u64, total: &str) {
+        let (terms, allowance, which) = &self.sessions[session];
+        let claim = self.kit.claim(terms, *allowance, (&self.agent, &self.providers[*which]), number, usdc(total));
+        assert_eq!(self.desk.claim(claim, START).unwrap().redeemed, usdc(total));
+    }
+
+    pub(crate) fn close(&self, session: usize, number: u64, total: &str) {
+        let (terms, allowance, which) = &self.sessions[session];
+        let claim = self.kit.claim(terms, *allowance, (&self.agent, &self.providers[*which]), number, usdc(total));
+        assert!(self.desk.claim(self.kit.closed(claim, &self.providers[*which], usdc(total)), START).unwrap().closed);
+    }
+
+    pub(crate) fn batch(&self, n: u128) -> Option<Batch> {
+        let made = self.desk.batch(batch_id(n), None, after(Millis(n as u64))).unwrap()?;
+        Some(self.desk.batch_evidence(&made).unwrap().unwrap())
+    }
+}
+
+#[test]
+fn a_batch_holds_each_redeemed_channel_once_and_its_payouts_are_the_providers_shares() {
+    let it = Setting::new();
+    it.claim(0, 1, "0.123457");
+    it.claim(0, 2, "1.000001");
+    it.claim(1, 1, "2.5");
+    it.claim(2, 1, "0.000009");
+    let batch = it.batch(1).unwrap();
+    assert_eq!(batch.entries.len(), 3);
+    let owed = |which: usize| batch.payouts.iter().find(|payout| payout.payee == it.providers[which].principal).unwrap().amount;
+    let share = |total: &str| Split::of(usdc(total)).provider;
+    assert_eq!(owed(0), share("1.000001").plus(share("0.000009")).unwrap());
+    assert_eq!(owed(1), share("2.5"));
+    let summary = batch.summary.unverified();
+    assert_eq!(summary.shares.total().unwrap(), usdc("3.50001"));
+    let leaves: Vec<_> = batch.entries.iter().map(|entry| entry.receipt).collect();
+    assert_eq!(summary.root, merkle::root(&leaves));
+    assert!(batch.summary.clone().verify(&it.kit.network, &it.kit.house.facts().peer).is_ok());
+}
+
+#[test]
+fn each_redemption_is_in_exactly_one_batch_and_batches_form_a_chain() {
+    let it = Setting::new();
+    assert!(it.batch(1).is_none());
+    it.claim(0, 1, "1");
+    let first = it.batch(2).unwrap();
+    assert!(it.batch(3).is_none());
+    it.claim(0, 2, "3");
+    it.close(0, 2, "3");
+    let second = it.batch(4).unwrap();
+    assert!(it.batch(5).is_none());
+    assert_eq!((first.entries[0].from_total, first.entries[0].to_total), (Usdc::ZERO, usdc("1")));
+    assert_eq!((second.entries[0].from_total, second.entries[0].to_total), (usdc("1"), usdc("3")));
+    assert_eq!(second.entries[0].from, Some(first.entries[0].evidence.voucher));
+    let network = &it.kit.network;
+    assert_eq!(second.summary.unverified().previous, first.summary.unverified().content_id(network));
+    let settled = it.desk.settlements(None, 10).unwrap();
+    assert_eq!((settled.len(), settled[0].total, settled[0].batch), (1, usdc("3"), batch_id(4)));
+}
+
+#[test]
+fn a_named_batch_is_made_once() {
+    let it = Setting::new();
+    it.claim(0, 1, "1");
+    let make = |n: u128| it.desk.batch(batch_id(n), Some("monday"), START).unwrap();
+    assert_eq!(make(1), Some(batch_id(1)));
+    it.claim(1, 1, "1");
+    assert_eq!(make(2), Some(batch_id(1)));
+    assert_eq!(it.desk.batches(None, 10).unwrap().len(), 1);
+    assert_eq!(it.desk.batch_evidence(&BatchId::from_parts(0, 0)).unwrap(), None);
+}
+
+#[test]
+fn an_export_takes_each_payout_once_and_repeated_it_names_the_same() {
+    let it = Setting::new();
+    it.claim(0, 1, "1");
+    it.batch(1).unwrap();
+    let earnings = it.desk.earnings(&it.providers[0].principal).unwrap();
+    assert_eq!((earnings.earned, earnings.pending, earnings.settled), (usdc("0.9"), usdc("0.9"), Usdc::ZERO));
+    let first = it.desk.export("may", START).unwrap();
+    assert_eq!((first.len(), first[0].amount, first[0].state), (1, usdc("0.9"), PayoutState::Exported(START)));
+    it.claim(0, 2, "2");
+    it.batch(2).unwrap();
+    assert_eq!(it.desk.export("may", after(Millis(9))).unwrap(), first);
+    let earnings = it.desk.earnings(&it.providers[0].principal).unwrap();
+    assert_eq!((earnings.earned, earnings.pending, earnings.settled), (usdc("1.8"), usdc("0.9"), usdc("0.9")));
+    let second = it.desk.export("june", START).unwrap();
+    assert_eq!(second.len(), 1);
+    assert_ne!(second[0].id, first[0].id);
+    assert!(it.desk.export("july", START).unwrap().is_empty());
+    assert!(it.desk.sums().unwrap().0.balanced());
+}
+
+#[test]
+fn a_refusal_leaves_the_desk_well() {
+    let it = Setting::new();
+    let (terms, allowance, _) = &it.sessions[0];
+    let claim = it.kit.claim(terms, *allowance, (&it.agent, &it.agent), 1, usdc("1"));
+    assert!(matches!(it.desk.claim(claim, START), Err(DeskError::Refused(_))));
+    it.claim(0, 1, "1");
+}

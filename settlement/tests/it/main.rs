@@ -1,0 +1,11 @@
+//! Settlement from outside: real keys, real documents, real stores.
+#![expect(clippy::unwrap_used, reason = "a failed unwrap is the test failing")]
+
+mod auditing;
+mod batching;
+mod claiming;
+mod kit;
+mod live;
+mod properties;
+mod reserving;
+mod restarting;

@@ -1,0 +1,62 @@
+//! Carries out one command line.
+
+pub(crate) mod audit;
+pub(crate) mod init;
+pub(crate) mod keys;
+pub(crate) mod settlement;
+pub(crate) mod status;
+pub(crate) mod tools;
+
+use std::future::Future;
+use std::process::ExitCode;
+
+use anyhow::Context;
+use tokio_util::sync::CancellationToken;
+
+use crate::cli::{Cli, Command, ToolsCommand};
+use crate::{demo, dev, roles, shutdown};
+
+/// Runs the command and says how the process ends.
+pub(crate) fn run(cli: Cli) -> anyhow::Result<ExitCode> {
+    match cli.command {
+        Command::Node(args) => role(|cancel| roles::node(args, cancel)),
+        Command::Gateway(args) => role(|cancel| roles::gateway(args, cancel)),
+        Command::Settlement(mut args) => match args.command.take() {
+            Some(command) => done(settlement::run(command)),
+            None => role(|cancel| roles::settlement(args, cancel)),
+        },
+        Command::Bootstrap(args) => role(|cancel| roles::bootstrap(args, cancel)),
+        Command::Dev(args) => done(runtime()?.block_on(dev::run(args))),
+        Command::Demo(args) => done(runtime()?.block_on(demo::run(args.json))),
+        Command::Init(args) => done(init::run(&args)),
+        Command::Status(args) => status::run(&args),
+        Command::Audit(args) => audit::run(&args),
+        Command::Keys(args) => done(keys::run(&args)),
+        Command::Tools { command: ToolsCommand::Check { file, json } } => tools::check(&file, json),
+    }
+}
+
+fn done(result: anyhow::Result<()>) -> anyhow::Result<ExitCode> {
+    result.map(|()| ExitCode::SUCCESS)
+}
+
+fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_multi_thread().enable_all().build().context("cannot start the runtime")
+}
+
+/// Runs a role until a signal, or until it fails.
+fn role<F>(start: impl FnOnce(CancellationToken) -> F) -> anyhow::Result<ExitCode>
+where
+    F: Future<Output = anyhow::Result<()>>,
+{
+    let runtime = runtime()?;
+    let result = runtime.block_on(async {
+        let cancel = CancellationToken::new();
+        let role = start(cancel.clone());
+        let mut signals = tokio::task::JoinSet::new();
+        signals.spawn(shutdown::watch(cancel));
+        role.await
+    });
+    runtime.shutdown_timeout(std::time::Duration::from_secs(5));
+    done(result)
+}

@@ -1,0 +1,139 @@
+//! `orien settlement grant` and its siblings: what an operator asks of a settlement, through its door while it runs, and in its data directory while it does not.
+
+use std::path::Path;
+
+use anyhow::{Context, bail};
+use orien_bootstrap::{DoorFile, RoleName};
+use orien_protocol::money::Usdc;
+use orien_settlement::books::Grant;
+use orien_settlement::offline::OfflineDesk;
+use serde_json::{Value, json};
+
+use crate::cli::{AtSettlement, SettlementCommand};
+use crate::client::{Client, fresh_key};
+use crate::{output, roles};
+
+pub(crate) fn run(command: SettlementCommand) -> anyhow::Result<()> {
+    match command {
+        SettlementCommand::Grant { account, amount, spending_key, key, at } => grant(&account, &amount, spending_key.as_deref(), key, &at),
+        SettlementCommand::Account { account, at } => show_account(&account, &at),
+        SettlementCommand::Ledger { at } => print(&running(&at)?.get("/api/ledger")?, &at),
+        SettlementCommand::Batch { at } => make_batch(&at),
+        SettlementCommand::Batches { id: None, at } => print(&running(&at)?.get("/api/batches")?, &at),
+        SettlementCommand::Batches { id: Some(id), at } => output::json(&running(&at)?.get(&format!("/api/batches/{id}"))?),
+        SettlementCommand::Payouts { csv, export, at } => payouts(csv, export, &at),
+    }
+}
+
+/// The door of the settlement, or why there is none.
+fn running(at: &AtSettlement) -> anyhow::Result<Client> {
+    let folder = roles::data_dir(RoleName::Settlement, at.data_dir.as_deref())?;
+    match door(&folder)? {
+        Some(client) => Ok(client),
+        None => bail!("settlement does not run in {}; start it with: orien settlement --data-dir {}", folder.display(), folder.display()),
+    }
+}
+
+fn door(folder: &Path) -> anyhow::Result<Option<Client>> {
+    let Ok(file) = DoorFile::read(folder) else { return Ok(None) };
+    let client = Client::open(file.address, &file.token_file)?;
+    // A door file can outlive its process.
+    Ok(client.get("/health").is_ok().then_some(client))
+}
+
+fn offline(at: &AtSettlement) -> anyhow::Result<OfflineDesk> {
+    Ok(OfflineDesk::open(&roles::data_dir(RoleName::Settlement, at.data_dir.as_deref())?)?)
+}
+
+fn grant(account: &str, amount: &str, spending_key: Option<&str>, key: Option<String>, at: &AtSettlement) -> anyhow::Result<()> {
+    let address = roles::address("account", account)?;
+    let parsed: Usdc = amount.parse().with_context(|| format!("amount `{amount}`"))?;
+    let spending = spending_key.map(|text| roles::address("--spending-key", text)).transpose()?;
+    let key = key.map_or_else(fresh_key, Ok)?;
+    let folder = roles::data_dir(RoleName::Settlement, at.data_dir.as_deref())?;
+    let answer = match door(&folder)? {
+        Some(client) => {
+            let mut body = json!({ "account": address.to_string(), "amount": parsed.to_string() });
+            if let Some(spending) = spending {
+                body["spendingKey"] = json!(spending.to_string());
+            }
+            client.post("/api/grants", &body, Some(&key))?
+        }
+        None => {
+            let grant = Grant { account: address, amount: parsed, spending_key: spending, daily_cap: None };
+            funds(&address.to_string(), &offline(at)?.grant(&key, &grant)?)
+        }
+    };
+    print(&answer, at)
+}
+
+fn show_account(account: &str, at: &AtSettlement) -> anyhow::Result<()> {
+    let address = roles::address("account", account)?;
+    let folder = roles::data_dir(RoleName::Settlement, at.data_dir.as_deref())?;
+    let answer = match door(&folder)? {
+        Some(client) => client.get(&format!("/api/accounts/{address}"))?,
+        None => funds(&address.to_string(), &offline(at)?.balance(&address)?),
+    };
+    print(&answer, at)
+}
+
+fn funds(account: &str, funds: &orien_protocol::frame::Funds) -> Value {
+    json!({
+        "account": account, "rail": "ledger", "funded": funds.funded.to_string(), "reserved": funds.reserved.to_string(),
+        "redeemed": funds.redeemed.to_string(), "available": funds.available.to_string(),
+    })
+}
+
+fn make_batch(at: &AtSettlement) -> anyhow::Result<()> {
+    let folder = roles::data_dir(RoleName::Settlement, at.data_dir.as_deref())?;
+    let answer = match door(&folder)? {
+        Some(client) => client.post("/api/batches", &json!({}), None)?,
+        None => json!({ "id": offline(at)?.batch()?.map(|id| id.to_string()) }),
+    };
+    print(&answer, at)
+}
+
+fn payouts(csv: bool, export: bool, at: &AtSettlement) -> anyhow::Result<()> {
+    let client = running(at)?;
+    if export {
+        let exported = client.post("/api/payouts/export", &json!({}), None)?;
+        output::note("what was payable is marked as exported");
+        if !csv {
+            return print(&exported, at);
+        }
+    }
+    if csv {
+        output::line(client.text("/api/payouts?format=csv")?.trim_end());
+        return Ok(());
+    }
+    print(&client.get("/api/payouts")?, at)
+}
+
+/// JSON when asked for; otherwise a line per value, and a line per item of a list.
+fn print(value: &Value, at: &AtSettlement) -> anyhow::Result<()> {
+    if at.json {
+        return output::json(value);
+    }
+    let text = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+    match value {
+        Value::Object(facts) => {
+            for (name, value) in facts {
+                match value {
+                    Value::Array(items) => {
+                        output::line(format!("{name}: {}", items.len()));
+                        items.iter().for_each(|item| output::line(format!("  {}", row(item))));
+                    }
+                    other => output::line(format!("{name:<16} {}", text(other))),
+                }
+            }
+        }
+        other => output::line(text(other)),
+    }
+    Ok(())
+}
+
+fn row(item: &Value) -> String {
+    let Some(facts) = item.as_object() else { return item.to_string() };
+    let cells = facts.iter().filter(|(_, value)| !value.is_null() && !value.is_object());
+    cells.map(|(name, value)| format!("{name}={}", value.as_str().map_or_else(|| value.to_string(), str::to_owned))).collect::<Vec<_>>().join("  ")
+}

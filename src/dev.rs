@@ -1,0 +1,202 @@
+//! All four roles in one process, on loopback, with example tools: `orien dev`, and what `orien demo` works on.
+//!
+//! The roles talk to each other only over libp2p and HTTP, as they would on four hosts.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, bail};
+use orien_bootstrap::{DataDir, DoorFile, DoorSettings, Keys, Network, PeerConfig, RoleName, Settlement};
+use serde_json::json;
+use tempfile::TempDir;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use crate::cli::DevArgs;
+use crate::client::Client;
+use crate::{examples, output, shutdown};
+
+/// Longest wait for a role to open its door.
+const START_TIME: Duration = Duration::from_secs(30);
+
+/// Where a running development network keeps things, and how to reach its doors.
+pub(crate) struct DevNetwork {
+    roles: JoinSet<(RoleName, anyhow::Result<()>)>,
+    stop: CancellationToken,
+    root: PathBuf,
+    /// Removes a temporary root at the end.
+    _temporary: Option<TempDir>,
+}
+
+/// What may differ between development networks.
+pub(crate) struct DevPlan {
+    pub(crate) data_dir: Option<PathBuf>,
+    pub(crate) tools: Option<PathBuf>,
+    pub(crate) gateway_http: SocketAddr,
+    pub(crate) credit: String,
+}
+
+impl DevNetwork {
+    /// Starts settlement, bootstrap, node and gateway, and grants the gateway's account its credit once.
+    pub(crate) async fn start(plan: DevPlan) -> anyhow::Result<Self> {
+        let (root, temporary) = match plan.data_dir {
+            Some(path) => (path, None),
+            None => {
+                let folder = tempfile::Builder::new().prefix("orien-dev-").tempdir().context("no temporary directory")?;
+                (folder.path().to_owned(), Some(folder))
+            }
+        };
+        private_folder(&root)?;
+        let tools_file = match plan.tools {
+            Some(path) => path,
+            None => example_tools(&root)?,
+        };
+        let mut dev = Self { roles: JoinSet::new(), stop: CancellationToken::new(), root, _temporary: temporary };
+        let network = dev.network()?;
+        dev.start_roles(network, tools_file, plan.gateway_http).await?;
+        dev.grant(&plan.credit).await?;
+        Ok(dev)
+    }
+
+    /// The network of this root: made at the first start out of settlement's keys.
+    fn network(&self) -> anyhow::Result<Network> {
+        let data = DataDir::open(&self.root.join("settlement"), RoleName::Settlement)?;
+        if data.network_file().exists() {
+            return Ok(Network::load(&data.network_file())?);
+        }
+        let keys = Keys::load_or_create(&data)?;
+        let settlement = Settlement { peer: keys.peer().id(), signer: keys.money().address(), addresses: Vec::new() };
+        let network = Network::new_ledger("dev", settlement, Vec::new())?;
+        network.save(&data.network_file())?;
+        Ok(network)
+    }
+
+    async fn start_roles(&mut self, network: Network, tools_file: PathBuf, gateway_http: SocketAddr) -> anyhow::Result<()> {
+        let free = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+        let config = orien_bootstrap::Config { peer: self.peer(RoleName::Bootstrap, &network), door: DoorSettings::local(free) };
+        let stop = self.stop.clone();
+        self.roles.spawn(async move { (RoleName::Bootstrap, orien_bootstrap::run(config, stop).await.map_err(Into::into)) });
+        let health = self.door(RoleName::Bootstrap).await?.get("/health")?;
+        let addresses: Vec<String> = serde_json::from_value(health["addresses"].clone()).context("the bootstrap peer has no addresses")?;
+        let network = network.with_bootstrap(&addresses)?;
+
+        let peer = self.peer(RoleName::Settlement, &network);
+        let config = orien_settlement::Config { peer, door: DoorSettings::local(free), batch_interval: Duration::from_secs(5) };
+        let stop = self.stop.clone();
+        self.roles.spawn(async move { (RoleName::Settlement, orien_settlement::run(config, stop).await.map_err(Into::into)) });
+
+        let peer = self.peer(RoleName::Node, &network);
+        let config = orien_node::Config { peer, door: DoorSettings::local(free), tools_file, payout: None, ..orien_node::Config::default() };
+        let stop = self.stop.clone();
+        self.roles.spawn(async move { (RoleName::Node, orien_node::run(config, stop).await.map_err(Into::into)) });
+
+        let peer = self.peer(RoleName::Gateway, &network);
+        let config = orien_gateway::Config { peer, door: DoorSettings::local(gateway_http), account: None };
+        let stop = self.stop.clone();
+        self.roles.spawn(async move { (RoleName::Gateway, orien_gateway::run(config, stop).await.map_err(Into::into)) });
+        for role in [RoleName::Settlement, RoleName::Node, RoleName::Gateway] {
+            self.door(role).await?;
+        }
+        Ok(())
+    }
+
+    fn peer(&self, role: RoleName, network: &Network) -> PeerConfig {
+        PeerConfig::loopback(role, self.root.join(role.name()), network.clone())
+    }
+
+    /// A client for the door of a role, as soon as it is open.
+    pub(crate) async fn door(&mut self, role: RoleName) -> anyhow::Result<Client> {
+        let folder = self.root.join(role.name());
+        let begun = Instant::now();
+        loop {
+            if let Some(ended) = self.roles.try_join_next() {
+                let (name, result) = ended.context("a role panicked")?;
+                result.with_context(|| format!("{} did not start", name.name()))?;
+                bail!("{} stopped while the network was starting", name.name());
+            }
+            if let Ok(file) = DoorFile::read(&folder)
+                && file.pid == std::process::id()
+            {
+                return Client::open(file.address, &file.token_file);
+            }
+            if begun.elapsed() > START_TIME {
+                bail!("{} did not open its door within {} s", role.name(), START_TIME.as_secs());
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+
+    /// Grants credit under a key of its own, so that a restart grants nothing more.
+    async fn grant(&mut self, credit: &str) -> anyhow::Result<()> {
+        let account = self.gateway_account()?;
+        let settlement = self.door(RoleName::Settlement).await?;
+        let grant = json!({ "account": account, "amount": credit });
+        tokio::task::spawn_blocking(move || settlement.post("/api/grants", &grant, Some("dev-first-credit"))).await??;
+        Ok(())
+    }
+
+    fn gateway_account(&self) -> anyhow::Result<String> {
+        crate::commands::keys::public_keys(&self.root.join(RoleName::Gateway.name())).map(|keys| keys.money_address)
+    }
+
+    /// Where everything is kept.
+    pub(crate) fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// Stops every role in reverse order of need and reports the first failure.
+    pub(crate) async fn stop(mut self) -> anyhow::Result<()> {
+        self.stop.cancel();
+        let mut first = Ok(());
+        while let Some(ended) = self.roles.join_next().await {
+            let (name, result) = ended.context("a role panicked")?;
+            if first.is_ok() {
+                first = result.with_context(|| format!("{} failed", name.name()));
+            }
+        }
+        first
+    }
+
+    /// Waits until a role ends by itself, which none should.
+    async fn first_end(&mut self) -> anyhow::Result<()> {
+        let Some(ended) = self.roles.join_next().await else { bail!("no role runs") };
+        let (name, result) = ended.context("a role panicked")?;
+        result.with_context(|| format!("{} failed", name.name()))?;
+        bail!("{} stopped by itself", name.name())
+    }
+}
+
+fn private_folder(path: &Path) -> anyhow::Result<()> {
+    use std::os::unix::fs::DirBuilderExt;
+    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path).with_context(|| format!("cannot make {}", path.display()))
+}
+
+fn example_tools(root: &Path) -> anyhow::Result<PathBuf> {
+    let path = root.join("provider-config.json");
+    if !path.exists() {
+        std::fs::write(&path, examples::PROVIDER_CONFIG).with_context(|| format!("cannot write {}", path.display()))?;
+    }
+    Ok(path)
+}
+
+/// `orien dev`.
+pub(crate) async fn run(args: DevArgs) -> anyhow::Result<()> {
+    let plan = DevPlan { data_dir: args.data_dir, tools: args.tools, gateway_http: args.http, credit: args.credit };
+    let mut dev = DevNetwork::start(plan).await?;
+    let gateway = DoorFile::read(&dev.root().join("gateway"))?;
+    let (address, token) = (gateway.address, gateway.token_file.display());
+    output::line(format!("console   http://{address}/"));
+    output::line(format!("token     {token}"));
+    output::line(format!("try       curl -H \"Authorization: Bearer $(cat {token})\" http://{address}/api/providers"));
+    output::line(format!("data      {}", dev.root().display()));
+    output::line("money     credit of the ledger rail, granted by this program: not USDC");
+    let stop = CancellationToken::new();
+    let ended = tokio::select! {
+        () = shutdown::watch(stop.clone()) => Ok(()),
+        () = stop.cancelled() => Ok(()),
+        ended = dev.first_end() => ended,
+    };
+    dev.stop().await?;
+    ended
+}

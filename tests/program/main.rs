@@ -1,0 +1,11 @@
+//! Whole-program facts: real processes of `orien`, real sockets, real tools.
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a failed unwrap is the test failing")]
+
+mod bad_input;
+mod cast;
+mod crashes;
+mod discovery;
+mod kit;
+mod main_job;
+mod money;
+mod readme;
