@@ -7,7 +7,13 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 /// Rent named tools on machines you do not own, by the second, with a hard USDC budget.
 #[derive(Parser, Debug)]
-#[command(name = "orien", version, about, max_term_width = 110, after_help = "Try it: `orien demo` does the whole main job and exits; `orien dev` starts everything on loopback and stays.")]
+#[command(
+    name = "orien",
+    version,
+    about,
+    max_term_width = 110,
+    after_help = "Try it: `orien demo` does the whole main job and exits; `orien dev` starts everything on loopback and stays."
+)]
 pub(crate) struct Cli {
     /// Log what happens, not only what is wrong (finer: set ORIEN_LOG, e.g. ORIEN_LOG=debug)
     #[arg(long, short, global = true)]

@@ -127,7 +127,11 @@ fn try_out(step: &Steps, binary: &[u8], scratch: &Path) -> anyhow::Result<()> {
     std::fs::write(&program, binary)?;
     std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o700))?;
     std::fs::write(&sample, examples::WORDFREQ_SAMPLE)?;
-    let output = Command::new(&program).arg("3").stdin(Stdio::from(std::fs::File::open(&sample)?)).output().context("the downloaded program does not start")?;
+    let output = Command::new(&program)
+        .arg("3")
+        .stdin(Stdio::from(std::fs::File::open(&sample)?))
+        .output()
+        .context("the downloaded program does not start")?;
     let printed = String::from_utf8_lossy(&output.stdout);
     ensure!(output.status.success() && printed == examples::WORDFREQ_EXPECTED, "it printed something else: {printed}");
     step.done("it prints what it should");
@@ -142,7 +146,10 @@ fn receipts(step: &Steps, gateway: &Client, session: &str) -> anyhow::Result<Vec
         ensure!(receipt["providerSignatureValid"] == true && receipt["voucherSignatureValid"] == true, "a signature is wrong: {receipt}");
         let what = receipt["work"]["toolId"].as_str().unwrap_or("opening");
         let end = receipt["work"]["endReason"].as_str().unwrap_or(if what == "opening" { "minimum charge" } else { "running" });
-        step.say(format!("    | no. {} {what} ({end}): session charge {} USDC, signed by provider and agent", receipt["number"], receipt["charged"]));
+        step.say(format!(
+            "    | no. {} {what} ({end}): session charge {} USDC, signed by provider and agent",
+            receipt["number"], receipt["charged"]
+        ));
     }
     step.done(format!("{} receipts, both signatures of each verified", receipts.len()));
     Ok(receipts.clone())
@@ -159,8 +166,14 @@ fn settlement_of(step: &Steps, settlement: &Client, session: &str, charged: &Val
     let total = amount("totalCost")?;
     let split = Split::of(total);
     ensure!(charged.to_string().trim_matches('"') == total.to_string(), "settled {total} USDC and charged {charged}");
-    ensure!((amount("providerPayout")?, amount("platformFee")?, amount("reserve")?) == (split.provider, split.platform, split.reserve), "not 90/7/3: {settled}");
-    step.done(format!("{total} USDC: provider {} (90 %), platform {} (7 %), reserve {} (3 %); ledger rail: credit, not USDC", split.provider, split.platform, split.reserve));
+    ensure!(
+        (amount("providerPayout")?, amount("platformFee")?, amount("reserve")?) == (split.provider, split.platform, split.reserve),
+        "not 90/7/3: {settled}"
+    );
+    step.done(format!(
+        "{total} USDC: provider {} (90 %), platform {} (7 %), reserve {} (3 %); ledger rail: credit, not USDC",
+        split.provider, split.platform, split.reserve
+    ));
     Ok(settled)
 }
 

@@ -10,6 +10,7 @@ use anyhow::{Context, bail};
 use orien_bootstrap::{DataDir, DoorFile, DoorSettings, Keys, Network, PeerConfig, RoleName, Settlement};
 use serde_json::json;
 use tempfile::TempDir;
+use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -87,9 +88,10 @@ impl DevNetwork {
         self.roles.spawn(async move { (RoleName::Settlement, orien_settlement::run(config, stop).await.map_err(Into::into)) });
 
         let peer = self.peer(RoleName::Node, &network);
-        let config = orien_node::Config { peer, door: DoorSettings::local(free), tools_file, payout: None, ..orien_node::Config::default() };
+        let (ready, _) = oneshot::channel();
+        let config = orien_node::Config { door: DoorSettings::local(free), ..orien_node::Config::new(peer, tools_file) };
         let stop = self.stop.clone();
-        self.roles.spawn(async move { (RoleName::Node, orien_node::run(config, stop).await.map_err(Into::into)) });
+        self.roles.spawn(async move { (RoleName::Node, orien_node::run(config, stop, ready).await.map_err(Into::into)) });
 
         let peer = self.peer(RoleName::Gateway, &network);
         let config = orien_gateway::Config { peer, door: DoorSettings::local(gateway_http), account: None };

@@ -7,6 +7,7 @@ use anyhow::{Context, bail};
 use orien_bootstrap::{DoorSettings, Network, PeerConfig, RoleName};
 use orien_net::NetLimits;
 use orien_protocol::signing::Address;
+use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
 use crate::cli::{GatewayArgs, NodeArgs, PeerArgs, SettlementArgs};
@@ -77,7 +78,10 @@ pub(crate) async fn node(args: NodeArgs, cancel: CancellationToken) -> anyhow::R
     let (peer, door) = peer(RoleName::Node, &args.peer)?;
     let tools_file = args.tools.unwrap_or_else(|| peer.data_dir.join("provider-config.json"));
     let payout = args.payout.map(|text| address("--payout", &text)).transpose()?;
-    Ok(orien_node::run(orien_node::Config { peer, door, tools_file, payout, ..orien_node::Config::default() }, cancel).await?)
+    let config = orien_node::Config { door, payout, ..orien_node::Config::new(peer, tools_file) };
+    // The door file tells others what `ready` would; nobody waits for it here.
+    let (ready, _) = oneshot::channel();
+    Ok(orien_node::run(config, cancel, ready).await?)
 }
 
 /// Runs a gateway until `cancel`.

@@ -9,7 +9,9 @@ use crate::hash::Hash;
 use crate::network::NetworkId;
 use crate::peer::PeerId;
 use crate::signing::money_key::{account, digest_of, typed, word};
-use crate::signing::{Address, Layout, MoneyDomain, MoneyKey, MoneySignature, MoneyStatement, PeerKey, Signed, SignatureError, Statement, Verified};
+use crate::signing::{
+    Address, Layout, MoneyDomain, MoneyKey, MoneySignature, MoneyStatement, PeerKey, SignatureError, Signed, Statement, Verified,
+};
 
 /// Who acts for which money.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -40,7 +40,9 @@ impl Channel {
     pub fn id(&self) -> ChannelId {
         let mut bytes = [0_u8; 8 * 32];
         bytes[24..32].copy_from_slice(&self.domain.chain_id.to_be_bytes());
-        for (word, address) in [(1, &self.domain.escrow), (2, &self.account), (3, &self.spending_key), (4, &self.payout), (6, &self.settlement_signer)] {
+        for (word, address) in
+            [(1, &self.domain.escrow), (2, &self.account), (3, &self.spending_key), (4, &self.payout), (6, &self.settlement_signer)]
+        {
             bytes[word * 32 + 12..(word + 1) * 32].copy_from_slice(address.as_bytes());
         }
         bytes[5 * 32..6 * 32].copy_from_slice(self.provider.as_bytes());

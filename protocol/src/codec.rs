@@ -3,7 +3,7 @@
 //! Used for frames, requests and stored records. A limit holds before anything is allocated, every byte must be consumed, and a failure is an error, never a
 //! panic. Signed bytes do not come from here.
 
-use bincode::config::{Configuration, Fixint, LittleEndian, Limit};
+use bincode::config::{Configuration, Fixint, Limit, LittleEndian};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use thiserror::Error;
@@ -46,11 +46,7 @@ pub fn decode<T: DeserializeOwned>(bytes: &[u8], limit: usize) -> Result<T, Code
         return Err(CodecError::TooLarge { length: bytes.len(), limit });
     }
     let (value, used) = bincode::serde::decode_from_slice(bytes, CONFIG).map_err(|error| malformed::<T>(&error))?;
-    if used == bytes.len() {
-        Ok(value)
-    } else {
-        Err(malformed::<T>(&format_args!("{} bytes are left over", bytes.len() - used)))
-    }
+    if used == bytes.len() { Ok(value) } else { Err(malformed::<T>(&format_args!("{} bytes are left over", bytes.len() - used))) }
 }
 
 fn malformed<T>(reason: &dyn std::fmt::Display) -> CodecError {

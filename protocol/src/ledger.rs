@@ -132,7 +132,14 @@ impl Account {
     }
 
     /// The session's charge if `execution` stood at `effective_ms`, or had failed to start.
-    pub fn charge_at(&self, terms: &VerifiedTerms, execution: &ExecutionId, price: Price, effective_ms: u64, end: Option<EndReason>) -> Result<Usdc, AmountOverflow> {
+    pub fn charge_at(
+        &self,
+        terms: &VerifiedTerms,
+        execution: &ExecutionId,
+        price: Price,
+        effective_ms: u64,
+        end: Option<EndReason>,
+    ) -> Result<Usdc, AmountOverflow> {
         let mut meter = self.meter_without(execution)?;
         if end != Some(EndReason::SetupFailed) {
             meter.add(price, effective_ms)?;

@@ -223,7 +223,8 @@ pub enum OfferError {
 impl Offer {
     /// Every capability: tool ids and what tools say they are good for; sorted, each once.
     pub fn capabilities(&self) -> Vec<&str> {
-        let mut all: Vec<&str> = self.tools.iter().flat_map(|t| std::iter::once(&t.id).chain(&t.capabilities)).map(String::as_str).collect();
+        let mut all: Vec<&str> =
+            self.tools.iter().flat_map(|t| std::iter::once(&t.id).chain(&t.capabilities)).map(String::as_str).collect();
         all.sort_unstable();
         all.dedup();
         all

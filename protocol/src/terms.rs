@@ -14,7 +14,7 @@ use crate::money::{AmountOverflow, Meter, Price, Usdc};
 use crate::network::NetworkId;
 use crate::offer::{Confinement, NAME_LIMIT, TOOLS_LIMIT};
 use crate::peer::PeerId;
-use crate::signing::{Address, Layout, MoneyDomain, PeerKey, PeerSignature, Signed, SignatureError, Statement, Verified};
+use crate::signing::{Address, Layout, MoneyDomain, PeerKey, PeerSignature, SignatureError, Signed, Statement, Verified};
 use crate::time::{Millis, Timestamp, UnixSeconds};
 
 /// Clocks further apart than this do not open a session: every expiry would be disputed.

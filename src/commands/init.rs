@@ -60,7 +60,9 @@ fn network_of(role: RoleName, args: &InitArgs, keys: &Keys) -> anyhow::Result<Ne
 fn next_step(role: RoleName, path: &Path, network_file: &Path, tools: Option<&Path>) {
     let path = path.display();
     output::line(match role {
-        RoleName::Settlement => format!("next           give {} to every peer, then: orien settlement --data-dir {path}", network_file.display()),
+        RoleName::Settlement => {
+            format!("next           give {} to every peer, then: orien settlement --data-dir {path}", network_file.display())
+        }
         RoleName::Bootstrap => format!("next           orien bootstrap --data-dir {path}"),
         RoleName::Node => {
             let tools = tools.map(|tools| tools.display().to_string()).unwrap_or_default();

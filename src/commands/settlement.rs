@@ -135,5 +135,8 @@ fn print(value: &Value, at: &AtSettlement) -> anyhow::Result<()> {
 fn row(item: &Value) -> String {
     let Some(facts) = item.as_object() else { return item.to_string() };
     let cells = facts.iter().filter(|(_, value)| !value.is_null() && !value.is_object());
-    cells.map(|(name, value)| format!("{name}={}", value.as_str().map_or_else(|| value.to_string(), str::to_owned))).collect::<Vec<_>>().join("  ")
+    cells
+        .map(|(name, value)| format!("{name}={}", value.as_str().map_or_else(|| value.to_string(), str::to_owned)))
+        .collect::<Vec<_>>()
+        .join("  ")
 }

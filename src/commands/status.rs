@@ -40,12 +40,20 @@ fn look(folder: &Path) -> Option<Value> {
     let door = DoorFile::read(folder).ok()?;
     let health = Client::open(door.address, &door.token_file).and_then(|client| client.get("/health"));
     let health = health.unwrap_or_else(|error| json!({ "status": "no answer", "reason": format!("{error:#}") }));
-    Some(json!({ "role": door.role, "peerId": door.peer_id, "address": door.address, "pid": door.pid, "dataDir": folder, "health": health }))
+    Some(
+        json!({ "role": door.role, "peerId": door.peer_id, "address": door.address, "pid": door.pid, "dataDir": folder, "health": health }),
+    )
 }
 
 fn show(role: &Value) {
     let text = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
-    output::line(format!("{:<11} {:<10} http://{}  pid {}", text(&role["role"]), text(&role["health"]["status"]), text(&role["address"]), role["pid"]));
+    output::line(format!(
+        "{:<11} {:<10} http://{}  pid {}",
+        text(&role["role"]),
+        text(&role["health"]["status"]),
+        text(&role["address"]),
+        role["pid"]
+    ));
     let Some(facts) = role["health"].as_object() else { return };
     for (name, value) in facts.iter().filter(|(name, _)| name.as_str() != "status") {
         output::line(format!("            {name}: {}", text(value)));

@@ -27,7 +27,10 @@ fn the_gateway_answers_every_bad_request_with_its_own_code() {
         (run(json!({ "toolId": "wait" })), &["invalid_body"]),
         (door.post("/api/sessions", &json!({ "providerId": "auto", "budgetAllowance": "-1" })), &["invalid_body", "bad_amount"]),
         (door.post("/api/sessions", &json!({ "providerId": "auto", "budgetAllowance": 0.000_000_1 })), &["invalid_body", "bad_amount"]),
-        (door.post("/api/sessions", &json!({ "providerId": "12D3KooWnobody", "budgetAllowance": 1 })), &["provider_not_found", "not_found", "no_provider"]),
+        (
+            door.post("/api/sessions", &json!({ "providerId": "12D3KooWnobody", "budgetAllowance": 1 })),
+            &["provider_not_found", "not_found", "no_provider"],
+        ),
         (door.get("/executions/exec_nothing"), &["not_found", "invalid_path", "execution_not_found"]),
         (door.get("/no/such/path"), &["not_found"]),
     ] {
@@ -44,7 +47,16 @@ fn tricks_with_file_names_never_leave_the_workspace() {
     let door = cast.gateway();
     let secret = cast.root.path().join("secret");
     std::fs::write(&secret, b"secret").unwrap();
-    for path in ["../../../secret", "..%2f..%2fsecret", "%2e%2e/%2e%2e/secret", "/etc/passwd", "a%00b", "a/../../b", "%2fetc%2fpasswd", &"x".repeat(2000)] {
+    for path in [
+        "../../../secret",
+        "..%2f..%2fsecret",
+        "%2e%2e/%2e%2e/secret",
+        "/etc/passwd",
+        "a%00b",
+        "a/../../b",
+        "%2fetc%2fpasswd",
+        &"x".repeat(2000),
+    ] {
         let url = format!("/api/sessions/{session}/files/{path}");
         let stored = door.put(&url, b"x");
         assert!(stored.status >= 400, "{path}: {stored:?}");
@@ -69,7 +81,12 @@ fn strangers_and_broken_requests_at_the_doors_are_refused() {
         };
         assert_eq!(stranger.get(path).status, 401, "{}", role.name);
         let address = stranger.base.strip_prefix("http://").unwrap();
-        for bytes in [&b"\x16\x03\x01\x02\x00garbage"[..], b"GET / HTTP/9.9\r\n\r\n", b"GET /health HTTP/1.1\r\nHost: evil.example\r\n\r\n", &[0xff; 70_000]] {
+        for bytes in [
+            &b"\x16\x03\x01\x02\x00garbage"[..],
+            b"GET / HTTP/9.9\r\n\r\n",
+            b"GET /health HTTP/1.1\r\nHost: evil.example\r\n\r\n",
+            &[0xff; 70_000],
+        ] {
             let mut stream = TcpStream::connect(address).unwrap();
             let _ = stream.write_all(bytes);
             let _ = stream.shutdown(std::net::Shutdown::Write);

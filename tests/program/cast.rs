@@ -64,7 +64,8 @@ impl Cast {
     pub(crate) fn add_gateway(&mut self, credit: &str) -> &Role {
         let name = format!("gateway{}", self.gateways.len());
         let role = self.role("gateway", &name, &[]);
-        let account = run_json(&["keys", "--json", "--data-dir", role.folder.to_str().unwrap()])["moneyAddress"].as_str().unwrap().to_owned();
+        let account =
+            run_json(&["keys", "--json", "--data-dir", role.folder.to_str().unwrap()])["moneyAddress"].as_str().unwrap().to_owned();
         let settlement = self.settlement.folder.to_str().unwrap();
         if credit != "0" {
             run_json(&["settlement", "grant", &account, credit, "--json", "--data-dir", settlement]);
@@ -133,7 +134,8 @@ impl Cast {
         assert_eq!(part("providerPayout") + part("platformFee") + part("reserve"), part("totalCost"), "{settled}");
         let ledger = self.ledger();
         assert_eq!(ledger["balanced"], true, "{ledger}");
-        let sums: u64 = ["available", "reserved", "earned", "platform", "reserve", "settled"].iter().map(|name| micros(&ledger[*name])).sum();
+        let sums: u64 =
+            ["available", "reserved", "earned", "platform", "reserve", "settled"].iter().map(|name| micros(&ledger[*name])).sum();
         assert_eq!(sums, micros(&ledger["granted"]), "{ledger}");
         assert_eq!(micros(&ledger["reserved"]), 0, "{ledger}");
         settled

@@ -14,7 +14,10 @@ fn the_demo_builds_downloads_runs_settles_and_audits() {
     assert!(summary["receipts"].as_array().unwrap().len() >= 2);
     let settled = &summary["settlement"];
     assert!(micros(&settled["totalCost"]) > 0);
-    assert_eq!(micros(&settled["providerPayout"]) + micros(&settled["platformFee"]) + micros(&settled["reserve"]), micros(&settled["totalCost"]));
+    assert_eq!(
+        micros(&settled["providerPayout"]) + micros(&settled["platformFee"]) + micros(&settled["reserve"]),
+        micros(&settled["totalCost"])
+    );
 }
 
 #[test]
@@ -81,6 +84,7 @@ fn every_fault_of_a_configuration_is_shown_at_once_with_its_line() {
     let output = run(&["tools", "check", file.to_str().unwrap(), "--json"]);
     assert_eq!(output.status.code(), Some(78));
     let report: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
-    let lines: std::collections::BTreeSet<u64> = report["faults"].as_array().unwrap().iter().map(|fault| fault["line"].as_u64().unwrap()).collect();
+    let lines: std::collections::BTreeSet<u64> =
+        report["faults"].as_array().unwrap().iter().map(|fault| fault["line"].as_u64().unwrap()).collect();
     assert!(lines.is_superset(&[3, 5, 6].into()), "{report}");
 }

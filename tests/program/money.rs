@@ -56,7 +56,8 @@ fn the_same_request_twice_opens_and_runs_once_and_a_changed_one_is_refused() {
     let first = door.post_with_key("/api/sessions", &order, "open-once").ok();
     let second = door.post_with_key("/api/sessions", &order, "open-once").ok();
     assert_eq!(first["id"], second["id"]);
-    let other = door.post_with_key("/api/sessions", &json!({ "providerId": "auto", "budgetAllowance": "2", "tools": ["say"] }), "open-once");
+    let other =
+        door.post_with_key("/api/sessions", &json!({ "providerId": "auto", "budgetAllowance": "2", "tools": ["say"] }), "open-once");
     assert_eq!(other.status, 422, "{other:?}");
     let run = json!({ "sessionId": first["id"], "toolId": "say", "args": { "words": "hello" } });
     let first_run = door.post_with_key("/tools/run", &run, "run-once").ok();

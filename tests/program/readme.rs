@@ -19,7 +19,13 @@ fn the_curl_walk_works_word_for_word() {
     let path = format!("{}:{}", program.parent().unwrap().display(), std::env::var("PATH").unwrap());
     let walk = blocks("walk");
     assert!(walk.len() > 3 && walk[0].trim() == "orien dev --data-dir ./orien-data", "{walk:?}");
-    let mut dev = orien().args(["dev", "--data-dir", "./orien-data"]).current_dir(&folder).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+    let mut dev = orien()
+        .args(["dev", "--data-dir", "./orien-data"])
+        .current_dir(&folder)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
     let gateway = folder.path().join("orien-data/gateway");
     wait_for("the gateway of dev", || gateway.join("door.json").exists().then_some(()));
     wait_for("the example provider", || {

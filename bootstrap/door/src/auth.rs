@@ -47,34 +47,18 @@ impl Auth {
 
     fn is_open(&self, request: &Request) -> bool {
         let reads = *request.method() == Method::GET || *request.method() == Method::HEAD;
-        reads
-            && request
-                .extensions()
-                .get::<MatchedPath>()
-                .is_some_and(|path| self.open_routes.contains(path.as_str()))
+        reads && request.extensions().get::<MatchedPath>().is_some_and(|path| self.open_routes.contains(path.as_str()))
     }
 
     fn unauthorized(&self, reason: &str) -> Problem {
-        Problem::new(
-            StatusCode::UNAUTHORIZED,
-            "unauthorized",
-            "A token is required",
-        )
-        .detail(format!(
-            "{reason} Send 'Authorization: Bearer <token>'; the token is in the file {}.",
-            self.token_file.display()
-        ))
-        .header(
-            WWW_AUTHENTICATE,
-            HeaderValue::from_static("Bearer realm=\"orien\""),
-        )
+        Problem::new(StatusCode::UNAUTHORIZED, "unauthorized", "A token is required")
+            .detail(format!("{reason} Send 'Authorization: Bearer <token>'; the token is in the file {}.", self.token_file.display()))
+            .header(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"orien\""))
     }
 }
 
 /// The token in an `Authorization` value.
 fn bearer(value: &HeaderValue) -> Option<&[u8]> {
     let (scheme, token) = value.as_bytes().split_at_checked(SCHEME.len())?;
-    scheme
-        .eq_ignore_ascii_case(SCHEME)
-        .then(|| token.trim_ascii())
+    scheme.eq_ignore_ascii_case(SCHEME).then(|| token.trim_ascii())
 }

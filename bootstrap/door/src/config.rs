@@ -23,13 +23,7 @@ impl DoorConfig {
     /// A door for callers on this machine only, with the usual limits.
     #[must_use]
     pub fn local(address: SocketAddr, token_file: PathBuf) -> Self {
-        Self {
-            address,
-            token_file,
-            extra_hosts: Vec::new(),
-            allow_remote: false,
-            limits: DoorLimits::default(),
-        }
+        Self { address, token_file, extra_hosts: Vec::new(), allow_remote: false, limits: DoorLimits::default() }
     }
 }
 

@@ -47,12 +47,7 @@ const BUSY: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\n\
 
 /// Serves one connection until the client is done, breaks a limit, or `stop` is cancelled and the request in flight,
 /// if any, is answered.
-pub(crate) async fn serve(
-    stream: TcpStream,
-    router: Router,
-    limits: DoorLimits,
-    stop: CancellationToken,
-) {
+pub(crate) async fn serve(stream: TcpStream, router: Router, limits: DoorLimits, stop: CancellationToken) {
     // Small answers and events are sent as they come.
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%error, "cannot set TCP_NODELAY");
@@ -61,28 +56,15 @@ pub(crate) async fn serve(
     let service = service_fn({
         let unread = Arc::clone(&unread);
         move |request: hyper::Request<Incoming>| {
-            let body = |incoming| {
-                Body::new(PatientBody::new(
-                    incoming,
-                    limits.body_stall,
-                    Arc::clone(&unread),
-                ))
-            };
-            router
-                .clone()
-                .oneshot(request.map(body))
-                .map(|answer| answer.map_err(|never: Infallible| never))
-                .boxed()
+            let body = |incoming| Body::new(PatientBody::new(incoming, limits.body_stall, Arc::clone(&unread)));
+            router.clone().oneshot(request.map(body)).map(|answer| answer.map_err(|never: Infallible| never)).boxed()
         }
     });
     let mut connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(limits.header_timeout)
         .max_buf_size(limits.header_bytes.max(HEADER_BYTES_MIN))
-        .serve_connection(
-            TokioIo::new(PatientStream::new(stream, limits.write_stall)),
-            service,
-        );
+        .serve_connection(TokioIo::new(PatientStream::new(stream, limits.write_stall)), service);
 
     let mut stopping = false;
     let ended = loop {
@@ -123,8 +105,7 @@ async fn close(stream: &mut PatientStream, linger: bool) {
         return;
     }
     let mut rest = stream.take(LINGER_BYTES_MAX);
-    let taken =
-        tokio::time::timeout(LINGER, tokio::io::copy(&mut rest, &mut tokio::io::sink())).await;
+    let taken = tokio::time::timeout(LINGER, tokio::io::copy(&mut rest, &mut tokio::io::sink())).await;
     if taken.is_err() {
         tracing::debug!("a client kept sending after its answer");
     }
@@ -138,11 +119,7 @@ mod tests {
     fn the_busy_answer_states_its_own_length() {
         let text = String::from_utf8_lossy(BUSY);
         let body = text.split_once("\r\n\r\n").map_or("", |(_, body)| body);
-        assert!(
-            text.contains(&format!("content-length: {}\r\n", body.len())),
-            "{}",
-            body.len()
-        );
+        assert!(text.contains(&format!("content-length: {}\r\n", body.len())), "{}", body.len());
         assert!(serde_json::from_str::<serde_json::Value>(body).is_ok());
     }
 }

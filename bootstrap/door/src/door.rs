@@ -51,42 +51,20 @@ impl Door {
     /// The address is not loopback and that was not allowed, it is in use or unusable, the token file is unusable, or
     /// an extra host is not a host.
     pub async fn bind(config: DoorConfig) -> Result<Self, OpenDoorError> {
-        let DoorConfig {
-            address,
-            token_file,
-            extra_hosts,
-            allow_remote,
-            limits,
-        } = config;
+        let DoorConfig { address, token_file, extra_hosts, allow_remote, limits } = config;
         if !address.ip().to_canonical().is_loopback() && !allow_remote {
             return Err(OpenDoorError::RemoteNotAllowed { address });
         }
         let token = Token::read_or_create(&token_file)?;
-        let listener = TcpListener::bind(address)
-            .await
-            .map_err(|source| match source.kind() {
-                io::ErrorKind::AddrInUse => OpenDoorError::AddressInUse { address },
-                _ => OpenDoorError::Listen { address, source },
-            })?;
-        let address = listener
-            .local_addr()
-            .map_err(|source| OpenDoorError::Listen { address, source })?;
-        let hosts = Hosts::new(address, &extra_hosts)
-            .map_err(|host| OpenDoorError::BadExtraHost { host })?;
+        let listener = TcpListener::bind(address).await.map_err(|source| match source.kind() {
+            io::ErrorKind::AddrInUse => OpenDoorError::AddressInUse { address },
+            _ => OpenDoorError::Listen { address, source },
+        })?;
+        let address = listener.local_addr().map_err(|source| OpenDoorError::Listen { address, source })?;
+        let hosts = Hosts::new(address, &extra_hosts).map_err(|host| OpenDoorError::BadExtraHost { host })?;
         let ids = RequestIds::new().map_err(|_| OpenDoorError::Random)?;
-        let auth = Auth {
-            token,
-            token_file,
-            open_routes: BTreeSet::new(),
-        };
-        Ok(Self {
-            listener,
-            address,
-            auth,
-            hosts,
-            ids,
-            limits,
-        })
+        let auth = Auth { token, token_file, open_routes: BTreeSet::new() };
+        Ok(Self { listener, address, auth, hosts, ids, limits })
     }
 
     /// Lets anyone on an allowed host read (GET and HEAD) the route with this path, as it was given to the router.
@@ -120,29 +98,14 @@ impl Door {
     /// # Errors
     /// The listener failed for good.
     pub async fn serve(self, router: Router, cancel: CancellationToken) -> Result<(), ServeError> {
-        let Self {
-            listener,
-            address,
-            auth,
-            hosts,
-            ids,
-            limits,
-        } = self;
+        let Self { listener, address, auth, hosts, ids, limits } = self;
         // Cancelled also when the listener fails, so that streams end in either case.
         let stop = cancel.child_token();
-        let guard = Guard {
-            auth,
-            hosts,
-            ids,
-            stop: stop.clone(),
-            keep_alive: limits.keep_alive,
-        };
+        let guard = Guard { auth, hosts, ids, stop: stop.clone(), keep_alive: limits.keep_alive };
         let router = guard.around(router, limits.body_bytes);
         let mut connections = Connections {
             tasks: JoinSet::new(),
-            places: Arc::new(Semaphore::new(
-                limits.connections.min(Semaphore::MAX_PERMITS),
-            )),
+            places: Arc::new(Semaphore::new(limits.connections.min(Semaphore::MAX_PERMITS))),
             refusals: Arc::new(Semaphore::new(REFUSALS_MAX)),
             router,
             limits,
@@ -212,10 +175,7 @@ impl Connections {
                 drop(place);
             });
         } else if let Ok(place) = Arc::clone(&self.refusals).try_acquire_owned() {
-            tracing::warn!(
-                limit = limits.connections,
-                "too many connections; one is refused"
-            );
+            tracing::warn!(limit = limits.connections, "too many connections; one is refused");
             self.tasks.spawn(async move {
                 connection::refuse(stream, limits).await;
                 drop(place);
@@ -231,10 +191,7 @@ impl Connections {
             }
         });
         if ended.await.is_err() {
-            tracing::warn!(
-                open = self.tasks.len(),
-                "closing connections that did not end within the grace"
-            );
+            tracing::warn!(open = self.tasks.len(), "closing connections that did not end within the grace");
             self.tasks.shutdown().await;
         }
     }
@@ -243,10 +200,7 @@ impl Connections {
 /// Whether an accept failed because of the one client that had called.
 fn is_the_clients(error: &io::Error) -> bool {
     use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset, Interrupted};
-    matches!(
-        error.kind(),
-        ConnectionAborted | ConnectionRefused | ConnectionReset | Interrupted
-    )
+    matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset | Interrupted)
 }
 
 fn report(ended: Result<(), JoinError>) {

@@ -41,11 +41,7 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Json<T> {
 impl<T: Serialize> IntoResponse for Json<T> {
     fn into_response(self) -> Response {
         match serde_json::to_vec(&self.0) {
-            Ok(body) => (
-                [(CONTENT_TYPE, HeaderValue::from_static("application/json"))],
-                body,
-            )
-                .into_response(),
+            Ok(body) => ([(CONTENT_TYPE, HeaderValue::from_static("application/json"))], body).into_response(),
             Err(error) => {
                 tracing::error!(%error, "an answer cannot be written as JSON");
                 Problem::internal().into_response()
@@ -56,49 +52,32 @@ impl<T: Serialize> IntoResponse for Json<T> {
 
 fn json_problem(rejection: &JsonRejection) -> Problem {
     match rejection {
-        JsonRejection::JsonSyntaxError(error) => Problem::new(
-            StatusCode::BAD_REQUEST,
-            "malformed_json",
-            "The body is not JSON",
-        )
-        .detail(cause(&error.body_text())),
-        JsonRejection::JsonDataError(error) => Problem::new(
-            StatusCode::UNPROCESSABLE_ENTITY,
-            "invalid_body",
-            "The body is not what this route takes",
-        )
-        .detail(cause(&error.body_text())),
-        JsonRejection::MissingJsonContentType(_) => Problem::new(
-            StatusCode::UNSUPPORTED_MEDIA_TYPE,
-            "unsupported_media_type",
-            "The body must be JSON",
-        )
-        .detail("Send 'Content-Type: application/json'."),
-        JsonRejection::BytesRejection(BytesRejection::FailedToBufferBody(failed)) => {
-            unread_body(failed)
+        JsonRejection::JsonSyntaxError(error) => {
+            Problem::new(StatusCode::BAD_REQUEST, "malformed_json", "The body is not JSON").detail(cause(&error.body_text()))
         }
+        JsonRejection::JsonDataError(error) => {
+            Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid_body", "The body is not what this route takes")
+                .detail(cause(&error.body_text()))
+        }
+        JsonRejection::MissingJsonContentType(_) => {
+            Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type", "The body must be JSON")
+                .detail("Send 'Content-Type: application/json'.")
+        }
+        JsonRejection::BytesRejection(BytesRejection::FailedToBufferBody(failed)) => unread_body(failed),
         other => unreadable(other),
     }
 }
 
 fn unread_body(failed: &FailedToBufferBody) -> Problem {
     if matches!(failed, FailedToBufferBody::LengthLimitError(_)) {
-        return Problem::new(
-            StatusCode::PAYLOAD_TOO_LARGE,
-            "body_too_large",
-            "The body is too large",
-        )
-        .detail("This route takes a small body; files go through the upload routes.");
+        return Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "body_too_large", "The body is too large")
+            .detail("This route takes a small body; files go through the upload routes.");
     }
     let mut cause: Option<&(dyn Error + 'static)> = Some(failed);
     while let Some(error) = cause {
         if error.is::<Stalled>() {
-            return Problem::new(
-                StatusCode::REQUEST_TIMEOUT,
-                "body_stalled",
-                "The body did not arrive",
-            )
-            .detail("Nothing of the body came in for too long.");
+            return Problem::new(StatusCode::REQUEST_TIMEOUT, "body_stalled", "The body did not arrive")
+                .detail("Nothing of the body came in for too long.");
         }
         cause = error.source();
     }
@@ -107,11 +86,7 @@ fn unread_body(failed: &FailedToBufferBody) -> Problem {
 
 fn unreadable(error: &dyn Error) -> Problem {
     tracing::debug!(%error, "a body cannot be read");
-    Problem::new(
-        StatusCode::BAD_REQUEST,
-        "unreadable_body",
-        "The body cannot be read",
-    )
+    Problem::new(StatusCode::BAD_REQUEST, "unreadable_body", "The body cannot be read")
 }
 
 /// What the parser said, without the general sentence that axum puts before it.
@@ -129,12 +104,8 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Query<T> {
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
         match axum::extract::Query::from_request_parts(parts, state).await {
             Ok(axum::extract::Query(value)) => Ok(Self(value)),
-            Err(rejection) => Err(Problem::new(
-                StatusCode::BAD_REQUEST,
-                "invalid_query",
-                "The query is not what this route takes",
-            )
-            .detail(cause(&rejection.body_text()))),
+            Err(rejection) => Err(Problem::new(StatusCode::BAD_REQUEST, "invalid_query", "The query is not what this route takes")
+                .detail(cause(&rejection.body_text()))),
         }
     }
 }
@@ -147,19 +118,11 @@ impl<T: DeserializeOwned + Send, S: Send + Sync> FromRequestParts<S> for Path<T>
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
-        match <axum::extract::Path<T> as FromRequestParts<S>>::from_request_parts(parts, state)
-            .await
-        {
+        match <axum::extract::Path<T> as FromRequestParts<S>>::from_request_parts(parts, state).await {
             Ok(axum::extract::Path(value)) => Ok(Self(value)),
-            Err(PathRejection::FailedToDeserializePathParams(failed))
-                if failed.status().is_client_error() =>
-            {
-                Err(Problem::new(
-                    StatusCode::BAD_REQUEST,
-                    "invalid_path",
-                    "The path is not what this route takes",
-                )
-                .detail(cause(&failed.body_text())))
+            Err(PathRejection::FailedToDeserializePathParams(failed)) if failed.status().is_client_error() => {
+                Err(Problem::new(StatusCode::BAD_REQUEST, "invalid_path", "The path is not what this route takes")
+                    .detail(cause(&failed.body_text())))
             }
             Err(rejection) => {
                 // The route and its extractor disagree: our mistake, not the caller's.
@@ -188,19 +151,12 @@ impl IdempotencyKey {
             return Ok(None);
         };
         let sane = |text: &&str| {
-            (1..=IDEMPOTENCY_KEY_CHARS_MAX).contains(&text.len())
-                && text
-                    .bytes()
-                    .all(|byte| byte == b' ' || byte.is_ascii_graphic())
+            (1..=IDEMPOTENCY_KEY_CHARS_MAX).contains(&text.len()) && text.bytes().all(|byte| byte == b' ' || byte.is_ascii_graphic())
         };
         match value.to_str().ok().filter(sane) {
             Some(text) if values.next().is_none() => Ok(Some(Self(text.to_owned()))),
-            _ => Err(Problem::new(
-                StatusCode::BAD_REQUEST,
-                "invalid_idempotency_key",
-                "The Idempotency-Key cannot be used",
-            )
-            .detail("Send one Idempotency-Key of 1 to 255 printable ASCII characters.")),
+            _ => Err(Problem::new(StatusCode::BAD_REQUEST, "invalid_idempotency_key", "The Idempotency-Key cannot be used")
+                .detail("Send one Idempotency-Key of 1 to 255 printable ASCII characters.")),
         }
     }
 }

@@ -10,10 +10,7 @@ use std::time::{Duration, Instant};
 
 use axum::Router;
 use axum::extract::{DefaultBodyLimit, MatchedPath, Request, State};
-use axum::http::header::{
-    CACHE_CONTROL, CONTENT_SECURITY_POLICY, HeaderName, REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS,
-    X_FRAME_OPTIONS,
-};
+use axum::http::header::{CACHE_CONTROL, CONTENT_SECURITY_POLICY, HeaderName, REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS, X_FRAME_OPTIONS};
 use axum::http::{HeaderMap, HeaderValue};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
@@ -26,8 +23,7 @@ use crate::problem::Problem;
 use crate::request::{RequestContext, RequestId, RequestIds, X_REQUEST_ID};
 
 /// What a response may load and who may frame it, unless its route says otherwise: nothing and nobody.
-const CSP_CLOSED: HeaderValue =
-    HeaderValue::from_static("default-src 'none'; frame-ancestors 'none'");
+const CSP_CLOSED: HeaderValue = HeaderValue::from_static("default-src 'none'; frame-ancestors 'none'");
 
 /// Everything the guard decides by.
 #[derive(Debug)]
@@ -42,9 +38,7 @@ pub(crate) struct Guard {
 impl Guard {
     /// The role's routes with the guard around them.
     pub(crate) fn around(self, router: Router, body_bytes: usize) -> Router {
-        router
-            .layer(DefaultBodyLimit::max(body_bytes))
-            .layer(from_fn_with_state(Arc::new(self), pass))
+        router.layer(DefaultBodyLimit::max(body_bytes)).layer(from_fn_with_state(Arc::new(self), pass))
     }
 
     fn admit(&self, request: &Request) -> Result<(), Problem> {
@@ -66,11 +60,7 @@ async fn pass(State(guard): State<Arc<Guard>>, mut request: Request, next: Next)
     let response = match guard.admit(&request) {
         Err(problem) => problem.into_response(),
         Ok(()) => {
-            let context = RequestContext {
-                id: id.clone(),
-                stop: guard.stop.clone(),
-                keep_alive: guard.keep_alive,
-            };
+            let context = RequestContext { id: id.clone(), stop: guard.stop.clone(), keep_alive: guard.keep_alive };
             request.extensions_mut().insert(context);
             let answer = AssertUnwindSafe(next.run(request)).catch_unwind().await;
             answer.unwrap_or_else(|_| {
@@ -92,21 +82,13 @@ fn set_headers(headers: &mut HeaderMap, id: &RequestId) {
         (X_CONTENT_TYPE_OPTIONS, "nosniff"),
         (X_FRAME_OPTIONS, "DENY"),
         (REFERRER_POLICY, "no-referrer"),
-        (
-            HeaderName::from_static("cross-origin-opener-policy"),
-            "same-origin",
-        ),
-        (
-            HeaderName::from_static("cross-origin-resource-policy"),
-            "same-origin",
-        ),
+        (HeaderName::from_static("cross-origin-opener-policy"), "same-origin"),
+        (HeaderName::from_static("cross-origin-resource-policy"), "same-origin"),
     ];
     for (name, value) in fixed {
         headers.insert(name, HeaderValue::from_static(value));
     }
-    headers
-        .entry(CACHE_CONTROL)
-        .or_insert(HeaderValue::from_static("no-store"));
+    headers.entry(CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
     headers.entry(CONTENT_SECURITY_POLICY).or_insert(CSP_CLOSED);
     if let Some(value) = id.header_value() {
         headers.insert(X_REQUEST_ID, value);

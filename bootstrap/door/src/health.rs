@@ -27,9 +27,6 @@ impl Uptime {
     /// The health of a role that is well.
     #[must_use]
     pub fn health(&self) -> Health {
-        Health {
-            status: "ok",
-            uptime: self.0.elapsed().as_secs(),
-        }
+        Health { status: "ok", uptime: self.0.elapsed().as_secs() }
     }
 }

@@ -28,11 +28,7 @@ impl Hosts {
     /// none). The error is the extra host that is not a host.
     pub(crate) fn new(address: SocketAddr, extra: &[String]) -> Result<Self, String> {
         let port = address.port();
-        let mut names = vec![
-            "127.0.0.1".to_owned(),
-            "localhost".to_owned(),
-            "[::1]".to_owned(),
-        ];
+        let mut names = vec!["127.0.0.1".to_owned(), "localhost".to_owned(), "[::1]".to_owned()];
         // An address cannot be rebound as a name can.
         match address.ip().to_canonical() {
             ip if ip.is_unspecified() => {}
@@ -68,36 +64,25 @@ impl Hosts {
             _ => false,
         };
         // A request line may name a host too, and a proxy would go by that one.
-        let line = request
-            .uri()
-            .authority()
-            .is_none_or(|authority| self.allows(authority.as_str().as_bytes()));
+        let line = request.uri().authority().is_none_or(|authority| self.allows(authority.as_str().as_bytes()));
         if named && line {
             return Ok(());
         }
-        Err(Problem::new(StatusCode::MISDIRECTED_REQUEST, "host_not_allowed", "This host is not served here")
-            .detail(
-                "The Host header must name this machine as 127.0.0.1, localhost or [::1] with the door's port, or a \
+        Err(Problem::new(StatusCode::MISDIRECTED_REQUEST, "host_not_allowed", "This host is not served here").detail(
+            "The Host header must name this machine as 127.0.0.1, localhost or [::1] with the door's port, or a \
                  host the operator has added.",
-            ))
+        ))
     }
 
     /// Refuses a request that a page of another origin made (403).
     pub(crate) fn check_origin(&self, request: &Request) -> Result<(), Problem> {
         let headers = request.headers();
-        let own_origin = headers
-            .get_all(ORIGIN)
-            .iter()
-            .all(|origin| self.allows_origin(origin));
+        let own_origin = headers.get_all(ORIGIN).iter().all(|origin| self.allows_origin(origin));
         if own_origin && !is_cross_site_fetch(headers) {
             return Ok(());
         }
-        Err(Problem::new(
-            StatusCode::FORBIDDEN,
-            "cross_origin",
-            "Requests from other sites are refused",
-        )
-        .detail("A browser says that this request was made by a page of another origin."))
+        Err(Problem::new(StatusCode::FORBIDDEN, "cross_origin", "Requests from other sites are refused")
+            .detail("A browser says that this request was made by a page of another origin."))
     }
 
     fn allows(&self, host: &[u8]) -> bool {
@@ -106,9 +91,7 @@ impl Hosts {
 
     fn allows_origin(&self, origin: &HeaderValue) -> bool {
         let origin = origin.as_bytes();
-        let host = origin
-            .strip_prefix(b"http://")
-            .or_else(|| origin.strip_prefix(b"https://"));
+        let host = origin.strip_prefix(b"http://").or_else(|| origin.strip_prefix(b"https://"));
         host.is_some_and(|host| self.allows(host))
     }
 }
@@ -116,12 +99,6 @@ impl Hosts {
 /// Whether a browser says that another site's page fetched this. Following a link to us is a navigation and allowed:
 /// it can only read, and what it reads is shown to the user, not to the page. "same-site" is another port of ours.
 fn is_cross_site_fetch(headers: &HeaderMap) -> bool {
-    let foreign = headers
-        .get_all(SEC_FETCH_SITE)
-        .iter()
-        .any(|site| site == "cross-site" || site == "same-site");
-    foreign
-        && headers
-            .get(SEC_FETCH_MODE)
-            .is_none_or(|mode| mode != "navigate")
+    let foreign = headers.get_all(SEC_FETCH_SITE).iter().any(|site| site == "cross-site" || site == "same-site");
+    foreign && headers.get(SEC_FETCH_MODE).is_none_or(|mode| mode != "navigate")
 }

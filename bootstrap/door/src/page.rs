@@ -35,9 +35,7 @@ impl Nonce {
 /// nonce it can have no inline style or script at all.
 #[must_use]
 pub fn page(title: &str, body_html: &str, nonce: Option<&Nonce>) -> Response {
-    let inline = nonce.map_or(String::new(), |nonce| {
-        format!(" 'nonce-{}'", nonce.as_str())
-    });
+    let inline = nonce.map_or(String::new(), |nonce| format!(" 'nonce-{}'", nonce.as_str()));
     let policy = format!(
         "default-src 'none'; script-src 'self'{inline}; style-src 'self'{inline}; img-src 'self' data:; \
          connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
@@ -52,12 +50,7 @@ pub fn page(title: &str, body_html: &str, nonce: Option<&Nonce>) -> Response {
         escape(title)
     );
     let kind = HeaderValue::from_static("text/html; charset=utf-8");
-    (
-        StatusCode::OK,
-        [(CONTENT_TYPE, kind), (CONTENT_SECURITY_POLICY, policy)],
-        html,
-    )
-        .into_response()
+    (StatusCode::OK, [(CONTENT_TYPE, kind), (CONTENT_SECURITY_POLICY, policy)], html).into_response()
 }
 
 /// Text as it must be written in HTML, in an element or a quoted attribute.

@@ -39,11 +39,7 @@ struct Inner {
 impl Problem {
     /// A problem with a stable snake_case `code` and a `title` that is the same for every occurrence.
     #[must_use]
-    pub fn new(
-        status: StatusCode,
-        code: impl Into<Cow<'static, str>>,
-        title: impl Into<Cow<'static, str>>,
-    ) -> Self {
+    pub fn new(status: StatusCode, code: impl Into<Cow<'static, str>>, title: impl Into<Cow<'static, str>>) -> Self {
         Self(Box::new(Inner {
             status,
             code: code.into(),
@@ -58,12 +54,8 @@ impl Problem {
     /// The answer for a fault of ours: says nothing but where to look.
     #[must_use]
     pub fn internal() -> Self {
-        Self::new(
-            StatusCode::INTERNAL_SERVER_ERROR,
-            "internal",
-            "The request failed inside the program",
-        )
-        .detail("The cause is in the program's log under this request id.")
+        Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", "The request failed inside the program")
+            .detail("The cause is in the program's log under this request id.")
     }
 
     /// What was wrong this time, and what to do about it.
@@ -97,8 +89,7 @@ impl Problem {
     /// When trying again makes sense, as header and as member `retryAfterSeconds`.
     #[must_use]
     pub fn retry_after_seconds(self, seconds: u64) -> Self {
-        self.header(RETRY_AFTER, HeaderValue::from(seconds))
-            .with("retryAfterSeconds", seconds)
+        self.header(RETRY_AFTER, HeaderValue::from(seconds)).with("retryAfterSeconds", seconds)
     }
 
     /// The HTTP status.
@@ -118,21 +109,12 @@ impl Problem {
         let title = status.canonical_reason().unwrap_or("The request failed");
         match status {
             StatusCode::NOT_FOUND => Self::new(status, "not_found", "There is nothing here"),
-            StatusCode::METHOD_NOT_ALLOWED => Self::new(
-                status,
-                "method_not_allowed",
-                "This method is not allowed here",
-            )
-            .detail("The Allow header names the methods that are."),
+            StatusCode::METHOD_NOT_ALLOWED => Self::new(status, "method_not_allowed", "This method is not allowed here")
+                .detail("The Allow header names the methods that are."),
             StatusCode::INTERNAL_SERVER_ERROR => Self::internal(),
             _ => {
-                let words = title
-                    .split(|c: char| !c.is_ascii_alphanumeric())
-                    .filter(|word| !word.is_empty());
-                let code = words
-                    .map(str::to_ascii_lowercase)
-                    .collect::<Vec<_>>()
-                    .join("_");
+                let words = title.split(|c: char| !c.is_ascii_alphanumeric()).filter(|word| !word.is_empty());
+                let code = words.map(str::to_ascii_lowercase).collect::<Vec<_>>().join("_");
                 Self::new(status, code, title)
             }
         }

@@ -34,8 +34,7 @@ impl RequestId {
     /// The caller's id, if it is one and it is sane.
     fn given(headers: &HeaderMap) -> Option<Self> {
         let text = headers.get(X_REQUEST_ID)?.to_str().ok()?;
-        let sane = (1..=REQUEST_ID_CHARS_MAX).contains(&text.len())
-            && text.bytes().all(|byte| byte.is_ascii_graphic());
+        let sane = (1..=REQUEST_ID_CHARS_MAX).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_graphic());
         sane.then(|| Self(text.into()))
     }
 
@@ -55,10 +54,7 @@ impl<S: Sync> FromRequestParts<S> for RequestId {
     type Rejection = Infallible;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Infallible> {
-        let inside = parts
-            .extensions
-            .get::<RequestContext>()
-            .map(|context| context.id.clone());
+        let inside = parts.extensions.get::<RequestContext>().map(|context| context.id.clone());
         Ok(inside.unwrap_or_else(|| Self("req_outside_a_door".into())))
     }
 }
@@ -73,10 +69,7 @@ pub(crate) struct RequestIds {
 impl RequestIds {
     /// A source whose ids are told apart from other doors' by a random number.
     pub(crate) fn new() -> Result<Self, getrandom::Error> {
-        Ok(Self {
-            door: getrandom::u64()?,
-            next: AtomicU64::new(1),
-        })
+        Ok(Self { door: getrandom::u64()?, next: AtomicU64::new(1) })
     }
 
     /// The id of a request with these headers.
@@ -101,14 +94,10 @@ pub(crate) struct RequestContext {
 impl RequestContext {
     /// The context of a request, or one that never stops for a route that is called without a door.
     pub(crate) fn of(parts: &Parts) -> Self {
-        parts
-            .extensions
-            .get::<Self>()
-            .cloned()
-            .unwrap_or_else(|| Self {
-                id: RequestId("req_outside_a_door".into()),
-                stop: CancellationToken::new(),
-                keep_alive: DoorLimits::default().keep_alive,
-            })
+        parts.extensions.get::<Self>().cloned().unwrap_or_else(|| Self {
+            id: RequestId("req_outside_a_door".into()),
+            stop: CancellationToken::new(),
+            keep_alive: DoorLimits::default().keep_alive,
+        })
     }
 }

@@ -39,21 +39,13 @@ impl Event {
     /// An event that is not counted, so that a reader who comes back is not told to resume after it.
     #[must_use]
     pub fn new(name: &'static str, data: impl Into<Value>) -> Self {
-        Self {
-            id: None,
-            name,
-            data: data.into(),
-        }
+        Self { id: None, name, data: data.into() }
     }
 
     /// The event with this number, after which a reader may resume.
     #[must_use]
     pub fn numbered(id: u64, name: &'static str, data: impl Into<Value>) -> Self {
-        Self {
-            id: Some(id),
-            name,
-            data: data.into(),
-        }
+        Self { id: Some(id), name, data: data.into() }
     }
 }
 
@@ -65,18 +57,9 @@ enum Format {
 
 impl Format {
     fn of(headers: &HeaderMap) -> Self {
-        let wanted = headers
-            .get_all(ACCEPT)
-            .iter()
-            .filter_map(|value| value.to_str().ok());
-        let mut kinds = wanted
-            .flat_map(|value| value.split(','))
-            .filter_map(|kind| kind.split(';').next());
-        if kinds.any(|kind| kind.trim().eq_ignore_ascii_case(NDJSON)) {
-            Self::Ndjson
-        } else {
-            Self::Sse
-        }
+        let wanted = headers.get_all(ACCEPT).iter().filter_map(|value| value.to_str().ok());
+        let mut kinds = wanted.flat_map(|value| value.split(',')).filter_map(|kind| kind.split(';').next());
+        if kinds.any(|kind| kind.trim().eq_ignore_ascii_case(NDJSON)) { Self::Ndjson } else { Self::Sse }
     }
 
     fn content_type(self) -> &'static str {
@@ -92,9 +75,7 @@ impl Format {
         match (self, id) {
             (Self::Sse, Some(id)) => format!("id: {id}\nevent: {name}\ndata: {data}\n\n").into(),
             (Self::Sse, None) => format!("event: {name}\ndata: {data}\n\n").into(),
-            (Self::Ndjson, Some(id)) => {
-                format!("{}\n", json!({ "id": id, "event": name, "data": data })).into()
-            }
+            (Self::Ndjson, Some(id)) => format!("{}\n", json!({ "id": id, "event": name, "data": data })).into(),
             (Self::Ndjson, None) => format!("{}\n", json!({ "event": name, "data": data })).into(),
         }
     }
@@ -128,22 +109,12 @@ impl Follow {
     pub fn respond(self, stream: impl Stream<Item = Event> + Send + 'static) -> Response {
         let format = self.format;
         let body = Body::from_stream(stream::unfold(
-            Following {
-                follow: self,
-                stream: stream.boxed(),
-                begun: format == Format::Ndjson,
-            },
+            Following { follow: self, stream: stream.boxed(), begun: format == Format::Ndjson },
             Following::turn,
         ));
         let headers = [
-            (
-                CONTENT_TYPE,
-                HeaderValue::from_static(format.content_type()),
-            ),
-            (
-                HeaderName::from_static("x-accel-buffering"),
-                HeaderValue::from_static("no"),
-            ),
+            (CONTENT_TYPE, HeaderValue::from_static(format.content_type())),
+            (HeaderName::from_static("x-accel-buffering"), HeaderValue::from_static("no")),
         ];
         (headers, body).into_response()
     }
@@ -166,15 +137,8 @@ impl<S: Send + Sync> FromRequestParts<S> for Follow {
                     .detail("Send the id of the last event that was received, or no Last-Event-ID at all.")
             })?),
         };
-        let RequestContext {
-            stop, keep_alive, ..
-        } = RequestContext::of(parts);
-        Ok(Self {
-            last_event_id,
-            format: Format::of(&parts.headers),
-            stop,
-            keep_alive,
-        })
+        let RequestContext { stop, keep_alive, .. } = RequestContext::of(parts);
+        Ok(Self { last_event_id, format: Format::of(&parts.headers), stop, keep_alive })
     }
 }
 

@@ -24,18 +24,11 @@ struct Patience {
 
 impl Patience {
     fn new(limit: Duration) -> Self {
-        Self {
-            limit,
-            waiting: None,
-        }
+        Self { limit, waiting: None }
     }
 
     /// Passes on what happened; `Err` once nothing has for too long.
-    fn judge<T>(
-        &mut self,
-        context: &mut Context<'_>,
-        happened: Poll<T>,
-    ) -> Poll<Result<T, Stalled>> {
+    fn judge<T>(&mut self, context: &mut Context<'_>, happened: Poll<T>) -> Poll<Result<T, Stalled>> {
         match happened {
             Poll::Ready(value) => {
                 self.waiting = None;
@@ -43,9 +36,7 @@ impl Patience {
             }
             Poll::Pending => {
                 let limit = self.limit;
-                let sleep = self
-                    .waiting
-                    .get_or_insert_with(|| Box::pin(tokio::time::sleep(limit)));
+                let sleep = self.waiting.get_or_insert_with(|| Box::pin(tokio::time::sleep(limit)));
                 sleep.as_mut().poll(context).map(|()| Err(Stalled))
             }
         }
@@ -66,48 +57,29 @@ pub(crate) struct PatientStream {
 
 impl PatientStream {
     pub(crate) fn new(inner: TcpStream, write_stall: Duration) -> Self {
-        Self {
-            inner,
-            writing: Patience::new(write_stall),
-        }
+        Self { inner, writing: Patience::new(write_stall) }
     }
 
-    fn judge_write<T>(
-        &mut self,
-        context: &mut Context<'_>,
-        wrote: Poll<io::Result<T>>,
-    ) -> Poll<io::Result<T>> {
-        self.writing.judge(context, wrote).map(|judged| {
-            judged.unwrap_or_else(|stalled| Err(io::Error::new(io::ErrorKind::TimedOut, stalled)))
-        })
+    fn judge_write<T>(&mut self, context: &mut Context<'_>, wrote: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
+        self.writing
+            .judge(context, wrote)
+            .map(|judged| judged.unwrap_or_else(|stalled| Err(io::Error::new(io::ErrorKind::TimedOut, stalled))))
     }
 }
 
 impl AsyncRead for PatientStream {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        into: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
+    fn poll_read(mut self: Pin<&mut Self>, context: &mut Context<'_>, into: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.inner).poll_read(context, into)
     }
 }
 
 impl AsyncWrite for PatientStream {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
+    fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let wrote = Pin::new(&mut self.inner).poll_write(context, bytes);
         self.judge_write(context, wrote)
     }
 
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        slices: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
+    fn poll_write_vectored(mut self: Pin<&mut Self>, context: &mut Context<'_>, slices: &[io::IoSlice<'_>]) -> Poll<io::Result<usize>> {
         let wrote = Pin::new(&mut self.inner).poll_write_vectored(context, slices);
         self.judge_write(context, wrote)
     }
@@ -135,11 +107,7 @@ pub(crate) struct PatientBody {
 
 impl PatientBody {
     pub(crate) fn new(inner: Incoming, body_stall: Duration, unread: Arc<AtomicBool>) -> Self {
-        Self {
-            inner,
-            reading: Patience::new(body_stall),
-            unread,
-        }
+        Self { inner, reading: Patience::new(body_stall), unread }
     }
 }
 
@@ -147,17 +115,12 @@ impl Body for PatientBody {
     type Data = Bytes;
     type Error = Box<dyn std::error::Error + Send + Sync>;
 
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
+    fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
         let frame = Pin::new(&mut self.inner).poll_frame(context);
-        self.reading
-            .judge(context, frame)
-            .map(|judged| match judged {
-                Ok(frame) => frame.map(|frame| frame.map_err(Into::into)),
-                Err(stalled) => Some(Err(stalled.into())),
-            })
+        self.reading.judge(context, frame).map(|judged| match judged {
+            Ok(frame) => frame.map(|frame| frame.map_err(Into::into)),
+            Err(stalled) => Some(Err(stalled.into())),
+        })
     }
 
     fn is_end_stream(&self) -> bool {

@@ -46,62 +46,35 @@ impl Token {
     /// # Errors
     /// The file is absent, unreadable, not private or holds no token.
     pub fn read(path: &Path) -> Result<Self, TokenFileError> {
-        let failed = |source| TokenFileError::Read {
-            path: path.to_owned(),
-            source,
-        };
+        let failed = |source| TokenFileError::Read { path: path.to_owned(), source };
         // Not through a link, and not waiting for the other end of a pipe somebody put there.
         let flags = (OFlags::NOFOLLOW | OFlags::NONBLOCK).bits().cast_signed();
-        let file = OpenOptions::new()
-            .read(true)
-            .custom_flags(flags)
-            .open(path)
-            .map_err(failed)?;
+        let file = OpenOptions::new().read(true).custom_flags(flags).open(path).map_err(failed)?;
         let metadata = file.metadata().map_err(failed)?;
         if !metadata.is_file() {
-            return Err(TokenFileError::NotAFile {
-                path: path.to_owned(),
-            });
+            return Err(TokenFileError::NotAFile { path: path.to_owned() });
         }
         if metadata.uid() != rustix::process::geteuid().as_raw() {
-            return Err(TokenFileError::NotOurs {
-                path: path.to_owned(),
-                uid: metadata.uid(),
-            });
+            return Err(TokenFileError::NotOurs { path: path.to_owned(), uid: metadata.uid() });
         }
         if metadata.mode() & OTHERS != 0 {
-            return Err(TokenFileError::Exposed {
-                path: path.to_owned(),
-                mode: metadata.mode() & 0o777,
-            });
+            return Err(TokenFileError::Exposed { path: path.to_owned(), mode: metadata.mode() & 0o777 });
         }
         let mut text = Zeroizing::new(String::new());
-        file.take(TOKEN_FILE_BYTES_MAX)
-            .read_to_string(&mut text)
-            .map_err(failed)?;
+        file.take(TOKEN_FILE_BYTES_MAX).read_to_string(&mut text).map_err(failed)?;
         let token = text.trim_end();
         if token.len() != TOKEN_CHARS || !token.bytes().all(|byte| byte.is_ascii_hexdigit()) {
-            return Err(TokenFileError::Malformed {
-                path: path.to_owned(),
-            });
+            return Err(TokenFileError::Malformed { path: path.to_owned() });
         }
         Ok(Self(Zeroizing::new(token.to_owned())))
     }
 
     /// Reads the token in `path`, first making the file if there is none.
     pub(crate) fn read_or_create(path: &Path) -> Result<Self, TokenFileError> {
-        match OpenOptions::new()
-            .write(true)
-            .create_new(true)
-            .mode(0o600)
-            .open(path)
-        {
+        match OpenOptions::new().write(true).create_new(true).mode(0o600).open(path) {
             Ok(file) => Self::create(path, file),
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Self::read(path),
-            Err(source) => Err(TokenFileError::Create {
-                path: path.to_owned(),
-                source,
-            }),
+            Err(source) => Err(TokenFileError::Create { path: path.to_owned(), source }),
         }
     }
 
@@ -109,19 +82,13 @@ impl Token {
         let mut bytes = Zeroizing::new([0_u8; TOKEN_BYTES]);
         getrandom::fill(bytes.as_mut()).map_err(|_| TokenFileError::Random)?;
         let token = Zeroizing::new(hex::encode(bytes.as_ref()));
-        let written = file
-            .write_all(token.as_bytes())
-            .and_then(|()| file.write_all(b"\n"))
-            .and_then(|()| file.sync_all());
+        let written = file.write_all(token.as_bytes()).and_then(|()| file.write_all(b"\n")).and_then(|()| file.sync_all());
         if let Err(source) = written {
             // Half a token would be refused at every later start.
             if let Err(error) = std::fs::remove_file(path) {
                 tracing::warn!(path = %path.display(), %error, "a token file that could not be written stays behind");
             }
-            return Err(TokenFileError::Create {
-                path: path.to_owned(),
-                source,
-            });
+            return Err(TokenFileError::Create { path: path.to_owned(), source });
         }
         Ok(Self(token))
     }
@@ -137,9 +104,7 @@ impl fmt::Debug for Token {
 #[derive(Debug, thiserror::Error)]
 pub enum TokenFileError {
     /// The file could not be made or filled.
-    #[error(
-        "cannot create the token file {path}: {source}; its directory must exist and be writable"
-    )]
+    #[error("cannot create the token file {path}: {source}; its directory must exist and be writable")]
     Create {
         /// The token file.
         path: PathBuf,
@@ -155,17 +120,13 @@ pub enum TokenFileError {
         source: io::Error,
     },
     /// Something other than a regular file is there.
-    #[error(
-        "the token file {path} is not a regular file; remove it and a new token is made at the next start"
-    )]
+    #[error("the token file {path} is not a regular file; remove it and a new token is made at the next start")]
     NotAFile {
         /// The token file.
         path: PathBuf,
     },
     /// Somebody else owns the file, so somebody else knows the token.
-    #[error(
-        "the token file {path} belongs to user {uid}, not to this one; remove it and a new token is made at the next start"
-    )]
+    #[error("the token file {path} belongs to user {uid}, not to this one; remove it and a new token is made at the next start")]
     NotOurs {
         /// The token file.
         path: PathBuf,
@@ -173,9 +134,7 @@ pub enum TokenFileError {
         uid: u32,
     },
     /// Others can read the file.
-    #[error(
-        "the token file {path} can be read by others (mode {mode:04o}); run: chmod 600 '{path}', or remove it to get a new token"
-    )]
+    #[error("the token file {path} can be read by others (mode {mode:04o}); run: chmod 600 '{path}', or remove it to get a new token")]
     Exposed {
         /// The token file.
         path: PathBuf,

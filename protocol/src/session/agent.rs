@@ -382,7 +382,9 @@ impl AgentSession {
                 fx.push(AgentEffect::Persist(Box::new(AgentRecord::Ending)));
                 fx.push(AgentEffect::Send(AgentFrame::End));
             }
-            AgentPhase::Proposing | AgentPhase::Reserving => self.fail_opening(Fault::new(FaultCode::CANCELLED, "ended before it opened"), fx),
+            AgentPhase::Proposing | AgentPhase::Reserving => {
+                self.fail_opening(Fault::new(FaultCode::CANCELLED, "ended before it opened"), fx)
+            }
             AgentPhase::Ending(_) | AgentPhase::Closed(_) => {}
         }
     }

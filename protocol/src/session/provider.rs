@@ -289,9 +289,8 @@ impl ProviderSession {
 
     /// A voucher that moves the promise; none for one that is old news.
     fn check_voucher(&self, signed: SignedVoucher) -> Result<Option<MoneyVerified<Voucher>>, Fault> {
-        let voucher = signed
-            .verify(&self.terms.domain, &self.terms.spending_key())
-            .map_err(|error| Fault::new(FaultCode::BAD_SIGNATURE, error))?;
+        let voucher =
+            signed.verify(&self.terms.domain, &self.terms.spending_key()).map_err(|error| Fault::new(FaultCode::BAD_SIGNATURE, error))?;
         if voucher.channel != self.terms.channel() {
             return Err(Fault::new(FaultCode::BAD_VOUCHER, "the voucher is for another channel"));
         }
@@ -393,7 +392,9 @@ impl ProviderSession {
 
     fn on_end(&mut self, env: &ProviderEnv<'_>, fx: &mut Effects) {
         match self.phase {
-            ProviderPhase::Closed(reason) | ProviderPhase::Owing(reason) => fx.push(ProviderEffect::Send(ProviderFrame::Closed { reason, close: None })),
+            ProviderPhase::Closed(reason) | ProviderPhase::Owing(reason) => {
+                fx.push(ProviderEffect::Send(ProviderFrame::Closed { reason, close: None }))
+            }
             _ => self.drain(CloseReason::Ended, EndReason::SessionEnded, env, fx),
         }
     }
@@ -418,7 +419,9 @@ impl ProviderSession {
         match self.phase {
             ProviderPhase::Proposed(until) if now >= until => self.drain(CloseReason::NotOpened, EndReason::SessionEnded, env, fx),
             ProviderPhase::Unpaid(until) if now >= until => self.drain(CloseReason::NotSigned, EndReason::SessionEnded, env, fx),
-            ProviderPhase::Open if env.now.wall >= self.terms.work_until.timestamp() => self.drain(CloseReason::Expired, EndReason::SessionEnded, env, fx),
+            ProviderPhase::Open if env.now.wall >= self.terms.work_until.timestamp() => {
+                self.drain(CloseReason::Expired, EndReason::SessionEnded, env, fx)
+            }
             ProviderPhase::Open => self.on_tick_open(now, env, fx),
             ProviderPhase::Draining(..) => self.close_if_done(env, fx),
             _ => {}

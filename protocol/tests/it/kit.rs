@@ -53,7 +53,8 @@ impl Kit {
     pub(crate) fn terms(&self) -> Terms {
         let payout = MoneyKey::from_bytes(&[5; 32]).unwrap().address();
         let account = self.agent.spending.address();
-        let price = |tool: &str, fee| ToolPrice { tool: tool.to_owned(), price: Price { per_minute: usdc(PER_MINUTE), call_fee: usdc(fee) } };
+        let price =
+            |tool: &str, fee| ToolPrice { tool: tool.to_owned(), price: Price { per_minute: usdc(PER_MINUTE), call_fee: usdc(fee) } };
         Terms {
             session: SessionId::from_parts(START.0, 77),
             agent: SignedBinding::make(&self.agent.peer, &self.agent.spending, account, &self.network, &self.domain),

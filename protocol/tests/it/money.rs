@@ -48,7 +48,9 @@ proptest! {
 
 #[test]
 fn split_vectors_are_the_ones_that_the_contract_uses() {
-    for (total, provider, platform, reserve) in [(0, 0, 0, 0), (9, 9, 0, 0), (10, 9, 0, 1), (19, 18, 0, 1), (100, 90, 7, 3), (1_000_000, 900_000, 70_000, 30_000)] {
+    for (total, provider, platform, reserve) in
+        [(0, 0, 0, 0), (9, 9, 0, 0), (10, 9, 0, 1), (19, 18, 0, 1), (100, 90, 7, 3), (1_000_000, 900_000, 70_000, 30_000)]
+    {
         let split = Split::of(usdc(total));
         assert_eq!((split.provider.micros(), split.platform.micros(), split.reserve.micros()), (provider, platform, reserve), "of {total}");
     }
@@ -56,7 +58,9 @@ fn split_vectors_are_the_ones_that_the_contract_uses() {
 
 #[test]
 fn amounts_are_plain_decimals() {
-    for (text, micros) in [("0", 0), ("0.25", 250_000), ("3", 3_000_000), ("3.000000", 3_000_000), ("007.5", 7_500_000), ("1.0000000", 1_000_000)] {
+    for (text, micros) in
+        [("0", 0), ("0.25", 250_000), ("3", 3_000_000), ("3.000000", 3_000_000), ("007.5", 7_500_000), ("1.0000000", 1_000_000)]
+    {
         assert_eq!(text.parse::<Usdc>().map(Usdc::micros), Ok(micros), "{text}");
     }
     for text in ["", ".", "1.", ".5", "-1", "+1", "1e3", "1_000", "1,5", " 1", "0x10", "1.5.0"] {

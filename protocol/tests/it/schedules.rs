@@ -59,7 +59,8 @@ fn schedule(seed: u64) {
                 let Some(execution) = pair.tools.keys().next().copied() else { continue };
                 pair.finish(execution, EndReason::Exited, Some(0));
             }
-            13 => pair.agent_input(AgentInput::Cancel(runs.get(random.below(40) as usize).copied().unwrap_or(ExecutionId::from_bytes([0; 16])))),
+            13 => pair
+                .agent_input(AgentInput::Cancel(runs.get(random.below(40) as usize).copied().unwrap_or(ExecutionId::from_bytes([0; 16])))),
             14 => lose_and_repeat(&mut pair, &mut random),
             15 => {
                 pair.agent_is_silent = true;

@@ -182,7 +182,9 @@ fn the_same_job_twice_runs_once_and_another_under_its_id_is_a_conflict() {
     let other = Verified::sign(other, &pair.kit.network, &pair.kit.agent.peer).into_signed();
     pair.to_agent.clear();
     pair.provider_input(ProviderInput::Frame(AgentFrame::Run(Box::new(other))));
-    assert!(matches!(pair.to_agent.back(), Some(ProviderFrame::JobRefused { execution, fault }) if *execution == run && fault.code == FaultCode::CONFLICT));
+    assert!(
+        matches!(pair.to_agent.back(), Some(ProviderFrame::JobRefused { execution, fault }) if *execution == run && fault.code == FaultCode::CONFLICT)
+    );
 }
 
 #[test]
@@ -190,13 +192,16 @@ fn a_voucher_that_differs_from_its_receipt_moves_nothing() {
     let mut pair = Pair::open(1_000_000);
     let channel = pair.provider.as_ref().unwrap().terms().channel();
     let (hash, domain) = (orien_protocol::hash::Hash::of(b"x"), pair.kit.domain);
-    for (total, number, key) in [(9_000, 1, &pair.kit.agent.spending), (5_000, 7, &pair.kit.agent.spending), (9_000, 2, &pair.kit.provider.claim)] {
+    for (total, number, key) in
+        [(9_000, 1, &pair.kit.agent.spending), (5_000, 7, &pair.kit.agent.spending), (9_000, 2, &pair.kit.provider.claim)]
+    {
         let voucher = Voucher { channel, total: usdc(total), receipt_number: number, receipt_hash: hash };
         let signed = *MoneyVerified::sign(voucher, &domain, key).signed();
         let key_ok = std::sync::Arc::ptr_eq(key, &pair.kit.agent.spending);
         let session = pair.provider.as_mut().unwrap();
         let vet = |_: &orien_protocol::job::Job| Ok(());
-        let env = orien_protocol::session::provider::ProviderEnv { now: pair.now, credit: usdc(5_000), unredeemed_room: usdc(9), vet: &vet };
+        let env =
+            orien_protocol::session::provider::ProviderEnv { now: pair.now, credit: usdc(5_000), unredeemed_room: usdc(9), vet: &vet };
         let effects = session.handle(ProviderInput::Frame(AgentFrame::Voucher(signed)), &env);
         assert!(effects.iter().all(|e| !matches!(e, orien_protocol::session::provider::ProviderEffect::Persist(_))), "{key_ok}");
         assert_eq!(session.promised(), usdc(5_000));

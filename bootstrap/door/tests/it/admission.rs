@@ -4,18 +4,12 @@ use crate::house::{Answer, House};
 
 async fn with_host(house: &House, host_lines: &str) -> Answer {
     let token = &house.token;
-    house
-        .send(format!("GET /id HTTP/1.1\r\n{host_lines}authorization: Bearer {token}\r\nconnection: close\r\n\r\n"))
-        .await
+    house.send(format!("GET /id HTTP/1.1\r\n{host_lines}authorization: Bearer {token}\r\nconnection: close\r\n\r\n")).await
 }
 
 async fn with_authorization(house: &House, path: &str, lines: &str) -> Answer {
     let address = house.address;
-    house
-        .send(format!(
-            "GET {path} HTTP/1.1\r\nhost: {address}\r\n{lines}connection: close\r\n\r\n"
-        ))
-        .await
+    house.send(format!("GET {path} HTTP/1.1\r\nhost: {address}\r\n{lines}connection: close\r\n\r\n")).await
 }
 
 #[tokio::test]
@@ -23,13 +17,7 @@ async fn every_loopback_name_with_the_port_is_this_door() {
     let house = House::open().await;
     let port = house.address.port();
     for name in ["127.0.0.1", "localhost", "LocalHost", "[::1]"] {
-        assert_eq!(
-            with_host(&house, &format!("host: {name}:{port}\r\n"))
-                .await
-                .status,
-            200,
-            "{name}"
-        );
+        assert_eq!(with_host(&house, &format!("host: {name}:{port}\r\n")).await.status, 200, "{name}");
     }
     house.close().await;
 }
@@ -51,9 +39,7 @@ async fn a_rebound_or_unclear_host_is_refused_even_with_the_token() {
         "host:\r\n".to_owned(),
         String::new(),
     ] {
-        with_host(&house, &lines)
-            .await
-            .problem(421, "host_not_allowed");
+        with_host(&house, &lines).await.problem(421, "host_not_allowed");
     }
     house.close().await;
 }
@@ -63,9 +49,7 @@ async fn a_rebound_host_is_refused_on_an_open_route_and_an_unknown_one() {
     let house = House::open().await;
     for path in ["/health", "/nowhere"] {
         house
-            .send(format!(
-                "GET {path} HTTP/1.1\r\nhost: evil.example\r\nconnection: close\r\n\r\n"
-            ))
+            .send(format!("GET {path} HTTP/1.1\r\nhost: evil.example\r\nconnection: close\r\n\r\n"))
             .await
             .problem(421, "host_not_allowed");
     }
@@ -75,10 +59,7 @@ async fn a_rebound_host_is_refused_on_an_open_route_and_an_unknown_one() {
 #[tokio::test]
 async fn a_request_line_that_names_another_host_is_refused() {
     let house = House::open().await;
-    house
-        .send(house.request("GET http://evil.example/id", "", ""))
-        .await
-        .problem(421, "host_not_allowed");
+    house.send(house.request("GET http://evil.example/id", "", "")).await.problem(421, "host_not_allowed");
     let own = format!("GET http://{}/id", house.address);
     assert_eq!(house.send(house.request(&own, "", "")).await.status, 200);
     house.close().await;
@@ -86,15 +67,10 @@ async fn a_request_line_that_names_another_host_is_refused() {
 
 #[tokio::test]
 async fn an_extra_host_is_served_with_and_without_the_port() {
-    let house =
-        House::open_with(|config| config.extra_hosts = vec!["Build.Example".to_owned()]).await;
+    let house = House::open_with(|config| config.extra_hosts = vec!["Build.Example".to_owned()]).await;
     let port = house.address.port();
     for host in ["build.example".to_owned(), format!("build.example:{port}")] {
-        assert_eq!(
-            with_host(&house, &format!("host: {host}\r\n")).await.status,
-            200,
-            "{host}"
-        );
+        assert_eq!(with_host(&house, &format!("host: {host}\r\n")).await.status, 200, "{host}");
     }
     house.close().await;
 }
@@ -103,11 +79,7 @@ async fn an_extra_host_is_served_with_and_without_the_port() {
 async fn a_request_without_the_right_token_is_told_where_the_token_is_and_never_what() {
     let house = House::open().await;
     let almost = format!("{}0", &house.token[..63]);
-    let almost = if almost == house.token {
-        format!("{}1", &house.token[..63])
-    } else {
-        almost
-    };
+    let almost = if almost == house.token { format!("{}1", &house.token[..63]) } else { almost };
     for lines in [
         String::new(),
         "authorization: Bearer wrong\r\n".to_owned(),
@@ -119,26 +91,12 @@ async fn a_request_without_the_right_token_is_told_where_the_token_is_and_never_
         "authorization: Bearer\r\n".to_owned(),
         "authorization: Bearer \r\n".to_owned(),
         "authorization: \r\n".to_owned(),
-        format!(
-            "authorization: Bearer wrong\r\nauthorization: Bearer {}\r\n",
-            house.token
-        ),
+        format!("authorization: Bearer wrong\r\nauthorization: Bearer {}\r\n", house.token),
     ] {
         let answer = with_authorization(&house, "/id", &lines).await;
         let members = answer.problem(401, "unauthorized");
-        assert!(
-            answer
-                .header("www-authenticate")
-                .unwrap()
-                .starts_with("Bearer")
-        );
-        assert!(
-            members["detail"]
-                .as_str()
-                .unwrap()
-                .contains(&house.token_file),
-            "{members}"
-        );
+        assert!(answer.header("www-authenticate").unwrap().starts_with("Bearer"));
+        assert!(members["detail"].as_str().unwrap().contains(&house.token_file), "{members}");
         assert!(!answer.body.contains(&house.token) && !answer.head.contains(&house.token));
     }
     house.close().await;
@@ -149,11 +107,7 @@ async fn the_right_token_opens_whatever_the_case_of_its_scheme() {
     let house = House::open().await;
     for scheme in ["Bearer", "bearer", "BEARER"] {
         let lines = format!("authorization: {scheme} {}\r\n", house.token);
-        assert_eq!(
-            with_authorization(&house, "/id", &lines).await.status,
-            200,
-            "{scheme}"
-        );
+        assert_eq!(with_authorization(&house, "/id", &lines).await.status, 200, "{scheme}");
     }
     house.close().await;
 }
@@ -161,9 +115,7 @@ async fn the_right_token_opens_whatever_the_case_of_its_scheme() {
 #[tokio::test]
 async fn an_unknown_path_says_nothing_without_the_token() {
     let house = House::open().await;
-    with_authorization(&house, "/nowhere", "")
-        .await
-        .problem(401, "unauthorized");
+    with_authorization(&house, "/nowhere", "").await.problem(401, "unauthorized");
     house.get("/nowhere").await.problem(404, "not_found");
     house.close().await;
 }
@@ -181,9 +133,7 @@ async fn an_open_route_is_open_for_reading_only() {
         .await
         .problem(401, "unauthorized");
     for path in ["/health/", "//health", "/health/../id", "/Health"] {
-        with_authorization(&house, path, "")
-            .await
-            .problem(401, "unauthorized");
+        with_authorization(&house, path, "").await.problem(401, "unauthorized");
     }
     house.close().await;
 }
@@ -205,10 +155,7 @@ async fn a_page_of_another_origin_is_refused_even_with_the_token() {
     ] {
         let answer = house.send(house.request("GET /id", &lines, "")).await;
         answer.problem(403, "cross_origin");
-        assert!(
-            !answer.head.to_ascii_lowercase().contains("access-control"),
-            "{answer:?}"
-        );
+        assert!(!answer.head.to_ascii_lowercase().contains("access-control"), "{answer:?}");
     }
     house.close().await;
 }
@@ -225,10 +172,7 @@ async fn a_page_of_this_door_and_a_link_to_it_are_let_in() {
     ] {
         let answer = house.send(house.request("GET /id", &lines, "")).await;
         assert_eq!(answer.status, 200, "{lines}");
-        assert!(
-            !answer.head.to_ascii_lowercase().contains("access-control"),
-            "{answer:?}"
-        );
+        assert!(!answer.head.to_ascii_lowercase().contains("access-control"), "{answer:?}");
     }
     house.close().await;
 }

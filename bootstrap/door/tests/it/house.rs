@@ -11,10 +11,7 @@ use axum::http::StatusCode;
 use axum::routing::{get, post};
 use futures::StreamExt;
 use orien_door::sse::{Event, Follow};
-use orien_door::{
-    Door, DoorConfig, IdempotencyKey, Json, Path, Problem, Query, RequestId, ServeError, Uptime,
-    page,
-};
+use orien_door::{Door, DoorConfig, IdempotencyKey, Json, Path, Problem, Query, RequestId, ServeError, Uptime, page};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -48,10 +45,7 @@ impl House {
     pub(crate) async fn open_with(change: impl FnOnce(&mut DoorConfig)) -> Self {
         crate::log::begin();
         let directory = TempDir::new().unwrap();
-        let mut config = DoorConfig::local(
-            SocketAddr::from(([127, 0, 0, 1], 0)),
-            directory.path().join("token"),
-        );
+        let mut config = DoorConfig::local(SocketAddr::from(([127, 0, 0, 1], 0)), directory.path().join("token"));
         change(&mut config);
         let door = Door::bind(config).await.unwrap().open_route("/health");
         let (finish_slow, in_slow) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
@@ -79,13 +73,11 @@ impl House {
     }
 
     pub(crate) async fn get(&self, path: &str) -> Answer {
-        self.send(&self.request(&format!("GET {path}"), "", ""))
-            .await
+        self.send(&self.request(&format!("GET {path}"), "", "")).await
     }
 
     pub(crate) async fn post(&self, path: &str, extra: &str, body: &str) -> Answer {
-        self.send(&self.request(&format!("POST {path}"), extra, body))
-            .await
+        self.send(&self.request(&format!("POST {path}"), extra, body)).await
     }
 
     /// Sends bytes on a connection of their own and reads to its end.
@@ -106,11 +98,7 @@ impl House {
     /// Stops the door and waits until it has.
     pub(crate) async fn close(self) {
         self.cancel.cancel();
-        tokio::time::timeout(HUNG, self.serving)
-            .await
-            .unwrap()
-            .unwrap()
-            .unwrap();
+        tokio::time::timeout(HUNG, self.serving).await.unwrap().unwrap().unwrap();
     }
 }
 
@@ -124,36 +112,19 @@ pub(crate) struct Answer {
 impl Answer {
     pub(crate) async fn read(stream: &mut TcpStream) -> Self {
         let mut bytes = Vec::new();
-        tokio::time::timeout(HUNG, stream.read_to_end(&mut bytes))
-            .await
-            .unwrap()
-            .unwrap();
+        tokio::time::timeout(HUNG, stream.read_to_end(&mut bytes)).await.unwrap().unwrap();
         Self::parse(&String::from_utf8(bytes).unwrap())
     }
 
     pub(crate) fn parse(text: &str) -> Self {
         let (head, body) = text.split_once("\r\n\r\n").unwrap_or((text, ""));
-        let status = head
-            .split(' ')
-            .nth(1)
-            .and_then(|status| status.parse().ok())
-            .unwrap_or(0);
-        Self {
-            status,
-            head: head.to_owned(),
-            body: body.to_owned(),
-        }
+        let status = head.split(' ').nth(1).and_then(|status| status.parse().ok()).unwrap_or(0);
+        Self { status, head: head.to_owned(), body: body.to_owned() }
     }
 
     pub(crate) fn header(&self, name: &str) -> Option<&str> {
-        let mut lines = self
-            .head
-            .lines()
-            .skip(1)
-            .filter_map(|line| line.split_once(": "));
-        lines
-            .find(|(key, _)| key.eq_ignore_ascii_case(name))
-            .map(|(_, value)| value)
+        let mut lines = self.head.lines().skip(1).filter_map(|line| line.split_once(": "));
+        lines.find(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| value)
     }
 
     pub(crate) fn json(&self) -> Value {
@@ -163,11 +134,7 @@ impl Answer {
     /// Asserts that this is a complete problem with this status and code, and gives its members.
     pub(crate) fn problem(&self, status: u16, code: &str) -> Value {
         assert_eq!(self.status, status, "{self:?}");
-        assert_eq!(
-            self.header("content-type"),
-            Some("application/problem+json"),
-            "{self:?}"
-        );
+        assert_eq!(self.header("content-type"), Some("application/problem+json"), "{self:?}");
         let members = self.json();
         assert_eq!(members["code"], code);
         assert_eq!(members["status"], status);
@@ -183,11 +150,7 @@ pub(crate) async fn read_until(stream: &mut TcpStream, text: &str) -> String {
     let mut seen = Vec::new();
     tokio::time::timeout(HUNG, async {
         while !String::from_utf8_lossy(&seen).contains(text) {
-            assert_ne!(
-                stream.read_buf(&mut seen).await.unwrap(),
-                0,
-                "closed before {text:?}"
-            );
+            assert_ne!(stream.read_buf(&mut seen).await.unwrap(), 0, "closed before {text:?}");
         }
     })
     .await
@@ -208,56 +171,25 @@ struct Page {
 }
 
 fn routes(finish_slow: &Arc<Notify>, in_slow: &Arc<Notify>) -> Router {
-    let (finish, entered, started) = (
-        Arc::clone(finish_slow),
-        Arc::clone(in_slow),
-        Uptime::start(),
-    );
+    let (finish, entered, started) = (Arc::clone(finish_slow), Arc::clone(in_slow), Uptime::start());
     Router::new()
-        .route(
-            "/health",
-            get(move || async move { Json(started.health()) }).post(async || "changed"),
-        )
+        .route("/health", get(move || async move { Json(started.health()) }).post(async || "changed"))
         .route("/id", get(async |id: RequestId| id.to_string()))
-        .route(
-            "/number/{number}",
-            get(async |Path(number): Path<u32>| number.to_string()),
-        )
-        .route(
-            "/query",
-            get(async |Query(page): Query<Page>| page.limit.to_string()),
-        )
+        .route("/number/{number}", get(async |Path(number): Path<u32>| number.to_string()))
+        .route("/query", get(async |Query(page): Query<Page>| page.limit.to_string()))
         .route("/json", post(async |Json(run): Json<Run>| Json(run)))
         .route("/value", post(async |Json(value): Json<Value>| Json(value)))
-        .route(
-            "/wide",
-            post(async |Json(_): Json<Value>| "taken")
-                .layer(DefaultBodyLimit::max(4 * 1024 * 1024)),
-        )
+        .route("/wide", post(async |Json(_): Json<Value>| "taken").layer(DefaultBodyLimit::max(4 * 1024 * 1024)))
         .route("/keyed", post(async |key: IdempotencyKey| key.to_string()))
-        .route(
-            "/maybe",
-            post(async |key: Option<IdempotencyKey>| {
-                key.map_or("none".to_owned(), |key| key.to_string())
-            }),
-        )
+        .route("/maybe", post(async |key: Option<IdempotencyKey>| key.map_or("none".to_owned(), |key| key.to_string())))
         .route("/upload", post(count_bytes))
         .route("/panic", get(panics))
         .route("/bare", get(async || StatusCode::CONFLICT))
         .route("/poor", get(poor))
-        .route(
-            "/page",
-            get(async || page("a <b> & c", "<p>text</p>", None)),
-        )
+        .route("/page", get(async || page("a <b> & c", "<p>text</p>", None)))
         .route("/events", get(events))
-        .route(
-            "/flood",
-            get(async |follow: Follow| follow.respond(futures::stream::repeat_with(large))),
-        )
-        .route(
-            "/quiet",
-            get(async |follow: Follow| follow.respond(futures::stream::pending())),
-        )
+        .route("/flood", get(async |follow: Follow| follow.respond(futures::stream::repeat_with(large))))
+        .route("/quiet", get(async |follow: Follow| follow.respond(futures::stream::pending())))
         .route(
             "/slow",
             get(move || async move {
@@ -283,15 +215,11 @@ async fn panics() -> &'static str {
 }
 
 async fn poor() -> Problem {
-    Problem::new(
-        StatusCode::PAYMENT_REQUIRED,
-        "budget_exhausted",
-        "The budget is used up",
-    )
-    .detail("0.25 more is needed")
-    .with("missing", json!("0.25"))
-    .with("status", json!("replaced"))
-    .retry_after_seconds(7)
+    Problem::new(StatusCode::PAYMENT_REQUIRED, "budget_exhausted", "The budget is used up")
+        .detail("0.25 more is needed")
+        .with("missing", json!("0.25"))
+        .with("status", json!("replaced"))
+        .retry_after_seconds(7)
 }
 
 /// An event of which a few fill any socket's buffers.
@@ -304,9 +232,6 @@ async fn events(follow: Follow) -> axum::response::Response {
     if after >= 3 {
         return follow.finished();
     }
-    let replay = (after + 1..=3)
-        .map(|id| Event::numbered(id, "stdout", json!({ "text": format!("line\n{id}") })));
-    follow.respond(futures::stream::iter(
-        replay.chain([Event::new("end", json!({}))]),
-    ))
+    let replay = (after + 1..=3).map(|id| Event::numbered(id, "stdout", json!({ "text": format!("line\n{id}") })));
+    follow.respond(futures::stream::iter(replay.chain([Event::new("end", json!({}))])))
 }

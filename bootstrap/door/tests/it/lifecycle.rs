@@ -11,9 +11,7 @@ use crate::house::{Answer, HUNG, House, read_until};
 async fn closed(stream: &mut TcpStream) {
     let mut rest = Vec::new();
     // A reset is an end too.
-    let _ended = tokio::time::timeout(HUNG, stream.read_to_end(&mut rest))
-        .await
-        .unwrap();
+    let _ended = tokio::time::timeout(HUNG, stream.read_to_end(&mut rest)).await.unwrap();
 }
 
 #[tokio::test]
@@ -28,10 +26,7 @@ async fn garbage_is_answered_400_and_the_door_stays_healthy() {
         b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
     ] {
         let answer = house.send(bytes).await;
-        assert!(
-            answer.status == 400 || answer.status == 505 || answer.head.is_empty(),
-            "{answer:?}"
-        );
+        assert!(answer.status == 400 || answer.status == 505 || answer.head.is_empty(), "{answer:?}");
     }
     house.assert_healthy().await;
     house.close().await;
@@ -40,11 +35,7 @@ async fn garbage_is_answered_400_and_the_door_stays_healthy() {
 #[tokio::test]
 async fn contradicting_lengths_are_refused() {
     let house = House::open().await;
-    let request = house.request(
-        "POST /upload",
-        "transfer-encoding: chunked\r\n",
-        "0\r\n\r\n",
-    );
+    let request = house.request("POST /upload", "transfer-encoding: chunked\r\n", "0\r\n\r\n");
     let answer = house.send(request).await;
     assert!(answer.status == 400 || answer.body == "0", "{answer:?}");
     let answer = house.post("/upload", "content-length: 3\r\n", "ab").await;
@@ -56,10 +47,7 @@ async fn contradicting_lengths_are_refused() {
 async fn an_endless_head_is_refused() {
     let house = House::open().await;
     let address = house.address;
-    let one = format!(
-        "GET /health HTTP/1.1\r\nhost: {address}\r\nx: {}\r\n\r\n",
-        "x".repeat(200_000)
-    );
+    let one = format!("GET /health HTTP/1.1\r\nhost: {address}\r\nx: {}\r\n\r\n", "x".repeat(200_000));
     assert_eq!(house.send(one).await.status, 431);
     let many = "a: b\r\n".repeat(5_000);
     let many = format!("GET /health HTTP/1.1\r\nhost: {address}\r\n{many}\r\n");
@@ -70,22 +58,15 @@ async fn an_endless_head_is_refused() {
 
 #[tokio::test]
 async fn a_client_that_never_finishes_its_head_is_closed() {
-    let house =
-        House::open_with(|config| config.limits.header_timeout = Duration::from_millis(50)).await;
-    for begun in [
-        "",
-        "GET /hea",
-        "GET /health HTTP/1.1\r\nhost: 127.0.0.1\r\nx-slow",
-    ] {
+    let house = House::open_with(|config| config.limits.header_timeout = Duration::from_millis(50)).await;
+    for begun in ["", "GET /hea", "GET /health HTTP/1.1\r\nhost: 127.0.0.1\r\nx-slow"] {
         let mut stream = house.connect().await;
         stream.write_all(begun.as_bytes()).await.unwrap();
         closed(&mut stream).await;
     }
     // Idle after an answer is the same.
     let mut stream = house.connect().await;
-    let request = house
-        .request("GET /health", "", "")
-        .replace("connection: close\r\n", "");
+    let request = house.request("GET /health", "", "").replace("connection: close\r\n", "");
     stream.write_all(request.as_bytes()).await.unwrap();
     read_until(&mut stream, "200 OK").await;
     closed(&mut stream).await;
@@ -100,10 +81,7 @@ async fn a_reader_who_stops_reading_is_closed() {
     })
     .await;
     let mut stream = house.connect().await;
-    stream
-        .write_all(house.request("GET /flood", "", "").as_bytes())
-        .await
-        .unwrap();
+    stream.write_all(house.request("GET /flood", "", "").as_bytes()).await.unwrap();
     read_until(&mut stream, "retry").await;
     // The buffers fill, the door gives up, and the only place is free again.
     tokio::time::timeout(HUNG, async {
@@ -122,10 +100,7 @@ async fn a_connection_too_many_is_told_so_and_a_place_that_frees_is_given() {
     let house = House::open_with(|config| config.limits.connections = 2).await;
     let (mut one, mut two) = (house.connect().await, house.connect().await);
     for stream in [&mut one, &mut two] {
-        stream
-            .write_all(house.request("GET /quiet", "", "").as_bytes())
-            .await
-            .unwrap();
+        stream.write_all(house.request("GET /quiet", "", "").as_bytes()).await.unwrap();
         read_until(stream, "retry").await;
     }
     let answer = house.get("/health").await;
@@ -146,9 +121,7 @@ async fn a_connection_too_many_is_told_so_and_a_place_that_frees_is_given() {
 #[tokio::test]
 async fn one_connection_serves_many_requests() {
     let house = House::open().await;
-    let keep = house
-        .request("GET /number/1", "", "")
-        .replace("connection: close\r\n", "");
+    let keep = house.request("GET /number/1", "", "").replace("connection: close\r\n", "");
     let text = format!("{keep}{keep}{}", house.request("GET /number/2", "", ""));
     let mut stream = house.connect().await;
     stream.write_all(text.as_bytes()).await.unwrap();
@@ -162,15 +135,10 @@ async fn one_connection_serves_many_requests() {
 async fn stopping_ends_event_streams_and_idle_connections_cleanly() {
     let house = House::open().await;
     let mut events = house.connect().await;
-    events
-        .write_all(house.request("GET /quiet", "", "").as_bytes())
-        .await
-        .unwrap();
+    events.write_all(house.request("GET /quiet", "", "").as_bytes()).await.unwrap();
     read_until(&mut events, "retry").await;
     let mut idle = house.connect().await;
-    let request = house
-        .request("GET /health", "", "")
-        .replace("connection: close\r\n", "");
+    let request = house.request("GET /health", "", "").replace("connection: close\r\n", "");
     idle.write_all(request.as_bytes()).await.unwrap();
     read_until(&mut idle, "uptime").await;
     let mut silent = house.connect().await;
@@ -190,10 +158,7 @@ async fn stopping_ends_event_streams_and_idle_connections_cleanly() {
 async fn stopping_lets_a_request_in_flight_finish() {
     let house = House::open_with(|config| config.limits.grace = HUNG).await;
     let mut stream = house.connect().await;
-    stream
-        .write_all(house.request("GET /slow", "", "").as_bytes())
-        .await
-        .unwrap();
+    stream.write_all(house.request("GET /slow", "", "").as_bytes()).await.unwrap();
     house.in_slow.notified().await;
     house.cancel.cancel();
     tokio::time::timeout(HUNG, async {
@@ -213,10 +178,7 @@ async fn stopping_lets_a_request_in_flight_finish() {
 async fn stopping_does_not_wait_longer_than_the_grace() {
     let house = House::open_with(|config| config.limits.grace = Duration::from_millis(50)).await;
     let mut stream = house.connect().await;
-    stream
-        .write_all(house.request("GET /slow", "", "").as_bytes())
-        .await
-        .unwrap();
+    stream.write_all(house.request("GET /slow", "", "").as_bytes()).await.unwrap();
     house.in_slow.notified().await;
     house.close().await;
     closed(&mut stream).await;

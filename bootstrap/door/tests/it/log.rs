@@ -8,14 +8,8 @@ use tracing_subscriber::filter::LevelFilter;
 
 static LINES: Mutex<Vec<u8>> = Mutex::new(Vec::new());
 
-static BEGUN: LazyLock<bool> = LazyLock::new(|| {
-    tracing_subscriber::fmt()
-        .with_max_level(LevelFilter::TRACE)
-        .with_ansi(false)
-        .with_writer(|| Log)
-        .try_init()
-        .is_ok()
-});
+static BEGUN: LazyLock<bool> =
+    LazyLock::new(|| tracing_subscriber::fmt().with_max_level(LevelFilter::TRACE).with_ansi(false).with_writer(|| Log).try_init().is_ok());
 
 struct Log;
 

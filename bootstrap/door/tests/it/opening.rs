@@ -9,10 +9,7 @@ use orien_door::{Door, DoorConfig, OpenDoorError, Token, TokenFileError};
 use tempfile::TempDir;
 
 fn config(directory: &TempDir) -> DoorConfig {
-    DoorConfig::local(
-        SocketAddr::from(([127, 0, 0, 1], 0)),
-        directory.path().join("token"),
-    )
+    DoorConfig::local(SocketAddr::from(([127, 0, 0, 1], 0)), directory.path().join("token"))
 }
 
 fn write(path: &Path, text: &str, mode: u32) {
@@ -24,16 +21,10 @@ fn write(path: &Path, text: &str, mode: u32) {
 async fn a_new_token_file_is_private_and_the_next_start_reads_the_same_token() {
     let directory = TempDir::new().unwrap();
     let first = Door::bind(config(&directory)).await.unwrap();
-    let mode = fs::metadata(first.token_file())
-        .unwrap()
-        .permissions()
-        .mode();
+    let mode = fs::metadata(first.token_file()).unwrap().permissions().mode();
     assert_eq!(mode & 0o777, 0o600);
     assert_eq!(first.token().expose().len(), 64);
-    assert_eq!(
-        Token::read(first.token_file()).unwrap().expose(),
-        first.token().expose()
-    );
+    assert_eq!(Token::read(first.token_file()).unwrap().expose(), first.token().expose());
 
     let second = Door::bind(config(&directory)).await.unwrap();
     assert_eq!(second.token().expose(), first.token().expose());
@@ -42,10 +33,7 @@ async fn a_new_token_file_is_private_and_the_next_start_reads_the_same_token() {
 #[tokio::test]
 async fn two_doors_have_two_tokens_and_neither_is_shown_by_debug() {
     let (here, there) = (TempDir::new().unwrap(), TempDir::new().unwrap());
-    let (here, there) = (
-        Door::bind(config(&here)).await.unwrap(),
-        Door::bind(config(&there)).await.unwrap(),
-    );
+    let (here, there) = (Door::bind(config(&here)).await.unwrap(), Door::bind(config(&there)).await.unwrap());
     assert_ne!(here.token().expose(), there.token().expose());
     assert!(!format!("{here:?}").contains(here.token().expose()));
 }
@@ -56,10 +44,7 @@ async fn a_token_file_others_can_read_is_refused_with_the_fix() {
         let directory = TempDir::new().unwrap();
         write(&config(&directory).token_file, &"a".repeat(64), mode);
         let error = Door::bind(config(&directory)).await.unwrap_err();
-        assert!(
-            matches!(error, OpenDoorError::Token(TokenFileError::Exposed { .. })),
-            "{error}"
-        );
+        assert!(matches!(error, OpenDoorError::Token(TokenFileError::Exposed { .. })), "{error}");
         assert!(error.to_string().contains("chmod 600"), "{error}");
         assert!(!error.to_string().contains("aaaa"), "{error}");
     }
@@ -67,24 +52,11 @@ async fn a_token_file_others_can_read_is_refused_with_the_fix() {
 
 #[tokio::test]
 async fn a_token_file_without_a_token_is_refused() {
-    for text in [
-        "",
-        "\n",
-        "short",
-        &"g".repeat(64),
-        &"a".repeat(65),
-        &"a".repeat(100_000),
-    ] {
+    for text in ["", "\n", "short", &"g".repeat(64), &"a".repeat(65), &"a".repeat(100_000)] {
         let directory = TempDir::new().unwrap();
         write(&config(&directory).token_file, text, 0o600);
         let error = Door::bind(config(&directory)).await.unwrap_err();
-        assert!(
-            matches!(
-                error,
-                OpenDoorError::Token(TokenFileError::Malformed { .. })
-            ),
-            "{error}"
-        );
+        assert!(matches!(error, OpenDoorError::Token(TokenFileError::Malformed { .. })), "{error}");
     }
 }
 
@@ -93,20 +65,14 @@ async fn a_token_file_that_is_a_directory_or_a_link_is_refused() {
     let directory = TempDir::new().unwrap();
     fs::create_dir(config(&directory).token_file).unwrap();
     let error = Door::bind(config(&directory)).await.unwrap_err();
-    assert!(
-        matches!(error, OpenDoorError::Token(TokenFileError::NotAFile { .. })),
-        "{error}"
-    );
+    assert!(matches!(error, OpenDoorError::Token(TokenFileError::NotAFile { .. })), "{error}");
 
     let directory = TempDir::new().unwrap();
     let elsewhere = directory.path().join("elsewhere");
     write(&elsewhere, &"a".repeat(64), 0o600);
     std::os::unix::fs::symlink(&elsewhere, config(&directory).token_file).unwrap();
     let error = Door::bind(config(&directory)).await.unwrap_err();
-    assert!(
-        matches!(error, OpenDoorError::Token(TokenFileError::Read { .. })),
-        "{error}"
-    );
+    assert!(matches!(error, OpenDoorError::Token(TokenFileError::Read { .. })), "{error}");
 }
 
 #[tokio::test]
@@ -125,14 +91,8 @@ async fn a_port_in_use_is_named() {
     let mut second = config(&directory);
     second.address = first.address();
     let error = Door::bind(second).await.unwrap_err();
-    assert!(
-        matches!(error, OpenDoorError::AddressInUse { .. }),
-        "{error}"
-    );
-    assert!(
-        error.to_string().contains(&first.address().to_string()),
-        "{error}"
-    );
+    assert!(matches!(error, OpenDoorError::AddressInUse { .. }), "{error}");
+    assert!(error.to_string().contains(&first.address().to_string()), "{error}");
 }
 
 #[tokio::test]
@@ -142,10 +102,7 @@ async fn an_address_beyond_loopback_needs_the_flag_the_error_names() {
         let mut config = config(&directory);
         config.address = address.parse().unwrap();
         let error = Door::bind(config).await.unwrap_err();
-        assert!(
-            matches!(error, OpenDoorError::RemoteNotAllowed { .. }),
-            "{error}"
-        );
+        assert!(matches!(error, OpenDoorError::RemoteNotAllowed { .. }), "{error}");
         assert!(error.to_string().contains("--allow-remote-http"), "{error}");
     }
     assert!(!config(&directory).token_file.exists());
@@ -158,21 +115,11 @@ async fn an_address_beyond_loopback_needs_the_flag_the_error_names() {
 
 #[tokio::test]
 async fn an_extra_host_that_is_no_host_is_refused() {
-    for host in [
-        "",
-        "http://name",
-        "a b",
-        "user@name",
-        "*.example",
-        "name/path",
-    ] {
+    for host in ["", "http://name", "a b", "user@name", "*.example", "name/path"] {
         let directory = TempDir::new().unwrap();
         let mut config = config(&directory);
         config.extra_hosts = vec![host.to_owned()];
         let error = Door::bind(config).await.unwrap_err();
-        assert!(
-            matches!(error, OpenDoorError::BadExtraHost { .. }),
-            "{host:?}: {error}"
-        );
+        assert!(matches!(error, OpenDoorError::BadExtraHost { .. }), "{host:?}: {error}");
     }
 }

@@ -76,7 +76,11 @@ impl AgentSession {
         let terms = self.terms().ok_or_else(|| Fault::new(FaultCode::WRONG_STATE, "no terms are agreed"))?;
         let allowance = signed.verify(&terms.domain, &terms.settlement_signer).map_err(|e| Fault::new(FaultCode::BAD_SIGNATURE, e))?;
         let fits = allowance.channel == terms.channel() && allowance.terms == terms.hash() && allowance.claim_key == terms.claim_key();
-        if fits { Ok(allowance) } else { Err(Fault::new(FaultCode::BAD_ALLOWANCE, "settlement answered with an allowance for something else")) }
+        if fits {
+            Ok(allowance)
+        } else {
+            Err(Fault::new(FaultCode::BAD_ALLOWANCE, "settlement answered with an allowance for something else"))
+        }
     }
 
     pub(super) fn fail_opening(&mut self, fault: Fault, fx: &mut Effects) {

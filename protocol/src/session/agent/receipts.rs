@@ -91,7 +91,8 @@ impl AgentSession {
         if self.account.apply(&terms, &receipt).is_err() {
             return;
         }
-        let voucher = Voucher { channel: terms.channel(), total: receipt.charged, receipt_number: receipt.number, receipt_hash: receipt.hash() };
+        let voucher =
+            Voucher { channel: terms.channel(), total: receipt.charged, receipt_number: receipt.number, receipt_hash: receipt.hash() };
         let voucher = MoneyVerified::sign(voucher, &terms.domain, &self.keys.spending);
         self.voucher = Some(voucher);
         let record = AgentRecord::Answered { receipt: receipt.signed().clone(), voucher: *voucher.signed() };

@@ -106,7 +106,15 @@ impl ProviderSession {
         }
     }
 
-    pub(super) fn on_ended(&mut self, execution: ExecutionId, final_usage: Usage, end: EndReason, exit_code: Option<i32>, env: &ProviderEnv<'_>, fx: &mut Effects) {
+    pub(super) fn on_ended(
+        &mut self,
+        execution: ExecutionId,
+        final_usage: Usage,
+        end: EndReason,
+        exit_code: Option<i32>,
+        env: &ProviderEnv<'_>,
+        fx: &mut Effects,
+    ) {
         let Some(Run::Running { usage, kill, .. }) = self.runs.get_mut(&execution) else { return };
         *usage = Usage { effective_ms: final_usage.effective_ms.max(usage.effective_ms), ..final_usage };
         let kill = *kill;

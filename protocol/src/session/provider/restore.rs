@@ -61,7 +61,13 @@ impl ProviderSession {
         Ok((session, fx))
     }
 
-    fn reopened(terms: SignedTerms, allowance: SignedAllowance, network: &NetworkId, keys: ProviderKeys, env: &ProviderEnv<'_>) -> Result<Self, RestoreError> {
+    fn reopened(
+        terms: SignedTerms,
+        allowance: SignedAllowance,
+        network: &NetworkId,
+        keys: ProviderKeys,
+        env: &ProviderEnv<'_>,
+    ) -> Result<Self, RestoreError> {
         let mut session = Self {
             keys,
             terms: terms.verify(network)?,
@@ -80,7 +86,12 @@ impl ProviderSession {
         Ok(session)
     }
 
-    fn replay(&mut self, record: ProviderRecord, usages: &mut BTreeMap<ExecutionId, Usage>, env: &ProviderEnv<'_>) -> Result<(), RestoreError> {
+    fn replay(
+        &mut self,
+        record: ProviderRecord,
+        usages: &mut BTreeMap<ExecutionId, Usage>,
+        env: &ProviderEnv<'_>,
+    ) -> Result<(), RestoreError> {
         match record {
             ProviderRecord::Opened { .. } => return Err(RestoreError::Order),
             ProviderRecord::ToppedUp(allowance) => self.allowance = Some(self.check_allowance(allowance)?),
@@ -133,7 +144,8 @@ impl ProviderSession {
             self.runs.values().filter_map(|run| if let Run::Waiting(job) = run { Some((**job).clone()) } else { None }).collect();
         for job in interrupted {
             let (execution, price) = (job.execution, self.terms.price(&job.tool).unwrap_or_default());
-            let (usage, end) = usages.get(&execution).map_or((Usage::default(), EndReason::SetupFailed), |usage| (*usage, EndReason::ProviderStopped));
+            let (usage, end) =
+                usages.get(&execution).map_or((Usage::default(), EndReason::SetupFailed), |usage| (*usage, EndReason::ProviderStopped));
             let run = Run::Running { job: Box::new(job), price, usage, kill: None, paused: false, receipted_at: usage.effective_ms };
             self.runs.insert(execution, run);
             self.report(execution, Some(Outcome::of(end, None)), env, fx);

@@ -41,7 +41,9 @@ impl ProviderSession {
         }
         match self.phase {
             ProviderPhase::Open => {}
-            ProviderPhase::Proposed(_) | ProviderPhase::Unpaid(_) => return fault(FaultCode::WRONG_STATE, "the first voucher has not come"),
+            ProviderPhase::Proposed(_) | ProviderPhase::Unpaid(_) => {
+                return fault(FaultCode::WRONG_STATE, "the first voucher has not come");
+            }
             _ => return fault(FaultCode::SESSION_ENDED, "the session takes no work any more"),
         }
         if env.now.wall >= self.terms.work_until.timestamp() {
@@ -62,7 +64,10 @@ impl ProviderSession {
     fn check_money(&self, job: &Job, price: Price, env: &ProviderEnv<'_>) -> Result<(), Fault> {
         let overflow = |error| Fault::new(FaultCode::BUDGET_EXHAUSTED, error);
         if env.unredeemed_room == Usdc::ZERO {
-            return Err(Fault::new(FaultCode::UNREDEEMED, "too much of this account waits for redemption; try again when settlement has answered"));
+            return Err(Fault::new(
+                FaultCode::UNREDEEMED,
+                "too much of this account waits for redemption; try again when settlement has answered",
+            ));
         }
         if job.max_cost < price.call_fee {
             let missing = price.call_fee.excess_over(job.max_cost);
@@ -99,7 +104,10 @@ impl ProviderSession {
 
     /// Starts jobs in order while there is a place and credit for their call fee.
     pub(super) fn start_waiting(&mut self, env: &ProviderEnv<'_>, fx: &mut Effects) {
-        while self.phase == ProviderPhase::Open && self.short_since.is_none() && self.running().count() < usize::from(self.terms.runs_at_once) {
+        while self.phase == ProviderPhase::Open
+            && self.short_since.is_none()
+            && self.running().count() < usize::from(self.terms.runs_at_once)
+        {
             let Some(execution) = self.waiting.front().copied() else { return };
             let Some(Run::Waiting(job)) = self.runs.get(&execution) else { return };
             let (job, price) = (job.clone(), self.terms.price(&job.tool).unwrap_or_default());
