@@ -50,7 +50,8 @@ impl<'de> Deserialize<'de> for Args {
 impl Args {
     /// The object as JSON text, one space after nothing: as it is stored and shown.
     pub(crate) fn to_json(&self) -> String {
-        let members: Vec<String> = self.0.iter().map(|(name, value)| format!("{}:{}", serde_json::Value::from(name.as_str()), value.get())).collect();
+        let members: Vec<String> =
+            self.0.iter().map(|(name, value)| format!("{}:{}", serde_json::Value::from(name.as_str()), value.get())).collect();
         format!("{{{}}}", members.join(","))
     }
 
@@ -219,7 +220,8 @@ mod tests {
         let values: Vec<ArgumentValue> = bind(&tool, json).unwrap().into_iter().map(|a| a.value).collect();
         let text = |t: &str| ArgumentValue::Text(t.to_owned());
         let number = ArgumentValue::Number("1.10".to_owned());
-        let expected = vec![text("h\u{e4}"), ArgumentValue::Integer(-5), number, ArgumentValue::Boolean(true), text("b"), text("/workspace/a.blend")];
+        let expected =
+            vec![text("h\u{e4}"), ArgumentValue::Integer(-5), number, ArgumentValue::Boolean(true), text("b"), text("/workspace/a.blend")];
         assert_eq!(values, expected);
     }
 

@@ -44,12 +44,8 @@ const REDIAL: (Duration, Duration) = (Duration::from_millis(250), Duration::from
 /// How long logs may take to arrive after a session is over; the provider keeps them only a little longer.
 const LAST_LOGS: Duration = Duration::from_secs(3);
 
-/// A top-up that settlement is asked for.
-#[derive(Debug)]
-struct TopUp {
-    ceiling: Usdc,
-    answer: oneshot::Sender<Result<Usdc, Blame>>,
-}
+/// Whoever waits for a top-up that settlement is asked for.
+type TopUp = oneshot::Sender<Result<Usdc, Blame>>;
 
 /// The driver of one session.
 #[derive(Debug)]
@@ -84,7 +80,14 @@ pub(crate) struct Courier {
 
 impl Courier {
     /// A courier for a session whose machine has written `seq` records so far.
-    pub(crate) fn new(context: Arc<Context>, machine: AgentSession, desk: Arc<Desk>, commands: mpsc::Receiver<Command>, seq: u64, link: Option<Link>) -> Self {
+    pub(crate) fn new(
+        context: Arc<Context>,
+        machine: AgentSession,
+        desk: Arc<Desk>,
+        commands: mpsc::Receiver<Command>,
+        seq: u64,
+        link: Option<Link>,
+    ) -> Self {
         Self {
             provider: desk.facts.provider,
             gone: CancellationToken::new(),
@@ -191,7 +194,7 @@ impl Courier {
             if is_reserved && let Some(unanswered) = self.top_up.take() {
                 let fault = Fault::new(FaultCode::BAD_ALLOWANCE, "settlement answered with an allowance that raises nothing");
                 // Whoever asked may be gone.
-                let _ = unanswered.answer.send(Err(Blame { fault, by: By::Settlement }));
+                let _ = unanswered.send(Err(Blame { fault, by: By::Settlement }));
             }
         }
         Ok(())
@@ -270,7 +273,8 @@ impl Courier {
                     state.tell("connected", serde_json::json!({}));
                 });
                 // Runs that began before the link was lost or the gateway stopped tell nothing of themselves until their next receipt.
-                let running: Vec<ExecutionId> = self.desk.read(|state| state.runs.iter().filter(|(_, row)| row.started_at.is_some()).map(|(id, _)| *id).collect());
+                let running: Vec<ExecutionId> =
+                    self.desk.read(|state| state.runs.iter().filter(|(_, row)| row.started_at.is_some()).map(|(id, _)| *id).collect());
                 running.into_iter().for_each(|execution| self.follow(execution));
             }
             Some(Err(error)) => tracing::info!(session = %self.desk.id, %error, "the provider cannot be reached"),
@@ -334,7 +338,9 @@ impl Courier {
 /// Why something was refused, when a record says that it was: the machine tells it right after.
 fn refusal_of(record: &AgentRecord, rest: &VecDeque<AgentEffect>) -> Option<Fault> {
     rest.iter().find_map(|effect| match (record, effect) {
-        (AgentRecord::JobRefused(execution), AgentEffect::Tell(AgentEvent::RunRefused(refused, fault))) if refused == execution => Some(fault.clone()),
+        (AgentRecord::JobRefused(execution), AgentEffect::Tell(AgentEvent::RunRefused(refused, fault))) if refused == execution => {
+            Some(fault.clone())
+        }
         (AgentRecord::Closed { .. }, AgentEffect::Tell(AgentEvent::NotOpened(fault))) => Some(fault.clone()),
         _ => None,
     })

@@ -98,7 +98,9 @@ mod tests {
 
     #[test]
     fn an_amount_is_read_exactly_from_a_number_or_a_string_and_printed_as_a_number() {
-        for (text, micros) in [("0.1", 100_000), ("\"0.1\"", 100_000), ("18446744073709.551615", u64::MAX), ("3", 3_000_000), ("0.000001", 1)] {
+        for (text, micros) in
+            [("0.1", 100_000), ("\"0.1\"", 100_000), ("18446744073709.551615", u64::MAX), ("3", 3_000_000), ("0.000001", 1)]
+        {
             assert_eq!(read(text).unwrap().micros(), micros, "{text}");
         }
         assert_eq!(serde_json::to_string(&Decimal(Usdc::from_micros(u64::MAX))).unwrap(), "18446744073709.551615");

@@ -6,9 +6,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use futures::future::BoxFuture;
-use orien_bootstrap::{AskError, Listed, clock};
-use orien_protocol::binding::SignedBinding;
+use orien_bootstrap::{Listed, clock};
 use orien_protocol::fault::{Fault, FaultCode};
 use orien_protocol::frame::{Answer, Question};
 use orien_protocol::offer::Offer;
@@ -23,12 +21,6 @@ const SEEN_LIMIT: usize = 4096;
 /// How long a provider may take to say what it offers now, before the catalogue has to do.
 const OFFER_LIMIT: Duration = Duration::from_secs(5);
 
-/// How a provider's signed binding is learnt.
-pub trait BindingSource: Send + Sync + 'static {
-    /// The binding that `provider` signs, unchecked.
-    fn binding(&self, provider: PeerId) -> BoxFuture<'static, Result<SignedBinding, AskError>>;
-}
-
 /// What we saw of one provider.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Seen {
@@ -41,7 +33,6 @@ pub(crate) struct Seen {
 /// What we know of providers.
 pub(crate) struct Directory {
     seen: Mutex<BTreeMap<PeerId, Seen>>,
-    bindings: Arc<dyn BindingSource>,
 }
 
 impl std::fmt::Debug for Directory {
@@ -52,8 +43,8 @@ impl std::fmt::Debug for Directory {
 
 impl Directory {
     /// Knows nobody yet.
-    pub(crate) fn new(bindings: Arc<dyn BindingSource>) -> Self {
-        Self { seen: Mutex::new(BTreeMap::new()), bindings }
+    pub(crate) fn new() -> Self {
+        Self { seen: Mutex::new(BTreeMap::new()) }
     }
 
     fn all(&self) -> MutexGuard<'_, BTreeMap<PeerId, Seen>> {
@@ -88,7 +79,9 @@ impl Directory {
         let failure = match asked {
             Ok(Ok(Answer::Offer(Some(signed)))) => {
                 let took = clock::now().mono.0.saturating_sub(began.0);
-                self.note(provider, |seen| seen.response_ms = Some(seen.response_ms.map_or(took, |mean| mean.saturating_mul(3).saturating_add(took) / 4)));
+                self.note(provider, |seen| {
+                    seen.response_ms = Some(seen.response_ms.map_or(took, |mean| mean.saturating_mul(3).saturating_add(took) / 4))
+                });
                 match checked(context, provider, *signed) {
                     Ok(offer) => return Ok(Arc::new(offer)),
                     Err(fault) => return Err(Blame { fault, by: By::Provider }),
@@ -102,21 +95,6 @@ impl Directory {
         match listed {
             Some(Listed { offer, .. }) => Ok(offer),
             None => Err(Blame { fault: Fault::new(FaultCode::INTERNAL, failure), by: By::ProviderGone }),
-        }
-    }
-
-    /// A provider's binding, as its offer says that it must be.
-    pub(crate) async fn binding(&self, context: &Context, offer: &Offer) -> Result<SignedBinding, Blame> {
-        let binding = self.bindings.binding(offer.provider).await.map_err(|error| match error.fault() {
-            Some(fault) => Blame { fault: fault.clone(), by: By::Provider },
-            None => Blame { fault: Fault::new(FaultCode::INTERNAL, &error), by: By::ProviderGone },
-        })?;
-        let domain = context.network.domain();
-        let claimed = binding.verify(context.network.id(), &domain).map_err(|error| refused(FaultCode::BAD_SIGNATURE, &error.to_string()))?;
-        if claimed.peer == offer.provider && claimed.money_key == offer.claim_key && claimed.principal == offer.payout {
-            Ok(binding)
-        } else {
-            Err(refused(FaultCode::OFFER_CHANGED, "the provider's binding is not for the keys that its offer names"))
         }
     }
 }

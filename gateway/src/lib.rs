@@ -1,4 +1,10 @@
-//! orien-gateway
+//! The agent's side: finds providers, opens sessions, pays, and serves an HTTP API to the agent on this machine.
+//!
+//! Always true: every decision about money is the protocol's state machine's, whose effects are carried out in order and never before they are durable; what callers see is durable; a
+//! session that is not closed is picked up again after a restart. When [`run`] returns, everything it started has stopped.
+//!
+//! It does not know how tools run, nor how money is paid out.
+
 mod arguments;
 mod context;
 mod courier;
@@ -6,11 +12,17 @@ mod decimal;
 mod desk;
 mod directory;
 mod files;
+mod http;
 mod lines;
 mod link;
 mod logs;
 mod matching;
 mod opening;
 mod rows;
+mod run;
 mod sessions;
 mod store;
+
+pub use run::{Config, GATEWAY_DOOR_PORT, RunGatewayError, run};
+pub use sessions::RestoreSessionsError;
+pub use store::StoreError;

@@ -52,7 +52,6 @@ pub(crate) struct Ranked<'a> {
     pub(crate) offer: &'a Offer,
     /// Why it stands where it stands.
     pub(crate) why: String,
-    price: Usdc,
 }
 
 /// An offer that does not fit.
@@ -98,17 +97,13 @@ pub(crate) fn rank<'a>(wish: &Wish, candidates: impl IntoIterator<Item = Candida
             (index, _) => format!("number {} of {all} that offer {subject}", index.saturating_add(1)),
         };
         let answered = candidate.response_ms.map_or(String::new(), |ms| format!("; answered in {ms} ms"));
-        let why = format!("{place}: {price} USDC per minute, {} of {} places free{answered}", candidate.offer.capacity.free, candidate.offer.capacity.sessions);
-        ranking.ranked.push(Ranked { offer: candidate.offer, why, price: *price });
+        let why = format!(
+            "{place}: {price} USDC per minute, {} of {} places free{answered}",
+            candidate.offer.capacity.free, candidate.offer.capacity.sessions
+        );
+        ranking.ranked.push(Ranked { offer: candidate.offer, why });
     }
     ranking
-}
-
-impl Ranked<'_> {
-    /// The price per minute that it was ranked by.
-    pub(crate) const fn price(&self) -> Usdc {
-        self.price
-    }
 }
 
 /// The price per minute of what is wanted, or what the offer lacks.
@@ -186,8 +181,18 @@ mod tests {
             description: String::new(),
             ens_name: None,
             region: Some("eu".to_owned()),
-            payout: Address::default(),
-            claim_key: Address::default(),
+            binding: orien_protocol::binding::SignedBinding {
+            by_peer: orien_protocol::signing::Signed::join(
+                orien_protocol::binding::Binding {
+                    peer: PeerId::from_bytes([id; 32]),
+                    money_key: Address::from_bytes([6; 20]),
+                    principal: Address::from_bytes([5; 20]),
+                    network: "test".parse().unwrap(),
+                },
+                orien_protocol::signing::PeerSignature::from_bytes([0; 64]),
+            ),
+            by_money_key: orien_protocol::signing::MoneySignature::from_bytes(&[0; 65]),
+        },
             price: Price::default(),
             minimum_charge: Usdc::ZERO,
             metering_interval: Millis(5_000),
@@ -272,6 +277,5 @@ mod tests {
         let candidates = offers.iter().map(|offer| Candidate { offer, response_ms: Some(3) });
         let ranking = rank(&build(), candidates, NOW);
         assert_eq!(ranking.ranked[0].why, "the cheapest of 2 that offer build: 0.1 USDC per minute, 1 of 4 places free; answered in 3 ms");
-        assert_eq!(ranking.ranked[0].price(), Usdc::from_micros(100_000));
     }
 }

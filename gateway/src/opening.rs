@@ -149,10 +149,10 @@ impl Sessions {
         }
         let offer = self.directory.fresh_offer(&self.context, provider).await?;
         check_offer(request, &offer)?;
-        let terms = self.terms(request, &offer, id).await?;
-        let link = Link::open(&self.context.net, provider, &offer.addresses).await.map_err(|error| {
-            OpenError::Blame(Blame { fault: Fault::new(FaultCode::INTERNAL, error), by: By::ProviderGone })
-        })?;
+        let terms = self.terms(request, &offer, id)?;
+        let link = Link::open(&self.context.net, provider, &offer.addresses)
+            .await
+            .map_err(|error| OpenError::Blame(Blame { fault: Fault::new(FaultCode::INTERNAL, error), by: By::ProviderGone }))?;
         let facts = SessionFacts {
             mission: request.mission.clone(),
             provider,
@@ -179,15 +179,14 @@ impl Sessions {
         }
     }
 
-    async fn terms(&self, request: &OpenRequest, offer: &Verified<Offer>, session: SessionId) -> Result<Terms, OpenError> {
+    fn terms(&self, request: &OpenRequest, offer: &Verified<Offer>, session: SessionId) -> Result<Terms, OpenError> {
         let context = &self.context;
-        let provider = self.directory.binding(context, offer).await?;
         let issued_at = clock::wall();
         let work_until = issued_at.plus(request.expiry).seconds();
         Ok(Terms {
             session,
             agent: context.binding.clone(),
-            provider,
+            provider: offer.binding.clone(),
             domain: context.network.domain(),
             settlement_signer: context.network.settlement().signer,
             offer: offer.hash(),
@@ -209,11 +208,17 @@ fn check_offer(request: &OpenRequest, offer: &Offer) -> Result<(), OpenError> {
     let ranking = rank(&request.wish, [Candidate { offer, response_ms: None }], clock::wall());
     if let Some(rejected) = ranking.rejected.first() {
         let code = if offer.capacity.free == 0 { FaultCode::BUSY } else { FaultCode::OFFER_CHANGED };
-        return Err(OpenError::Blame(Blame { fault: Fault::new(code, format_args!("the provider does not fit: {}", rejected.why)), by: By::Provider }));
+        return Err(OpenError::Blame(Blame {
+            fault: Fault::new(code, format_args!("the provider does not fit: {}", rejected.why)),
+            by: By::Provider,
+        }));
     }
     let missing = offer.minimum_charge.excess_over(request.budget);
     if missing > Usdc::ZERO {
-        let fault = Fault::new(FaultCode::BUDGET_EXHAUSTED, format_args!("the provider charges at least {} USDC per session", offer.minimum_charge));
+        let fault = Fault::new(
+            FaultCode::BUDGET_EXHAUSTED,
+            format_args!("the provider charges at least {} USDC per session", offer.minimum_charge),
+        );
         return Err(OpenError::Blame(Blame { fault: fault.missing(missing), by: By::Us }));
     }
     Ok(())

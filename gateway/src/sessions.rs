@@ -79,7 +79,8 @@ impl SessionView {
 
     fn stored(id: SessionId, facts: SessionFacts) -> Self {
         let closing = facts.closing.clone();
-        let (budget, charged, effective_ms) = closing.as_ref().map_or((facts.budget, Usdc::ZERO, 0), |c| (c.budget, c.charged, c.effective_ms));
+        let (budget, charged, effective_ms) =
+            closing.as_ref().map_or((facts.budget, Usdc::ZERO, 0), |c| (c.budget, c.charged, c.effective_ms));
         let phase = if closing.is_some() { Phase::Closed } else { Phase::Opening };
         let dispute = closing.as_ref().filter(|c| c.reason == CloseReason::Dispute).and_then(|c| c.fault.clone());
         Self { id, facts, phase, connected: false, budget, charged, effective_ms, dispute, closing }
@@ -161,7 +162,8 @@ impl Sessions {
             }
             (state.budget, state.promised) = (machine.budget(), machine.promised());
             if disputed {
-                state.dispute = Some(Fault::new(orien_protocol::fault::FaultCode::BAD_RECEIPT, "a receipt did not follow; it is kept as evidence"));
+                state.dispute =
+                    Some(Fault::new(orien_protocol::fault::FaultCode::BAD_RECEIPT, "a receipt did not follow; it is kept as evidence"));
             }
             state.runs = rows.into_iter().filter(|(_, row)| !row.is_over()).collect();
         });
@@ -216,7 +218,11 @@ impl Sessions {
     }
 
     /// The newest sessions that `take` wants, newest first.
-    pub(crate) async fn list(&self, limit: usize, take: impl Fn(&SessionView) -> bool + Send + 'static) -> Result<Vec<SessionView>, StoreError> {
+    pub(crate) async fn list(
+        &self,
+        limit: usize,
+        take: impl Fn(&SessionView) -> bool + Send + 'static,
+    ) -> Result<Vec<SessionView>, StoreError> {
         let live: BTreeMap<SessionId, SessionView> = self.desks().values().map(|desk| (desk.id, SessionView::live(desk))).collect();
         let seen = live.clone();
         let wanted = move |session: &SessionId, facts: &SessionFacts| match seen.get(session) {
@@ -242,7 +248,11 @@ impl Sessions {
     }
 
     /// The newest runs of a session, newest first, and how many there are.
-    pub(crate) async fn executions(&self, session: SessionId, limit: usize) -> Result<(Vec<(ExecutionId, ExecutionRow)>, usize), StoreError> {
+    pub(crate) async fn executions(
+        &self,
+        session: SessionId,
+        limit: usize,
+    ) -> Result<(Vec<(ExecutionId, ExecutionRow)>, usize), StoreError> {
         let (mut rows, all) = self.store().executions_of(session, limit).await?;
         if let Some(desk) = self.desk(&session) {
             desk.read(|state| {

@@ -19,6 +19,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use thiserror::Error;
 use tokio::sync::{mpsc, oneshot};
+use tokio_util::sync::CancellationToken;
 
 use crate::rows::{ExecutionRow, KeyRow, OutputTail, SessionFacts};
 
@@ -152,14 +153,14 @@ impl Drop for Inner {
 }
 
 impl Store {
-    /// Opens the store, or makes it.
-    pub(crate) fn open(path: &Path) -> Result<Self, StoreError> {
+    /// Opens the store, or makes it. `broken` is cancelled when it cannot be written any more.
+    pub(crate) fn open(path: &Path, broken: CancellationToken) -> Result<Self, StoreError> {
         let refused = |reason: String| StoreError::Open { path: path.display().to_string(), reason };
         let database = Arc::new(Database::create(path).map_err(|error| refused(error.to_string()))?);
         make_tables(&database).map_err(|error| refused(error.to_string()))?;
         let (writes, queue) = mpsc::channel(QUEUE);
         let theirs = Arc::clone(&database);
-        let writer = std::thread::Builder::new().name("gateway-store".to_owned()).spawn(move || write_all(&theirs, queue));
+        let writer = std::thread::Builder::new().name("gateway-store".to_owned()).spawn(move || write_all(&theirs, queue, &broken));
         let writer = writer.map_err(|error| refused(error.to_string()))?;
         Ok(Self(Arc::new(Inner { database, writes: Mutex::new(Some(writes)), writer: Mutex::new(Some(writer)) })))
     }
@@ -220,11 +221,17 @@ impl Store {
     }
 
     /// The newest runs of a session, newest first, and how many there are in all.
-    pub(crate) async fn executions_of(&self, session: SessionId, limit: usize) -> Result<(Vec<(ExecutionId, ExecutionRow)>, usize), StoreError> {
+    pub(crate) async fn executions_of(
+        &self,
+        session: SessionId,
+        limit: usize,
+    ) -> Result<(Vec<(ExecutionId, ExecutionRow)>, usize), StoreError> {
         self.read(move |read| {
             let rows = read.open_table(EXECUTIONS)?;
             let (mut found, mut all) = (Vec::new(), 0_usize);
-            for entry in read.open_table(SESSION_EXECUTIONS)?.range((session.as_bytes(), &[0; 16])..=(session.as_bytes(), &[255; 16]))?.rev() {
+            for entry in
+                read.open_table(SESSION_EXECUTIONS)?.range((session.as_bytes(), &[0; 16])..=(session.as_bytes(), &[255; 16]))?.rev()
+            {
                 all = all.saturating_add(1);
                 let (key, _) = entry?;
                 let execution = key.value().1;
@@ -264,7 +271,10 @@ impl Store {
         .await
     }
 
-    async fn read<T: Send + 'static>(&self, job: impl FnOnce(&ReadTransaction) -> Result<T, Failure> + Send + 'static) -> Result<T, StoreError> {
+    async fn read<T: Send + 'static>(
+        &self,
+        job: impl FnOnce(&ReadTransaction) -> Result<T, Failure> + Send + 'static,
+    ) -> Result<T, StoreError> {
         let database = Arc::clone(&self.0.database);
         let done = tokio::task::spawn_blocking(move || job(&database.begin_read().map_err(|error| Failure::Database(error.into()))?));
         match done.await {
@@ -288,7 +298,11 @@ impl<E: Into<redb::Error>> From<E> for Failure {
     }
 }
 
-fn get<T: DeserializeOwned>(table: &impl ReadableTable<&'static Id, &'static [u8]>, name: &'static str, id: &Id) -> Result<Option<T>, Failure> {
+fn get<T: DeserializeOwned>(
+    table: &impl ReadableTable<&'static Id, &'static [u8]>,
+    name: &'static str,
+    id: &Id,
+) -> Result<Option<T>, Failure> {
     let value = table.get(id)?;
     value.map(|value| unpack(name, value.value())).transpose()
 }
@@ -325,7 +339,7 @@ fn make_tables(database: &Database) -> Result<(), redb::Error> {
 }
 
 /// The writer: takes what waits, commits it together, says so to each.
-fn write_all(database: &Database, mut queue: mpsc::Receiver<Write>) {
+fn write_all(database: &Database, mut queue: mpsc::Receiver<Write>, broken: &CancellationToken) {
     let mut failed: Option<String> = None;
     while let Some(first) = queue.blocking_recv() {
         let mut group = vec![first];
@@ -339,7 +353,9 @@ fn write_all(database: &Database, mut queue: mpsc::Receiver<Write>) {
             None => commit(database, &group).map_err(|error| error.to_string()),
         };
         if let Err(reason) = &outcome {
+            tracing::error!(reason, "the store cannot be written; the gateway stops");
             failed = Some(reason.clone());
+            broken.cancel();
         }
         for write in group {
             // Whoever asked may be gone; the write counts all the same.

@@ -62,7 +62,14 @@ impl Offers {
 }
 
 /// Whether terms may be countersigned: `from` is the peer at the other end of the stream, `debt` what the account owes us.
-pub fn check(proposal: &ProposedTerms, from: PeerId, standing: &Standing, offers: &Offers, debt: Usdc, now: Timestamp) -> Result<(), Fault> {
+pub fn check(
+    proposal: &ProposedTerms,
+    from: PeerId,
+    standing: &Standing,
+    offers: &Offers,
+    debt: Usdc,
+    now: Timestamp,
+) -> Result<(), Fault> {
     let terms = proposal.terms();
     check_parties(terms, from, standing)?;
     terms.check_times(now, standing.finality_lag, standing.exit_delay).map_err(|error| {

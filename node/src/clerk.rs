@@ -337,12 +337,7 @@ impl Clerk {
 }
 
 fn view_of(session: &ProviderSession) -> SessionView {
-    SessionView {
-        phase: session.phase(),
-        charged: session.charged(),
-        promised: session.promised(),
-        running: session.running().count(),
-    }
+    SessionView { phase: session.phase(), charged: session.charged(), promised: session.promised(), running: session.running().count() }
 }
 
 /// The agent's next frame; waits for ever without a line.

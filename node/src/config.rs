@@ -22,7 +22,7 @@ use orien_protocol::signing::Address;
 use orien_protocol::time::Millis;
 
 pub use findings::{ConfigFault, ConfigWarning, Place};
-pub use programs::{HostPrograms, Programs, SEARCH_PATH};
+pub use programs::{HostPrograms, Programs};
 pub use report::{ArgumentReport, ConfigReport, LimitsReport, ToolReport};
 pub use tool::{ConfiguredTool, ToolLimits};
 

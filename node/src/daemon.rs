@@ -8,7 +8,10 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use orien_bootstrap::{DoorSettings, InboundStream, OfferSource, OfferStamp, Peer, PeerConfig, PeerDoorError, PeerFailure, PublishError, StartPeerError, clock, door};
+use orien_bootstrap::{
+    DoorSettings, InboundStream, OfferSource, OfferStamp, Peer, PeerConfig, PeerDoorError, PeerFailure, PublishError, StartPeerError,
+    clock, door,
+};
 use orien_door::{Door, ServeError, Uptime};
 use orien_net::{NetError, StreamKind};
 use orien_protocol::credit::CreditPolicy;
@@ -299,8 +302,7 @@ impl Source {
         let listing = Listing {
             config: provider.clone(),
             provider: peer.id(),
-            payout: shop.payout(),
-            claim_key: peer.money_key().address(),
+            binding: peer.binding(shop.payout()),
             confinement: shop.confinement(),
             hardware: hardware(),
             up_since: clock::wall(),

@@ -16,7 +16,7 @@ use orien_protocol::id::SessionId;
 use orien_protocol::job::Job;
 use orien_protocol::money::Usdc;
 use orien_protocol::peer::PeerId;
-use orien_protocol::session::provider::{ProviderEffect, ProviderEnv, ProviderSession, RestoreError};
+use orien_protocol::session::provider::{ProviderEffect, ProviderEnv, ProviderPhase, ProviderRecord, ProviderSession, RestoreError};
 use orien_protocol::signing::Signed;
 use orien_protocol::terms::{ProposedTerms, Terms, TermsError};
 use serde::Serialize;
@@ -25,7 +25,7 @@ use tokio::sync::oneshot;
 use tokio::time::timeout;
 
 use crate::admission;
-use crate::clerk::{Clerk, Counter, Visit};
+use crate::clerk::{Clerk, Counter, SessionView, Visit};
 use crate::house::House;
 use crate::line::{Io, PeerStream};
 use crate::places::Place;
@@ -36,6 +36,9 @@ use crate::{files, log};
 const FIRST_FRAME_TIME_MAX: Duration = Duration::from_secs(10);
 /// A refusal that is not read is not waited for.
 const REFUSAL_TIME_MAX: Duration = Duration::from_secs(5);
+
+/// A file stream that overtakes the first voucher waits for it as long as messages of one peer may be apart.
+const VOUCHER_TIME_MAX: Duration = Duration::from_secs(5);
 
 /// What a stream is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -111,7 +114,8 @@ impl Desk {
         let debt = self.house.book().debt(account);
         let now = clock::now();
         admission::check(&proposal, peer, &self.house.standing, &self.house.offers(), debt, now.wall)?;
-        let used = self.house.counter(id).is_some() || self.house.store.read(id, |records| records.next().is_some()).await.map_err(internal)?;
+        let used =
+            self.house.counter(id).is_some() || self.house.store.read(id, |records| records.next().is_some()).await.map_err(internal)?;
         if used {
             return Err(Fault::new(FaultCode::CONFLICT, "this session id was used before"));
         }
@@ -141,11 +145,17 @@ impl Desk {
         if let Some(counter) = self.house.counter(session).filter(|counter| !counter.visits.is_closed()) {
             return theirs(counter, peer);
         }
-        let summary = self.house.store.summary(session).await.map_err(internal)?;
-        if summary.is_none_or(|summary| summary.agent() != peer) {
+        let first = self.house.store.read(session, |records| records.next()).await.map_err(internal)?;
+        let is_theirs =
+            matches!(first, Some(ProviderRecord::Opened { terms, .. }) if terms.by_agent.unverified().agent.unverified().peer == peer);
+        if !is_theirs {
             return Err(unknown_session());
         }
-        let _permit = self.house.restores.try_acquire().map_err(|_| Fault::new(FaultCode::BUSY, "too many sessions are being picked up; try again"))?;
+        let _permit = self
+            .house
+            .restores
+            .try_acquire()
+            .map_err(|_| Fault::new(FaultCode::BUSY, "too many sessions are being picked up; try again"))?;
         let (clerk, counter, effects) = restore(&self.house, session).await.map_err(internal)?.map_err(|error| {
             tracing::error!(%session, %error, "a stored session cannot be picked up");
             Fault::new(FaultCode::INTERNAL, "the session cannot be picked up")
@@ -184,7 +194,10 @@ impl Desk {
     }
 
     async fn open_files(&self, peer: PeerId, session: SessionId) -> Result<(Counter, orien_sandbox::Files), Fault> {
-        let counter = self.present(peer, session)?;
+        let mut counter = self.present(peer, session)?;
+        // The first voucher may still be on its way on the other stream.
+        let is_decided = |view: &SessionView| !matches!(view.phase, ProviderPhase::Proposed(_) | ProviderPhase::Unpaid(_));
+        let _ = timeout(VOUCHER_TIME_MAX, counter.view.wait_for(is_decided)).await;
         let (answer, answered) = oneshot::channel();
         let gone = |_| Fault::new(FaultCode::SESSION_ENDED, "the session has ended");
         counter.visits.send(Visit::Files(answer)).await.map_err(|_| gone(()))?;

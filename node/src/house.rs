@@ -112,7 +112,13 @@ impl House {
     }
 
     /// Puts a clerk to work; gives it back when another already has the session.
-    pub(crate) fn employ(self: &Arc<Self>, session: SessionId, clerk: Clerk, counter: Counter, first: Vec<ProviderEffect>) -> Result<(), Box<Clerk>> {
+    pub(crate) fn employ(
+        self: &Arc<Self>,
+        session: SessionId,
+        clerk: Clerk,
+        counter: Counter,
+        first: Vec<ProviderEffect>,
+    ) -> Result<(), Box<Clerk>> {
         {
             let mut counters = lock(&self.counters);
             if counters.get(&session).is_some_and(|there| !there.visits.is_closed()) {

@@ -4,9 +4,9 @@
 
 use std::path::Path;
 
+use orien_protocol::binding::SignedBinding;
 use orien_protocol::offer::{Capacity, Confinement, Hardware, LIST_LIMIT, NAME_LIMIT, OFFER_LIFE, Offer, Record};
 use orien_protocol::peer::PeerId;
-use orien_protocol::signing::Address;
 use orien_protocol::time::Timestamp;
 
 use crate::config::ProviderConfig;
@@ -24,10 +24,8 @@ pub struct Listing {
     pub config: ProviderConfig,
     /// Who sells.
     pub provider: PeerId,
-    /// Where earnings go.
-    pub payout: Address,
-    /// The key that signs `Close`.
-    pub claim_key: Address,
+    /// Its claim key and payout address.
+    pub binding: SignedBinding,
     /// How well tools are confined.
     pub confinement: Confinement,
     /// The machine.
@@ -61,8 +59,7 @@ impl Listing {
             description: config.description.clone(),
             ens_name: config.ens_name.clone(),
             region: config.region.clone(),
-            payout: self.payout,
-            claim_key: self.claim_key,
+            binding: self.binding.clone(),
             price: config.price,
             minimum_charge: config.minimum_charge,
             metering_interval: config.metering_interval,

@@ -49,8 +49,10 @@ const LAST_CLAIMS_TIME_MAX: Duration = Duration::from_secs(3);
 const LAST_WORDS_TIME_MAX: Duration = Duration::from_secs(1);
 /// Tasks that were told to end at once are waited for no longer than a workspace takes to be removed.
 const HALT_TIME_MAX: Duration = Duration::from_secs(20);
-/// How often time in service is noted, and old sessions are forgotten.
+/// How often time in service is noted.
 const CHORES_EVERY: Duration = Duration::from_secs(60);
+/// How often old sessions are looked for, which reads every record.
+const FORGET_EVERY: Duration = Duration::from_secs(3600);
 /// A session is kept for so long after its promises can no longer be redeemed, so that a repeated request still finds its answer.
 const KEPT_AFTER_REDEMPTION: Millis = Millis::from_secs(24 * 3600);
 /// Promises are handed in at once when they make up this part of what may wait.
@@ -234,6 +236,14 @@ impl Shop {
     }
 }
 
+impl Drop for Shop {
+    /// A shop that was not closed in order still leaves no task behind.
+    fn drop(&mut self) {
+        self.house.halt.cancel();
+        self.stop_helpers.cancel();
+    }
+}
+
 fn parts(config: &ShopConfig, sandbox: Sandbox, store: Store) -> Parts {
     let peer = config.keys.peer.id();
     let binding = Binding { peer, money_key: config.keys.claim.address(), principal: config.payout, network: config.network.clone() };
@@ -310,19 +320,24 @@ async fn until_no_sessions(house: &House) {
 /// Notes time in service and forgets what nobody can ask for any more.
 async fn chores(house: Arc<House>, stop: CancellationToken) {
     let mut since = Instant::now();
+    let mut looked_at = None::<Instant>;
     loop {
         let stopped = stop.run_until_cancelled(tokio::time::sleep(CHORES_EVERY)).await.is_none();
         let ran = u64::try_from(since.elapsed().as_millis()).unwrap_or(u64::MAX);
         since = Instant::now();
+        let is_due = !stopped && looked_at.is_none_or(|at| at.elapsed() >= FORGET_EVERY);
         let done = async {
             house.store.note_running(clock::wall(), ran).await?;
-            if stopped { Ok(()) } else { forget_old(&house).await }
+            if is_due { forget_old(&house).await } else { Ok(()) }
         };
         if let Err(error) = done.await {
             return house.fail(error);
         }
         if stopped {
             return;
+        }
+        if is_due {
+            looked_at = Some(since);
         }
     }
 }

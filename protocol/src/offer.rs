@@ -6,6 +6,7 @@
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
+use crate::binding::SignedBinding;
 use crate::hash::Hash;
 use crate::money::{Price, Usdc};
 use crate::peer::PeerId;
@@ -171,10 +172,8 @@ pub struct Offer {
     pub ens_name: Option<String>,
     /// Where the machine is, as claimed.
     pub region: Option<String>,
-    /// Where earnings go.
-    pub payout: Address,
-    /// The key that signs `Close`.
-    pub claim_key: Address,
+    /// Ties the provider to its claim key and payout address; goes into the terms of every session.
+    pub binding: SignedBinding,
     /// The usual price; each tool names its own.
     pub price: Price,
     /// Charged at opening and credited against use.
@@ -221,6 +220,16 @@ pub enum OfferError {
 }
 
 impl Offer {
+    /// Where earnings go, as the binding claims.
+    pub const fn payout(&self) -> Address {
+        self.binding.unverified().principal
+    }
+
+    /// The key that signs `Close`, as the binding claims.
+    pub const fn claim_key(&self) -> Address {
+        self.binding.unverified().money_key
+    }
+
     /// Every capability: tool ids and what tools say they are good for; sorted, each once.
     pub fn capabilities(&self) -> Vec<&str> {
         let mut all: Vec<&str> =
@@ -270,6 +279,9 @@ impl Offer {
         }
         if self.metering_interval.0 == 0 {
             return Err(OfferError::Senseless("the metering interval is zero"));
+        }
+        if self.binding.unverified().peer != self.provider {
+            return Err(OfferError::Senseless("the binding is another peer's"));
         }
         life(self.issued_at, self.expires_at)
     }
@@ -363,8 +375,7 @@ impl Statement for Offer {
         }
         out.option(self.ens_name.as_ref(), |out, t| out.text(t));
         out.option(self.region.as_ref(), |out, t| out.text(t));
-        out.fixed(self.payout.as_bytes());
-        out.fixed(self.claim_key.as_bytes());
+        self.binding.unverified().write(out);
         self.price.write(out);
         out.u64(self.minimum_charge.micros());
         out.u64(self.metering_interval.0);

@@ -9,6 +9,12 @@
 pub mod agent;
 pub mod provider;
 
+use thiserror::Error;
+
+use crate::fault::Fault;
+use crate::ledger::LedgerError;
+use crate::signing::SignatureError;
+use crate::terms::TermsError;
 use crate::time::Millis;
 
 /// How long a provider holds a place for a session whose first voucher has not come.
@@ -25,3 +31,23 @@ pub const RUNS_LIMIT: usize = 10_000;
 pub const WAITING_LIMIT: usize = 64;
 /// Most receipts without a voucher; work is paused until some are answered.
 pub const UNANSWERED_LIMIT: usize = 256;
+
+/// Stored records do not form a session.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum RestoreError {
+    /// The records are not in the order in which they can happen.
+    #[error("the records of the session are not in order")]
+    Order,
+    /// A signature on disk is wrong.
+    #[error(transparent)]
+    Signature(#[from] SignatureError),
+    /// The terms on disk are wrong.
+    #[error(transparent)]
+    Terms(#[from] TermsError),
+    /// The receipts on disk do not follow from each other.
+    #[error(transparent)]
+    Ledger(#[from] LedgerError),
+    /// An allowance or voucher on disk is wrong.
+    #[error(transparent)]
+    Money(#[from] Fault),
+}

@@ -106,8 +106,18 @@ pub(crate) fn sample_offer(tool: &str, stamp: OfferStamp) -> Offer {
         description: String::new(),
         ens_name: None,
         region: None,
-        payout: Address::from_bytes([5; 20]),
-        claim_key: Address::from_bytes([6; 20]),
+        binding: orien_protocol::binding::SignedBinding {
+            by_peer: orien_protocol::signing::Signed::join(
+                orien_protocol::binding::Binding {
+                    peer: stamp.provider,
+                    money_key: Address::from_bytes([6; 20]),
+                    principal: Address::from_bytes([5; 20]),
+                    network: "test".parse().unwrap(),
+                },
+                orien_protocol::signing::PeerSignature::from_bytes([0; 64]),
+            ),
+            by_money_key: orien_protocol::signing::MoneySignature::from_bytes(&[0; 65]),
+        },
         price,
         minimum_charge: Usdc::from_micros(100),
         metering_interval: Millis::from_secs(5),

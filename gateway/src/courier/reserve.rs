@@ -12,7 +12,6 @@ use orien_protocol::money::Usdc;
 use orien_protocol::session::agent::{AgentInput, AgentPhase};
 use orien_protocol::terms::SignedTerms;
 use orien_protocol::voucher::SignedAllowance;
-use tokio::sync::oneshot;
 
 use super::{Courier, TopUp};
 use crate::context::Context;
@@ -49,7 +48,7 @@ impl Courier {
             Err(blame) => match self.top_up.take() {
                 Some(top_up) => {
                     // Whoever asked may be gone; nothing has changed.
-                    let _ = top_up.answer.send(Err(blame));
+                    let _ = top_up.send(Err(blame));
                 }
                 None => {
                     self.by = blame.by;
@@ -60,7 +59,7 @@ impl Courier {
     }
 
     /// Raises the budget, if that can be asked for now.
-    pub(super) fn on_top_up(&mut self, ceiling: Usdc, answer: oneshot::Sender<Result<Usdc, Blame>>) {
+    pub(super) fn on_top_up(&mut self, ceiling: Usdc, answer: TopUp) {
         let budget = self.machine.budget();
         let refused = |code, text: String| Err(Blame { fault: Fault::new(code, text), by: By::Us });
         let said = if self.machine.phase() != AgentPhase::Open || self.machine.is_disputed() {
@@ -73,7 +72,7 @@ impl Courier {
             refused(FaultCode::BUSY, "another top-up is under way".to_owned())
         } else if let Some(terms) = self.machine.terms() {
             let terms = terms.to_signed();
-            self.top_up = Some(TopUp { ceiling, answer });
+            self.top_up = Some(answer);
             return self.ask_for(terms, ceiling);
         } else {
             refused(FaultCode::WRONG_STATE, "the session is not open".to_owned())
@@ -119,6 +118,8 @@ async fn reserve(context: &Context, question: &Question) -> Result<SignedAllowan
 fn blame(error: &AskError) -> Blame {
     match error.fault() {
         Some(fault) => Blame { fault: fault.clone(), by: By::Settlement },
-        None => Blame { fault: Fault::new(FaultCode::INTERNAL, format_args!("settlement gave no answer: {error}")), by: By::SettlementGone },
+        None => {
+            Blame { fault: Fault::new(FaultCode::INTERNAL, format_args!("settlement gave no answer: {error}")), by: By::SettlementGone }
+        }
     }
 }

@@ -35,7 +35,7 @@ impl Courier {
             AgentEvent::ToppedUp(total) => {
                 if let Some(top_up) = self.top_up.take() {
                     // Whoever asked may be gone; the budget is raised either way.
-                    let _ = top_up.answer.send(Ok(total));
+                    let _ = top_up.send(Ok(total));
                 }
                 self.show("topped_up", json!({ "budgetAllowance": total.to_string() }), |_| {});
             }
@@ -87,7 +87,8 @@ impl Courier {
     }
 
     fn on_receipt(&mut self, receipt: &Receipt) {
-        let mut data = json!({ "number": receipt.number, "at": Time(receipt.at).to_string(), "budgetConsumed": receipt.charged.to_string() });
+        let mut data =
+            json!({ "number": receipt.number, "at": Time(receipt.at).to_string(), "budgetConsumed": receipt.charged.to_string() });
         let rows = mem::take(&mut self.rows);
         let mut over = false;
         if let Some(work) = &receipt.work {

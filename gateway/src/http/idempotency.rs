@@ -211,6 +211,7 @@ mod tests {
     use axum::http::Request;
     use serde_json::json;
     use tokio::sync::Notify;
+    use tokio_util::sync::CancellationToken;
 
     use super::*;
 
@@ -241,7 +242,7 @@ mod tests {
         let path = directory.path().join("store");
         let calls = AtomicU32::new(0);
         {
-            let store = Store::open(&path).unwrap();
+            let store = Store::open(&path, CancellationToken::new()).unwrap();
             let keys = keys(&store);
             assert_eq!(count(&keys, "a", b"x", &calls).await, (201, false, "{\"call\":0}".to_owned()));
             assert_eq!(count(&keys, "a", b"x", &calls).await, (201, true, "{\"call\":0}".to_owned()));
@@ -249,14 +250,14 @@ mod tests {
             let (status, _, text) = count(&keys, "a", b"y", &calls).await;
             assert!(status == 422 && text.contains("idempotency_mismatch"), "{text}");
         }
-        let store = Store::open(&path).unwrap();
+        let store = Store::open(&path, CancellationToken::new()).unwrap();
         assert_eq!(count(&keys(&store), "a", b"x", &calls).await, (201, true, "{\"call\":0}".to_owned()));
     }
 
     #[tokio::test]
     async fn a_request_under_way_is_not_begun_again_and_a_caller_that_hangs_up_changes_nothing() {
         let directory = tempfile::tempdir().unwrap();
-        let store = Store::open(&directory.path().join("store")).unwrap();
+        let store = Store::open(&directory.path().join("store"), CancellationToken::new()).unwrap();
         let keys = Arc::new(keys(&store));
         let (entered, go) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
         let first = {
@@ -271,7 +272,9 @@ mod tests {
             })
         };
         entered.notified().await;
-        let again = |keys: Arc<Keys>| async move { body(keys.once("slow", &key("k").await, &[], |_| async { Done::new(StatusCode::OK, &json!({})) }).await).await };
+        let again = |keys: Arc<Keys>| async move {
+            body(keys.once("slow", &key("k").await, &[], |_| async { Done::new(StatusCode::OK, &json!({})) }).await).await
+        };
         let (status, _, text) = again(Arc::clone(&keys)).await;
         assert!(status == 409 && text.contains("in_progress"), "{text}");
         first.abort();
@@ -289,7 +292,7 @@ mod tests {
     #[tokio::test]
     async fn a_refusal_is_kept_and_an_answer_that_nothing_was_done_frees_the_key() {
         let directory = tempfile::tempdir().unwrap();
-        let store = Store::open(&directory.path().join("store")).unwrap();
+        let store = Store::open(&directory.path().join("store"), CancellationToken::new()).unwrap();
         let keys = keys(&store);
         let refuse = |status| move |_| async move { Err(Refusal::new(status, "code", "title", "detail")) };
         for (name, status, replayed) in [("poor", StatusCode::PAYMENT_REQUIRED, true), ("busy", StatusCode::SERVICE_UNAVAILABLE, false)] {
@@ -303,7 +306,7 @@ mod tests {
     #[tokio::test]
     async fn an_interrupted_request_is_taken_up_with_the_seed_it_began_with() {
         let directory = tempfile::tempdir().unwrap();
-        let store = Store::open(&directory.path().join("store")).unwrap();
+        let store = Store::open(&directory.path().join("store"), CancellationToken::new()).unwrap();
         let begun = keys(&store).begin("op", &key("k").await, &[b"x"]).await.ok().unwrap();
         let Begun::New(running, ticket) = begun else { panic!("new") };
         store.write(vec![ticket.mark().unwrap()]).await.unwrap();
@@ -315,7 +318,7 @@ mod tests {
     #[tokio::test]
     async fn keys_are_forgotten_when_their_time_is_over() {
         let directory = tempfile::tempdir().unwrap();
-        let store = Store::open(&directory.path().join("store")).unwrap();
+        let store = Store::open(&directory.path().join("store"), CancellationToken::new()).unwrap();
         let (keys, calls) = (keys(&store), AtomicU32::new(0));
         count(&keys, "a", b"x", &calls).await;
         keys.clean_up(clock::wall().seconds()).await.unwrap();

@@ -84,7 +84,7 @@ impl ProviderJson {
                 disputes: seen.disputes,
                 avg_response_time: seen.response_ms,
             },
-            payout_address: offer.payout.to_string(),
+            payout_address: offer.payout().to_string(),
             label: offer.label.clone(),
             region: offer.region.clone(),
             confinement: format!("S{}", offer.confinement.level()),
@@ -304,7 +304,8 @@ impl SessionJson {
             expires_at: Time(view.facts.work_until.timestamp()),
             end_reason: closing.map(|closing| closing.reason.name()),
             fault: fault.map(FaultJson::from),
-            settlement: (view.phase == Phase::Closed).then(|| SettlementJson::new(view.id.to_string(), closing.map_or(view.charged, |c| c.promised))),
+            settlement: (view.phase == Phase::Closed)
+                .then(|| SettlementJson::new(view.id.to_string(), closing.map_or(view.charged, |c| c.promised))),
         }
     }
 }

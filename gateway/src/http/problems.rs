@@ -51,8 +51,13 @@ impl Refusal {
 
     /// A failure of ours, logged here.
     pub(crate) fn internal(error: &dyn std::error::Error) -> Self {
-        tracing::error!(error, "a request failed inside the gateway");
-        Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", "The request failed inside the program", "The cause is in the program's log.")
+        tracing::error!(%error, "a request failed inside the gateway");
+        Self::new(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            "internal",
+            "The request failed inside the program",
+            "The cause is in the program's log.",
+        )
     }
 
     /// Whether the same request may be tried again and may then succeed: nothing was done.
@@ -146,7 +151,9 @@ fn meaning(code: FaultCode) -> (StatusCode, &'static str) {
 impl From<FileError> for Refusal {
     fn from(error: FileError) -> Self {
         match error {
-            FileError::Unreachable(error) => Self::new(StatusCode::BAD_GATEWAY, "provider_unreachable", "The provider cannot be reached", error),
+            FileError::Unreachable(error) => {
+                Self::new(StatusCode::BAD_GATEWAY, "provider_unreachable", "The provider cannot be reached", error)
+            }
             FileError::Refused(fault) => fault.into(),
             FileError::Interrupted(_) => Self::new(StatusCode::BAD_GATEWAY, "transfer_interrupted", "The transfer was interrupted", error),
             FileError::Mismatch => Self::new(StatusCode::BAD_GATEWAY, "hash_mismatch", "Other bytes arrived than were sent", error),

@@ -61,7 +61,10 @@ impl OpenBody {
             return Err(Refusal::invalid("invalid_body", format_args!("expirySeconds has to be from {shortest} to {longest}")));
         }
         if self.mission.as_ref().is_some_and(|mission| mission.len() > MISSION_BYTES) || self.tools.len() > TOOLS_NAMED {
-            return Err(Refusal::invalid("invalid_body", format_args!("mission has at most {MISSION_BYTES} bytes, tools at most {TOOLS_NAMED}")));
+            return Err(Refusal::invalid(
+                "invalid_body",
+                format_args!("mission has at most {MISSION_BYTES} bytes, tools at most {TOOLS_NAMED}"),
+            ));
         }
         let choice = match self.provider_id.as_str() {
             "auto" => Choice::Auto,
@@ -74,7 +77,14 @@ impl OpenBody {
             region: self.region,
             min_confinement: None,
         };
-        Ok(OpenRequest { choice, budget: self.budget_allowance.0, mission: self.mission, wish, expiry: Millis::from_secs(expiry), seed: [0; 16] })
+        Ok(OpenRequest {
+            choice,
+            budget: self.budget_allowance.0,
+            mission: self.mission,
+            wish,
+            expiry: Millis::from_secs(expiry),
+            seed: [0; 16],
+        })
     }
 }
 

@@ -7,10 +7,11 @@ use std::collections::BTreeMap;
 
 use thiserror::Error;
 
-const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+/// Where a tool looks for programs, and where a provider's programs are looked for.
+pub const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// More than any tool's configuration needs; keeps the whole job within one frame.
-const VARIABLES_MAX: usize = 64;
+pub const VARIABLES_MAX: usize = 64;
 const NAME_BYTES_MAX: usize = 128;
 const VALUE_BYTES_MAX: usize = 32 * 1024;
 
@@ -76,7 +77,7 @@ pub(crate) fn build(given: &[(String, String)], home: &str, temporary: &str) -> 
     }
     let mut variables = BTreeMap::new();
     for (name, value) in given {
-        check(name, value)?;
+        check_variable(name, value)?;
         if variables.insert(name.clone(), value.clone()).is_some() {
             return Err(EnvError::Twice(name.clone()));
         }
@@ -87,7 +88,8 @@ pub(crate) fn build(given: &[(String, String)], home: &str, temporary: &str) -> 
     Ok(variables.into_iter().collect())
 }
 
-fn check(name: &str, value: &str) -> Result<(), EnvError> {
+/// Whether a variable may be given to a tool. The program checks its configuration with the same rule that holds when a run starts.
+pub fn check_variable(name: &str, value: &str) -> Result<(), EnvError> {
     let letters = name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
     if name.is_empty() || !letters || name.len() > NAME_BYTES_MAX || name.starts_with(|c: char| c.is_ascii_digit()) {
         return Err(EnvError::Name(name.chars().take(NAME_BYTES_MAX).collect()));

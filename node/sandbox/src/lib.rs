@@ -22,7 +22,7 @@ mod session;
 mod survivors;
 mod wire;
 
-pub use environment::EnvError;
+pub use environment::{EnvError, PATH, VARIABLES_MAX, check_variable};
 pub use files::{Entry, FileError, Files, Kind, Listing, PathError, Upload, WorkPath};
 pub use helper::{helper_main, is_helper_call, run_if_helper};
 pub use limits::{Level, LimitError, OnOutputLimit, RunLimits, SessionLimits};

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 
 use orien_protocol::frame::{CloseReason, ProviderFrame};
-use orien_protocol::session::provider::{ProviderEffect, ProviderInput};
+use orien_protocol::session::provider::{ProviderEffect, ProviderInput, ProviderRecord};
 use tokio::time::Instant;
 
 use super::{Broken, Clerk};
@@ -40,7 +40,17 @@ impl Clerk {
             return Ok(());
         }
         self.is_stored = true;
+        records.iter().for_each(|record| self.keep_log(record));
         self.house.store.append(self.id, records).await.map_err(|error| self.broken(error))
+    }
+
+    /// A job has a log from when it is taken, so that it can be followed before its turn comes.
+    fn keep_log(&self, record: &ProviderRecord) {
+        match record {
+            ProviderRecord::Job(job) => self.logs.begin(job.unverified().execution),
+            ProviderRecord::JobDropped(execution) => self.logs.end(*execution),
+            _ => {}
+        }
     }
 
     fn broken(&self, error: crate::store::StoreError) -> Broken {

@@ -5,9 +5,6 @@
 
 use std::path::{Path, PathBuf};
 
-/// Where programs without a path are looked for; tools get the same `PATH`.
-pub const SEARCH_PATH: [&str; 6] = ["/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin"];
-
 /// Finds programs; the host's own, or a test's.
 pub trait Programs {
     /// The absolute path of a program given by name or absolute path, or why there is none.
@@ -24,7 +21,8 @@ impl Programs for HostPrograms {
             return executable(Path::new(program)).map(|()| PathBuf::from(program));
         }
         let mut not_executable = None;
-        for folder in SEARCH_PATH {
+        // Tools get the same `PATH`.
+        for folder in orien_sandbox::PATH.split(':') {
             let path = Path::new(folder).join(program);
             match executable(&path) {
                 Ok(()) => return Ok(path),
@@ -32,7 +30,7 @@ impl Programs for HostPrograms {
                 Err(_) => {}
             }
         }
-        Err(not_executable.unwrap_or_else(|| format!("no program `{program}` in {}", SEARCH_PATH.join(":"))))
+        Err(not_executable.unwrap_or_else(|| format!("no program `{program}` in {}", orien_sandbox::PATH)))
     }
 }
 

@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 
 use orien_protocol::frame::{Claim, CloseReason};
 use orien_protocol::money::Usdc;
-use orien_protocol::peer::PeerId;
 use orien_protocol::receipt::Receipt;
 use orien_protocol::session::provider::ProviderRecord;
 use orien_protocol::signing::{Address, Signed};
@@ -71,11 +70,6 @@ impl Summary {
             ProviderRecord::Closed { reason, close } => (self.closed, self.close) = (Some(reason), close),
             ProviderRecord::Opened { .. } | ProviderRecord::Job(_) | ProviderRecord::JobDropped(_) | ProviderRecord::Draining(_) => {}
         }
-    }
-
-    /// Who opened the session.
-    pub const fn agent(&self) -> PeerId {
-        self.terms.by_agent.unverified().agent.unverified().peer
     }
 
     /// Whose money it is.

@@ -25,22 +25,18 @@ struct Case {
 impl Case {
     fn new() -> Self {
         let kit = Kit::new();
-        let listing = orien_node::listing::Listing {
-            config: kit.config(),
-            provider: kit.provider.peer.id(),
-            payout: kit.payout,
-            claim_key: kit.provider.claim.address(),
-            confinement: orien_protocol::offer::Confinement::S0,
-            hardware: orien_node::listing::hardware(),
-            up_since: clock::wall(),
-        };
+        let listing = kit.listing();
         let now = clock::wall();
         let offer = listing.offer(1, now, &orien_node::listing::Today::default());
         let hash = Hash::of(b"the offer");
         let mut offers = Offers::default();
         offers.push(hash, offer.clone());
-        let binding =
-            Binding { peer: kit.provider.peer.id(), money_key: kit.provider.claim.address(), principal: kit.payout, network: kit.network.clone() };
+        let binding = Binding {
+            peer: kit.provider.peer.id(),
+            money_key: kit.provider.claim.address(),
+            principal: kit.payout,
+            network: kit.network.clone(),
+        };
         let standing = Standing {
             network: kit.network.clone(),
             binding,

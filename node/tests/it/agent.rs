@@ -16,7 +16,7 @@ use orien_protocol::session::agent::{AgentEffect, AgentEvent, AgentInput, AgentK
 use orien_protocol::signing::Verified;
 use orien_protocol::terms::Terms;
 use orien_protocol::time::Millis;
-use tokio::io::DuplexStream;
+use tokio::io::{AsyncRead, AsyncWrite};
 
 use crate::kit::{HUNG, Kit};
 
@@ -27,19 +27,26 @@ pub(crate) struct Agent<'a> {
     kit: &'a Kit,
     pub(crate) keys: AgentKeys,
     pub(crate) session: AgentSession,
-    stream: Option<FrameStream<DuplexStream>>,
+    stream: Option<Wire>,
     pub(crate) events: Vec<AgentEvent>,
     pub(crate) records: Vec<AgentRecord>,
     /// Whether vouchers are sent.
     pub(crate) signs: bool,
 }
 
+/// Any way to a provider.
+pub(crate) trait Io: AsyncRead + AsyncWrite + Send + Unpin {}
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Io for T {}
+
+/// A stream to a provider.
+pub(crate) type Wire = FrameStream<Box<dyn Io>>;
+
 /// A stream to the shop as this agent's peer.
-pub(crate) fn stream_to(shop: &Shop, keys: &AgentKeys, purpose: Purpose) -> FrameStream<DuplexStream> {
+pub(crate) fn stream_to(shop: &Shop, keys: &AgentKeys, purpose: Purpose) -> Wire {
     let (ours, theirs) = tokio::io::duplex(PIPE);
     shop.receive(keys.peer.id(), purpose, theirs);
     let limit = if purpose == Purpose::Control { CONTROL_FRAME_LIMIT } else { STREAM_FRAME_LIMIT };
-    FrameStream::new(ours, limit)
+    FrameStream::new(Box::new(ours), limit)
 }
 
 impl<'a> Agent<'a> {
@@ -50,9 +57,13 @@ impl<'a> Agent<'a> {
     }
 
     pub(crate) async fn propose_terms(kit: &'a Kit, shop: &Shop, terms: Terms, keys: AgentKeys, budget: u64) -> Self {
+        let stream = stream_to(shop, &keys, Purpose::Control);
+        Self::propose_over(kit, stream, terms, keys, budget).await
+    }
+
+    pub(crate) async fn propose_over(kit: &'a Kit, stream: Wire, terms: Terms, keys: AgentKeys, budget: u64) -> Self {
         let (session, effects) = AgentSession::propose(terms, Usdc::from_micros(budget), &kit.network, keys.clone()).unwrap();
-        let stream = Some(stream_to(shop, &keys, Purpose::Control));
-        let mut agent = Self { kit, keys, session, stream, events: Vec::new(), records: Vec::new(), signs: true };
+        let mut agent = Self { kit, keys, session, stream: Some(stream), events: Vec::new(), records: Vec::new(), signs: true };
         agent.carry_out(effects).await;
         agent
     }
@@ -60,8 +71,12 @@ impl<'a> Agent<'a> {
     /// Opens a session.
     pub(crate) async fn open(kit: &'a Kit, shop: &Shop, offer: &Verified<Offer>, keys: AgentKeys, budget: u64) -> Self {
         let mut agent = Self::propose(kit, shop, offer, keys, budget).await;
-        agent.until("opened", |agent| agent.has(|event| matches!(event, AgentEvent::Opened))).await;
+        agent.opened().await;
         agent
+    }
+
+    pub(crate) async fn opened(&mut self) {
+        self.until("opened", |agent| agent.has(|event| matches!(event, AgentEvent::Opened))).await;
     }
 
     pub(crate) fn has(&self, is: impl Fn(&AgentEvent) -> bool) -> bool {
@@ -103,8 +118,13 @@ impl<'a> Agent<'a> {
             _ => ArgumentValue::Text(value.to_owned()),
         };
         let arguments = arguments.iter().map(|(name, text)| Argument { name: (*name).to_owned(), value: value(text) }).collect();
-        let order =
-            RunOrder { execution, tool: tool.to_owned(), arguments, max_cost: max_cost.map(Usdc::from_micros), max_duration: Millis::from_secs(60) };
+        let order = RunOrder {
+            execution,
+            tool: tool.to_owned(),
+            arguments,
+            max_cost: max_cost.map(Usdc::from_micros),
+            max_duration: Millis::from_secs(60),
+        };
         self.input(AgentInput::Run(order)).await;
         execution
     }

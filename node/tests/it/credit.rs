@@ -1,19 +1,17 @@
 //! What a provider risks with an agent that stops signing, and what it costs to be asked for nothing.
 
-use orien_bootstrap::FrameStream;
 use orien_node::shop::Purpose;
 use orien_protocol::fault::FaultCode;
 use orien_protocol::frame::{AgentFrame, ProviderFrame};
 use orien_protocol::receipt::EndReason;
 use orien_protocol::session::agent::AgentSession;
 use orien_protocol::session::provider::ProviderPhase;
-use tokio::io::DuplexStream;
 
-use crate::agent::{Agent, stream_to};
-use crate::kit::{Kit, MINIMUM, PER_MS, agent_keys, eventually, usdc};
+use crate::agent::{Agent, Wire, stream_to};
+use crate::kit::{Kit, MINIMUM, agent_keys, eventually, usdc};
 
 /// Proposes a session by hand and gives the provider's first word.
-async fn propose(kit: &Kit, shop: &orien_node::shop::Shop, terms: orien_protocol::terms::Terms, seed: u8) -> (FrameStream<DuplexStream>, ProviderFrame) {
+async fn propose(kit: &Kit, shop: &orien_node::shop::Shop, terms: orien_protocol::terms::Terms, seed: u8) -> (Wire, ProviderFrame) {
     let keys = agent_keys(seed);
     let (_, effects) = AgentSession::propose(terms, usdc(1_000_000), &kit.network, keys.clone()).unwrap();
     let frame = effects.into_iter().find_map(|effect| match effect {
@@ -35,8 +33,8 @@ async fn an_agent_that_stops_signing_is_stopped_within_the_credit_and_its_debt_b
     let run = agent.run("sleep", &[("seconds", "60")]).await;
     let work = agent.ended(run).await;
     assert_eq!(work.outcome.unwrap().end, EndReason::CreditExhausted);
-    // One metering interval of one second, beyond the minimum that is promised.
-    let interval = 1_000 * PER_MS;
+    // One metering interval of the dearest tool, beyond the minimum that is promised.
+    let interval = agent.session.proposed_terms().interval_charge().micros();
     assert!(work.charge.micros() <= MINIMUM + interval, "{work:?}");
     let session = agent.session.id();
     let phase = || shop.sessions().into_iter().find(|(id, _)| *id == session).map(|(_, view)| view.phase);

@@ -56,20 +56,33 @@ async fn garbage_in_the_middle_of_a_session_ends_its_stream_and_the_session_goes
     let mut agent = Agent::open(&kit, &shop, &offer, agent_keys(1), 1_000_000).await;
     eventually("the voucher arrived", || shop.sessions().iter().all(|(_, view)| view.phase == ProviderPhase::Open)).await;
     let mut second = stream_to(&shop, &agent.keys, Purpose::Control);
-    second.send(&AgentFrame::Resume { session: agent.session.id(), head: 1, head_hash: agent.receipts().next().map_or(Hash::ZERO, |_| head(&agent)) }).await.unwrap();
+    second
+        .send(&AgentFrame::Resume {
+            session: agent.session.id(),
+            head: 1,
+            head_hash: agent.receipts().next().map_or(Hash::ZERO, |_| head(&agent)),
+        })
+        .await
+        .unwrap();
     assert!(matches!(second.recv::<ProviderFrame>().await.unwrap(), Some(ProviderFrame::Resumed { head: 1 })));
     second.raw().write_all(&[0, 0, 0, 2, 0xff, 0xff]).await.unwrap();
-    assert!(matches!(second.recv::<ProviderFrame>().await.unwrap(), Some(ProviderFrame::Refused(fault)) if fault.code == FaultCode::MALFORMED));
+    assert!(
+        matches!(second.recv::<ProviderFrame>().await.unwrap(), Some(ProviderFrame::Refused(fault)) if fault.code == FaultCode::MALFORMED)
+    );
     agent.reconnect(&shop).await;
     assert!(agent.run_to_end("echo", &[("text", "x")]).await.outcome.unwrap().succeeded());
     shop.close().await;
 }
 
 fn head(agent: &Agent<'_>) -> Hash {
-    agent.events.iter().find_map(|event| match event {
-        orien_protocol::session::agent::AgentEvent::Receipt(receipt) => Some(receipt.hash()),
-        _ => None,
-    }).unwrap()
+    agent
+        .events
+        .iter()
+        .find_map(|event| match event {
+            orien_protocol::session::agent::AgentEvent::Receipt(receipt) => Some(receipt.hash()),
+            _ => None,
+        })
+        .unwrap()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

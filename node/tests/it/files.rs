@@ -5,10 +5,10 @@ use orien_protocol::fault::{Fault, FaultCode};
 use orien_protocol::frame::{FileAction, FileAnswer, FileEntry, FileRequest};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use crate::agent::{Agent, hash, stream_to};
+use crate::agent::{Agent, Wire, hash, stream_to};
 use crate::kit::{Kit, agent_keys};
 
-async fn ask(shop: &Shop, agent: &Agent<'_>, action: FileAction) -> (FileAnswer, orien_bootstrap::FrameStream<tokio::io::DuplexStream>) {
+async fn ask(shop: &Shop, agent: &Agent<'_>, action: FileAction) -> (FileAnswer, Wire) {
     let mut stream = stream_to(shop, &agent.keys, Purpose::File);
     stream.send(&FileRequest { session: agent.session.id(), action }).await.unwrap();
     let answer = stream.recv().await.unwrap().unwrap();

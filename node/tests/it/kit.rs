@@ -18,7 +18,7 @@ use orien_protocol::hash::Hash;
 use orien_protocol::id::SessionId;
 use orien_protocol::money::Usdc;
 use orien_protocol::network::NetworkId;
-use orien_protocol::offer::Offer;
+use orien_protocol::offer::{Confinement, Offer};
 use orien_protocol::session::agent::AgentKeys;
 use orien_protocol::session::provider::ProviderKeys;
 use orien_protocol::signing::{Address, MoneyDomain, MoneyKey, PeerKey, Verified};
@@ -30,12 +30,12 @@ use tempfile::TempDir;
 /// After this a test counts as hung. Nothing is measured by it.
 pub(crate) const HUNG: Duration = Duration::from_secs(90);
 /// The helper that the sandbox starts.
-const HELPER: &str = env!("CARGO_BIN_EXE_orien-node-helper");
+pub(crate) const HELPER: &str = env!("CARGO_BIN_EXE_orien-node-helper");
 /// 6 USDC per minute: 100 micro-USDC per millisecond. The minimum charge is 0.01 USDC.
 pub(crate) const PER_MS: u64 = 100;
 pub(crate) const MINIMUM: u64 = 10_000;
 
-const TOOLS: &str = r#"{
+pub(crate) const TOOLS: &str = r#"{
   "providerId": "test", "pricePerMinute": "6", "minimumCharge": "0.01", "meteringIntervalSeconds": 1,
   "capacity": {"sessions": 4, "runsPerSession": 2}, "workspace": {"maxBytes": "16MB"},
   "tools": [
@@ -102,7 +102,10 @@ impl Kit {
         Self {
             domain: MoneyDomain::ledger(network.as_str(), &settlement.address()),
             network,
-            provider: ProviderKeys { peer: Arc::new(PeerKey::from_seed(&[3; 32])), claim: Arc::new(MoneyKey::from_bytes(&[4; 32]).unwrap()) },
+            provider: ProviderKeys {
+                peer: Arc::new(PeerKey::from_seed(&[3; 32])),
+                claim: Arc::new(MoneyKey::from_bytes(&[4; 32]).unwrap()),
+            },
             settlement,
             payout: Address::from_bytes([5; 20]),
             till: Till::default(),
@@ -147,16 +150,19 @@ impl Kit {
         (shop, offer)
     }
 
-    fn offer(&self, shop: &Shop) -> Offer {
-        let listing = Listing {
+    pub(crate) fn listing(&self) -> Listing {
+        Listing {
             config: self.config(),
             provider: self.provider.peer.id(),
-            payout: self.payout,
-            claim_key: self.provider.claim.address(),
-            confinement: shop.confinement(),
+            binding: SignedBinding::make(&self.provider.peer, &self.provider.claim, self.payout, &self.network, &self.domain),
+            confinement: Confinement::S0,
             hardware: hardware(),
             up_since: clock::wall(),
-        };
+        }
+    }
+
+    fn offer(&self, shop: &Shop) -> Offer {
+        let listing = Listing { confinement: shop.confinement(), ..self.listing() };
         let today = Today { free: *shop.free().borrow(), ..Today::default() };
         let offer = listing.offer(1, clock::wall(), &today);
         offer.check().unwrap();

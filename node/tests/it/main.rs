@@ -7,5 +7,7 @@ mod credit;
 mod desk;
 mod files;
 mod kit;
+mod network;
 mod restart;
 mod sessions;
+mod store;

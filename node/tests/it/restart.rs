@@ -1,5 +1,6 @@
 //! A provider that is killed, and started again on the same directory.
 
+use orien_node::shop::Shop;
 use orien_protocol::frame::CloseReason;
 use orien_protocol::receipt::EndReason;
 
@@ -21,6 +22,14 @@ fn killed<T>(until: impl Future<Output = T>) -> T {
     value
 }
 
+/// Leaves a shop to its runtime, so that both vanish together and nothing is done in order.
+fn forgotten(shop: Shop) {
+    tokio::spawn(async move {
+        let _shop = shop;
+        std::future::pending::<()>().await;
+    });
+}
+
 #[test]
 fn after_a_kill_in_mid_run_the_last_committed_receipt_becomes_final_and_no_process_or_workspace_is_left() {
     let kit = Kit::new();
@@ -32,7 +41,7 @@ fn after_a_kill_in_mid_run_the_last_committed_receipt_becomes_final_and_no_proce
         agent.until("an interim receipt", |agent| agent.receipts().count() >= 3).await;
         assert!(runs(seconds));
         agent.hang_up().await;
-        drop(shop);
+        forgotten(shop);
         agent
     });
     let before = agent.session.charged().micros();
@@ -61,7 +70,7 @@ fn a_job_without_a_committed_receipt_costs_nothing_after_a_kill() {
         let run = agent.run("sleep", &[("seconds", "60")]).await;
         agent.started(run).await;
         agent.hang_up().await;
-        drop(shop);
+        forgotten(shop);
         agent
     });
     killed(async {
@@ -88,7 +97,7 @@ fn a_session_that_is_over_is_read_from_disk_for_an_agent_that_did_not_hear_of_it
         let over = || !shop.sessions().iter().any(|(id, view)| *id == session && view.running > 0) && *shop.free().borrow() == 4;
         eventually("over", over).await;
         agent.hang_up().await;
-        drop(shop);
+        forgotten(shop);
         (agent, charged)
     });
     killed(async {

@@ -28,7 +28,7 @@ use crate::terms::{ProposedTerms, SignedTerms, Terms, VerifiedTerms};
 use crate::time::{Millis, Now, Timestamp};
 use crate::voucher::{Allowance, MoneyVerified, SignedAllowance, SignedClose, SignedVoucher, Voucher};
 
-pub use restore::RestoreError;
+pub use super::RestoreError;
 
 /// The keys that an agent signs with.
 #[derive(Clone, Debug)]

@@ -29,7 +29,7 @@ use crate::terms::{SignedTerms, VerifiedTerms};
 use crate::time::{Millis, Now};
 use crate::voucher::{Allowance, Close, MoneyVerified, SignedAllowance, SignedClose, SignedVoucher, Voucher};
 
-pub use restore::RestoreError;
+pub use super::RestoreError;
 
 /// The keys that a provider signs with.
 #[derive(Clone, Debug)]

@@ -15,7 +15,15 @@ impl AgentSession {
     pub fn propose(terms: Terms, budget: Usdc, network: &NetworkId, keys: AgentKeys) -> Result<(Self, Vec<AgentEffect>), TermsError> {
         let proposal = ProposedTerms::make(terms, network, &keys.peer)?;
         let signed = proposal.signed().clone();
-        let session = Self {
+        let session = Self::proposed(proposal, budget, keys);
+        let record = AgentRecord::Proposed { terms: signed.clone(), budget };
+        let effects = vec![AgentEffect::Persist(Box::new(record)), AgentEffect::Send(AgentFrame::Propose(Box::new(signed)))];
+        Ok((session, effects))
+    }
+
+    /// A session of which nothing but the proposal exists.
+    pub(super) fn proposed(proposal: ProposedTerms, budget: Usdc, keys: AgentKeys) -> Self {
+        Self {
             keys,
             agreement: Agreement::Proposed(Box::new(proposal)),
             phase: AgentPhase::Proposing,
@@ -26,10 +34,7 @@ impl AgentSession {
             runs: std::collections::BTreeMap::new(),
             disputed: false,
             catching_up: false,
-        };
-        let record = AgentRecord::Proposed { terms: signed.clone(), budget };
-        let effects = vec![AgentEffect::Persist(Box::new(record)), AgentEffect::Send(AgentFrame::Propose(Box::new(signed)))];
-        Ok((session, effects))
+        }
     }
 
     pub(super) fn on_accepted(&mut self, signature: PeerSignature, fx: &mut Effects) {

@@ -5,39 +5,17 @@
 
 use std::collections::BTreeMap;
 
-use thiserror::Error;
-
 use super::{Effects, ProviderEnv, ProviderKeys, ProviderPhase, ProviderRecord, ProviderSession, Run};
-use crate::fault::Fault;
 use crate::frame::CloseReason;
 use crate::id::ExecutionId;
 use crate::job::Job;
-use crate::ledger::{Account, LedgerError};
+use crate::ledger::Account;
 use crate::network::NetworkId;
 use crate::receipt::{EndReason, Outcome, Receipt, Usage};
-use crate::signing::{SignatureError, Signed, Verified};
-use crate::terms::{SignedTerms, TermsError};
+use crate::session::RestoreError;
+use crate::signing::{Signed, Verified};
+use crate::terms::SignedTerms;
 use crate::voucher::SignedAllowance;
-
-/// Stored records do not form a session.
-#[derive(Debug, Clone, PartialEq, Eq, Error)]
-pub enum RestoreError {
-    /// The first record is not the opening one, or it comes again.
-    #[error("the records of the session are not in order")]
-    Order,
-    /// A signature on disk is wrong.
-    #[error(transparent)]
-    Signature(#[from] SignatureError),
-    /// The terms on disk are wrong.
-    #[error(transparent)]
-    Terms(#[from] TermsError),
-    /// The receipts on disk do not follow from each other.
-    #[error(transparent)]
-    Ledger(#[from] LedgerError),
-    /// An allowance or voucher on disk is wrong.
-    #[error(transparent)]
-    Money(#[from] Fault),
-}
 
 impl ProviderSession {
     /// Rebuilds a session and ends it; the effects are its last receipts and what follows from them.

@@ -1,0 +1,192 @@
+//! `/api/sessions/{id}/files`: what is in a session's workspace, in and out.
+//!
+//! A download of at most [`SMALL_BYTES`] carries its hash in the header `x-content-hash`. A larger one is passed on as it comes: with the hash as a trailer of that name if the caller takes trailers
+//! (`TE: trailers`), with `Content-Length` otherwise; its last piece comes only when the hash is right, and a wrong one breaks the response off.
+
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use axum::body::{Body, Bytes};
+use axum::extract::{Request, State};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+
+use futures::stream::{self, BoxStream};
+use http_body::Frame;
+use orien_door::{Json, Path, Query};
+use orien_protocol::frame::FileEntry;
+use orien_protocol::hash::Hash;
+use orien_protocol::id::SessionId;
+use serde::{Deserialize, Serialize};
+
+use super::{App, Shared, session_id, shown};
+use crate::decimal::Time;
+use crate::desk::Phase;
+use crate::files::{Download, FileError, Workspace, is_plain_path};
+use crate::rows::Refusal;
+
+/// Downloads up to this size are checked before the answer begins.
+const SMALL_BYTES: u64 = 1024 * 1024;
+
+const CONTENT_HASH: HeaderName = HeaderName::from_static("x-content-hash");
+const EXECUTABLE: HeaderName = HeaderName::from_static("x-executable");
+
+#[derive(Serialize)]
+pub(super) struct StoredJson {
+    path: String,
+    size: u64,
+    hash: String,
+}
+
+#[derive(Serialize)]
+pub(super) struct ListingJson {
+    files: Vec<FileJson>,
+    more: bool,
+}
+
+#[derive(Serialize)]
+struct FileJson {
+    path: String,
+    size: u64,
+    folder: bool,
+    executable: bool,
+    modified: Time,
+}
+
+impl From<FileEntry> for FileJson {
+    fn from(entry: FileEntry) -> Self {
+        Self { path: entry.path, size: entry.size, folder: entry.folder, executable: entry.executable, modified: Time(entry.modified) }
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Below {
+    #[serde(default)]
+    path: String,
+}
+
+pub(super) async fn list(State(app): Shared, Path(id): Path<String>, Query(below): Query<Below>) -> Result<Json<ListingJson>, Refusal> {
+    if !below.path.is_empty() {
+        check(&below.path)?;
+    }
+    let (entries, more) = workspace(&app, session_id(&id)?).await?.list(below.path).await?;
+    Ok(Json(ListingJson { files: entries.into_iter().map(FileJson::from).collect(), more }))
+}
+
+pub(super) async fn upload(
+    State(app): Shared,
+    Path((id, path)): Path<(String, String)>,
+    request: Request,
+) -> Result<(StatusCode, Json<StoredJson>), Refusal> {
+    check(&path)?;
+    let headers = request.headers();
+    let length = headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()).and_then(|text| text.parse::<u64>().ok());
+    let executable = headers.get(EXECUTABLE).is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"true"));
+    let Some(length) = length else {
+        let detail = "Send the length of the file in Content-Length; curl does with '-T FILE' or '--data-binary @FILE'.";
+        return Err(Refusal::new(StatusCode::LENGTH_REQUIRED, "length_required", "The length of the file is needed", detail));
+    };
+    let workspace = workspace(&app, session_id(&id)?).await?;
+    let moved = workspace.upload(path.clone(), length, executable, request.into_body().into_data_stream()).await?;
+    Ok((StatusCode::CREATED, Json(StoredJson { path, size: moved.length, hash: named(&moved.hash) })))
+}
+
+pub(super) async fn download(
+    State(app): Shared,
+    Path((id, path)): Path<(String, String)>,
+    headers: HeaderMap,
+) -> Result<Response, Refusal> {
+    check(&path)?;
+    let download = workspace(&app, session_id(&id)?).await?.download(path).await?;
+    if download.length() <= SMALL_BYTES {
+        return small(download).await;
+    }
+    let trailers = headers.get_all(header::TE).iter().filter_map(|value| value.to_str().ok()).any(|value| value.contains("trailers"));
+    let length = download.length();
+    let mut response = Body::new(Pieces { pieces: pieces(download, trailers) }).into_response();
+    let answer = response.headers_mut();
+    answer.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"));
+    if trailers {
+        answer.insert(header::TRAILER, HeaderValue::from_static("x-content-hash"));
+    } else {
+        answer.insert(header::CONTENT_LENGTH, HeaderValue::from(length));
+    }
+    Ok(response)
+}
+
+async fn small(mut download: Download) -> Result<Response, Refusal> {
+    let mut bytes = Vec::new();
+    while let Some(piece) = download.piece().await? {
+        bytes.extend_from_slice(&piece);
+    }
+    let hash = download.moved().map_or_else(String::new, |moved| named(&moved.hash));
+    let headers =
+        [(header::CONTENT_TYPE, "application/octet-stream".to_owned()), (header::ETAG, format!("\"{hash}\"")), (CONTENT_HASH, hash)];
+    Ok((headers, bytes).into_response())
+}
+
+pub(super) async fn remove(State(app): Shared, Path((id, path)): Path<(String, String)>) -> Result<StatusCode, Refusal> {
+    check(&path)?;
+    workspace(&app, session_id(&id)?).await?.remove(path).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+fn check(path: &str) -> Result<(), Refusal> {
+    if is_plain_path(path) {
+        return Ok(());
+    }
+    let detail = format!(
+        "A path in the workspace has plain parts between single slashes, no '.' or '..' and no control characters; got {}.",
+        shown(path)
+    );
+    Err(Refusal::new(StatusCode::BAD_REQUEST, "bad_path", "The path cannot be used", detail))
+}
+
+/// The workspace of an open session.
+async fn workspace(app: &App, session: SessionId) -> Result<Workspace<'_>, Refusal> {
+    let view = app.view(session).await?;
+    match view.phase {
+        Phase::Open | Phase::Ending => Ok(Workspace { net: &app.sessions.context.net, provider: view.facts.provider, session }),
+        Phase::Opening => {
+            Err(Refusal::new(StatusCode::CONFLICT, "wrong_state", "This is not possible now", "The session is not open yet."))
+        }
+        Phase::Closed => {
+            let detail = "The session has ended, and its workspace with it.";
+            Err(Refusal::new(StatusCode::GONE, "session_ended", "The session has ended", detail))
+        }
+    }
+}
+
+fn named(hash: &Hash) -> String {
+    format!("blake3:{hash}")
+}
+
+/// A download as frames of a body; the last may be a trailer.
+fn pieces(download: Download, trailers: bool) -> BoxStream<'static, Result<Frame<Bytes>, FileError>> {
+    Box::pin(stream::try_unfold(Some(download), move |download| async move {
+        let Some(mut download) = download else { return Ok(None) };
+        if let Some(piece) = download.piece().await? {
+            return Ok(Some((Frame::data(piece), Some(download))));
+        }
+        let value = download.moved().filter(|_| trailers).and_then(|moved| HeaderValue::try_from(named(&moved.hash)).ok());
+        Ok(value.map(|value| (Frame::trailers(HeaderMap::from_iter([(CONTENT_HASH, value)])), None)))
+    }))
+}
+
+struct Pieces {
+    pieces: BoxStream<'static, Result<Frame<Bytes>, FileError>>,
+}
+
+impl http_body::Body for Pieces {
+    type Data = Bytes;
+    type Error = FileError;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, FileError>>> {
+        let next = self.pieces.as_mut().poll_next(cx);
+        if let Poll::Ready(Some(Err(error))) = &next {
+            tracing::warn!(%error, "a download broke off");
+        }
+        next
+    }
+}

@@ -1,0 +1,168 @@
+//! `GET /api/sessions/{id}/receipts`: the evidence, with every signature checked again now.
+
+use axum::extract::State;
+use orien_door::{Json, Path, Query};
+use orien_protocol::hash::Hash;
+use orien_protocol::network::NetworkId;
+use orien_protocol::receipt::Receipt;
+use orien_protocol::session::agent::AgentRecord;
+use orien_protocol::signing::{Signed, Statement};
+use orien_protocol::terms::VerifiedTerms;
+use orien_protocol::time::Millis;
+use orien_protocol::voucher::SignedVoucher;
+use serde::{Deserialize, Serialize};
+
+use super::{Shared, session_id};
+use crate::decimal::{Decimal, Seconds, Time};
+use crate::rows::Refusal;
+
+/// Receipts in one answer, unless the caller says another number, and the most it may say. Each costs two signature checks.
+const PAGE: (usize, usize) = (500, 1000);
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct After {
+    #[serde(default)]
+    after: u64,
+    limit: Option<usize>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct ReceiptsJson {
+    session_id: String,
+    channel_id: Option<String>,
+    terms_hash: Option<String>,
+    receipts: Vec<ReceiptJson>,
+    /// Receipts that did not follow and were never answered; evidence against the provider.
+    disputed: Vec<ReceiptJson>,
+    more: bool,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct ReceiptJson {
+    number: u64,
+    hash: String,
+    previous: String,
+    at: Time,
+    confinement: String,
+    charged: Decimal,
+    work: Option<WorkJson>,
+    provider_signature: String,
+    provider_signature_valid: bool,
+    voucher: Option<VoucherJson>,
+    voucher_signature_valid: Option<bool>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct WorkJson {
+    execution_id: String,
+    job: String,
+    tool_id: String,
+    effective_duration_seconds: Seconds,
+    cpu_seconds: Seconds,
+    peak_memory_bytes: u64,
+    bytes_in: u64,
+    bytes_out: u64,
+    output_hash: String,
+    charge: Decimal,
+    end_reason: Option<&'static str>,
+    end_party: Option<&'static str>,
+    exit_code: Option<i32>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct VoucherJson {
+    total: Decimal,
+    receipt_number: u64,
+    receipt_hash: String,
+    signature: String,
+}
+
+pub(super) async fn list(State(app): Shared, Path(id): Path<String>, Query(page): Query<After>) -> Result<Json<ReceiptsJson>, Refusal> {
+    let session = session_id(&id)?;
+    app.view(session).await?;
+    let records = app.sessions.context.store.records(session).await?;
+    let network = app.sessions.context.network.id().clone();
+    let limit = page.limit.unwrap_or(PAGE.0).min(PAGE.1);
+    // A thousand checks take a while: off the workers that serve everybody else.
+    let checked = tokio::task::spawn_blocking(move || collect(records, &network, page.after, limit)).await;
+    let mut answer = checked.map_err(|error| Refusal::internal(&error))?;
+    answer.session_id = session.to_string();
+    Ok(Json(answer))
+}
+
+fn collect(records: Vec<AgentRecord>, network: &NetworkId, after: u64, limit: usize) -> ReceiptsJson {
+    let mut terms: Option<VerifiedTerms> = None;
+    let mut answer = ReceiptsJson {
+        session_id: String::new(),
+        channel_id: None,
+        terms_hash: None,
+        receipts: Vec::new(),
+        disputed: Vec::new(),
+        more: false,
+    };
+    for record in records {
+        match record {
+            AgentRecord::Agreed(signed) => terms = signed.verify(network).ok(),
+            AgentRecord::Answered { receipt, voucher } if receipt.unverified().number > after => {
+                if answer.receipts.len() < limit {
+                    answer.receipts.push(shown(receipt, Some(voucher), terms.as_ref(), network));
+                } else {
+                    answer.more = true;
+                }
+            }
+            AgentRecord::Disputed(receipt) => answer.disputed.push(shown(receipt, None, terms.as_ref(), network)),
+            _ => {}
+        }
+    }
+    answer.channel_id = terms.as_ref().map(|terms| terms.channel().to_string());
+    answer.terms_hash = terms.as_ref().map(|terms| terms.hash().to_string());
+    answer
+}
+
+fn shown(signed: Signed<Receipt>, voucher: Option<SignedVoucher>, terms: Option<&VerifiedTerms>, network: &NetworkId) -> ReceiptJson {
+    let receipt = signed.unverified().clone();
+    let hash: Hash = receipt.hash(network);
+    let provider_signature = hex::encode(signed.signature().to_bytes());
+    let provider_signature_valid = terms.is_some_and(|terms| signed.verify(network, &terms.provider()).is_ok());
+    let voucher_signature_valid = voucher.map(|voucher| {
+        let names_it = voucher.unverified().receipt_hash == hash && voucher.unverified().total == receipt.charged;
+        names_it && terms.is_some_and(|terms| voucher.verify(&terms.domain, &terms.spending_key()).is_ok())
+    });
+    ReceiptJson {
+        number: receipt.number,
+        hash: hash.to_string(),
+        previous: receipt.previous.to_string(),
+        at: Time(receipt.at),
+        confinement: format!("S{}", receipt.confinement.level()),
+        charged: Decimal(receipt.charged),
+        work: receipt.work.map(|work| WorkJson {
+            execution_id: work.execution.to_string(),
+            job: work.job.to_string(),
+            tool_id: work.tool,
+            effective_duration_seconds: Seconds(Millis(work.usage.effective_ms)),
+            cpu_seconds: Seconds(Millis(work.usage.cpu_ms)),
+            peak_memory_bytes: work.usage.peak_memory_bytes,
+            bytes_in: work.usage.bytes_in,
+            bytes_out: work.usage.bytes_out,
+            output_hash: work.usage.output_hash.to_string(),
+            charge: Decimal(work.charge),
+            end_reason: work.outcome.map(|outcome| outcome.end.name()),
+            end_party: work.outcome.map(|outcome| outcome.party.name()),
+            exit_code: work.outcome.and_then(|outcome| outcome.exit_code),
+        }),
+        provider_signature,
+        provider_signature_valid,
+        voucher: voucher.map(|voucher| VoucherJson {
+            total: Decimal(voucher.unverified().total),
+            receipt_number: voucher.unverified().receipt_number,
+            receipt_hash: voucher.unverified().receipt_hash.to_string(),
+            signature: hex::encode(voucher.signature().to_bytes()),
+        }),
+        voucher_signature_valid,
+    }
+}

@@ -1,0 +1,208 @@
+//! `/tools` and `/executions`: what can be run, running it, looking at it, stopping it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::response::Response;
+use orien_bootstrap::clock;
+use orien_door::{Json, Path, Query};
+use orien_protocol::fault::{Fault, FaultCode};
+use orien_protocol::id::ExecutionId;
+use orien_protocol::job::ARGUMENTS_LIMIT_BYTES;
+use orien_protocol::money::Usdc;
+use orien_protocol::offer::Tool;
+use orien_protocol::session::agent::RunOrder;
+use orien_protocol::time::Millis;
+use serde::Deserialize;
+use serde_json::value::RawValue;
+use tokio::sync::oneshot;
+
+use super::idempotency::{Done, Ticket};
+use super::models::{ExecutionJson, LISTED_ARGS_BYTES, Shown, StartedJson, ToolJson, list as named, run_status};
+use super::{App, Keyed, Shared, session_id, shown};
+use crate::arguments::Args;
+use crate::decimal::{Decimal, Time};
+use crate::desk::{Command, Desk};
+use crate::lines::TAIL_BYTES;
+use crate::rows::{ExecutionRow, Refusal, RunStatus};
+
+/// Runs in a list, and how much of the output of each.
+const RUNS_LISTED: usize = 200;
+const OUTPUT_LISTED: usize = 1024;
+/// Longest JSON of arguments: every byte of the largest ones may need an escape.
+const ARGS_BYTES: usize = 4 * ARGUMENTS_LIMIT_BYTES;
+/// How long a caller waits for the provider's first word on a run.
+const HEARD_LIMIT: Duration = Duration::from_secs(5);
+/// How much longer for the start, once the provider has taken it.
+const STARTED_LIMIT: Duration = Duration::from_millis(50);
+/// How long a caller of a finished run waits for the rest of its output.
+const OUTPUT_LIMIT: Duration = Duration::from_secs(3);
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(super) struct OfSession {
+    session_id: String,
+}
+
+pub(super) async fn tools(State(app): Shared, Query(of): Query<OfSession>) -> Result<Json<Box<RawValue>>, Refusal> {
+    let view = app.view(session_id(&of.session_id)?).await?;
+    let tools: Vec<ToolJson> = view.facts.tools.iter().map(ToolJson::new).collect();
+    named("tools", &tools).map(Json).map_err(|error| Refusal::internal(&error))
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(super) struct RunBody {
+    session_id: String,
+    tool_id: String,
+    #[serde(default)]
+    args: Args,
+    max_cost: Option<Decimal>,
+    timeout_seconds: Option<u64>,
+}
+
+pub(super) async fn run(State(app): Shared, keyed: Keyed<RunBody>) -> Response {
+    let Keyed { key, text, body } = keyed;
+    let own = Arc::clone(&app);
+    let running = |ticket: Ticket| async move { start(&own, body, &ticket).await };
+    app.keys.once("POST /tools/run", &key, &[text.get().as_bytes()], running).await
+}
+
+async fn start(app: &App, body: RunBody, ticket: &Ticket) -> Result<Done, Refusal> {
+    let execution = ExecutionId::from_bytes(ticket.seed);
+    if app.sessions.execution(execution).await?.is_none() {
+        let session = session_id(&body.session_id)?;
+        let ended = || Refusal::from(Fault::new(FaultCode::SESSION_ENDED, "the session has ended"));
+        let view = app.view(session).await?;
+        let desk = app.sessions.desk(&session).ok_or_else(ended)?;
+        let (order, row) = order(&view.facts.tools, body, execution, session)?;
+        let (answer, answered) = oneshot::channel();
+        desk.command(Command::Run { order: Box::new(order), row: Box::new(row), along: Some(ticket.mark()?), answer })?;
+        answered.await.map_err(|_| ended())??;
+        wait_heard(&desk, execution).await;
+    }
+    let row = app.sessions.execution(execution).await?.ok_or_else(|| gone(&execution.to_string()))?;
+    if let Some(fault) = row.fault {
+        return Err(fault.into());
+    }
+    let started = StartedJson {
+        execution_id: execution.to_string(),
+        status: run_status(&row),
+        started_at: Time(row.started_at.unwrap_or(row.asked_at)),
+    };
+    Done::new(StatusCode::CREATED, &started)
+}
+
+fn order(
+    tools: &[Tool],
+    body: RunBody,
+    execution: ExecutionId,
+    session: orien_protocol::id::SessionId,
+) -> Result<(RunOrder, ExecutionRow), Refusal> {
+    let Some(tool) = tools.iter().find(|tool| tool.id == body.tool_id) else {
+        let known: Vec<&str> = tools.iter().map(|tool| tool.id.as_str()).collect();
+        let text = format!("this session has no tool {}; it has {}", shown(&body.tool_id), known.join(", "));
+        return Err(Fault::new(FaultCode::UNKNOWN_TOOL, text).into());
+    };
+    let args = body.args.to_json();
+    if args.len() > ARGS_BYTES {
+        return Err(Fault::new(FaultCode::TOO_LARGE, format_args!("args has more than {ARGS_BYTES} bytes")).into());
+    }
+    let arguments = body.args.bind(tool).map_err(|problems| {
+        let detail = problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ");
+        let items = problems.into_iter().map(|problem| (problem.argument, problem.problem)).collect();
+        Refusal { items, ..Refusal::from(Fault::new(FaultCode::BAD_ARGUMENTS, detail)) }
+    })?;
+    let longest = tool.max_duration;
+    let max_duration = match body.timeout_seconds {
+        None => longest,
+        Some(0) => return Err(Refusal::invalid("invalid_body", "timeoutSeconds has to be at least 1")),
+        Some(seconds) => Millis::from_secs(seconds).min(longest),
+    };
+    let max_cost = body.max_cost.map(|amount| amount.0);
+    if max_cost == Some(Usdc::ZERO) {
+        return Err(Refusal::invalid("invalid_body", "maxCost has to be more than zero"));
+    }
+    let row = ExecutionRow {
+        session,
+        tool: body.tool_id.clone(),
+        args,
+        asked_at: clock::wall(),
+        started_at: None,
+        completed_at: None,
+        status: RunStatus::Pending,
+        work: None,
+        fault: None,
+    };
+    Ok((RunOrder { execution, tool: body.tool_id, arguments, max_cost, max_duration }, row))
+}
+
+/// Waits until the provider has said something about a run; a little longer if it only said that it took it.
+async fn wait_heard(desk: &Desk, execution: ExecutionId) {
+    let heard = desk.wait(HEARD_LIMIT, |state| (state.heard.contains(&execution) || !state.runs.contains_key(&execution)).then_some(()));
+    if heard.await.is_some() {
+        let begun =
+            |state: &crate::desk::State| state.runs.get(&execution).is_none_or(|row| row.status != RunStatus::Pending).then_some(());
+        // One that waits for its turn is answered as pending.
+        let _ = desk.wait(STARTED_LIMIT, begun).await;
+    }
+}
+
+pub(super) async fn one(State(app): Shared, Path(id): Path<String>) -> Result<Json<ExecutionJson>, Refusal> {
+    let (execution, row) = find(&app, &id).await?;
+    if row.is_over()
+        && let Some(log) = app.sessions.context.logs.get(&execution)
+    {
+        log.wait_ended(OUTPUT_LIMIT).await;
+    }
+    let output = output(&app, execution, TAIL_BYTES).await?;
+    Ok(Json(ExecutionJson::new(execution, &row, output, usize::MAX)))
+}
+
+pub(super) async fn list(State(app): Shared, Query(of): Query<OfSession>) -> Result<Json<Box<RawValue>>, Refusal> {
+    let session = session_id(&of.session_id)?;
+    app.view(session).await?;
+    let (rows, _) = app.sessions.executions(session, RUNS_LISTED).await?;
+    let mut executions = Vec::with_capacity(rows.len());
+    for (id, row) in rows {
+        executions.push(ExecutionJson::new(id, &row, output(&app, id, OUTPUT_LISTED).await?, LISTED_ARGS_BYTES));
+    }
+    named("executions", &executions).map(Json).map_err(|error| Refusal::internal(&error))
+}
+
+pub(super) async fn cancel(State(app): Shared, Path(id): Path<String>) -> Result<(StatusCode, Json<ExecutionJson>), Refusal> {
+    let (execution, row) = find(&app, &id).await?;
+    if !row.is_over()
+        && let Some(desk) = app.sessions.desk(&row.session)
+    {
+        desk.command(Command::Cancel(execution))?;
+    }
+    let output = output(&app, execution, OUTPUT_LISTED).await?;
+    Ok((StatusCode::ACCEPTED, Json(ExecutionJson::new(execution, &row, output, LISTED_ARGS_BYTES))))
+}
+
+/// A run that has to be there.
+pub(super) async fn find(app: &App, id: &str) -> Result<(ExecutionId, ExecutionRow), Refusal> {
+    let execution: ExecutionId = id.parse().map_err(|_| gone(id))?;
+    let row = app.sessions.execution(execution).await?.ok_or_else(|| gone(id))?;
+    Ok((execution, row))
+}
+
+fn gone(id: &str) -> Refusal {
+    Refusal::not_found("execution_not_found", "There is no such execution", format!("There is no execution {} at this gateway.", shown(id)))
+}
+
+/// The last `limit` bytes of a run's output: as it comes, or as it was kept.
+pub(super) async fn output(app: &App, execution: ExecutionId, limit: usize) -> Result<Shown, Refusal> {
+    let context = &app.sessions.context;
+    let (tail, ended) = match context.logs.get(&execution) {
+        Some(log) => (Some(log.tail()), log.has_ended()),
+        None => (context.store.output(execution).await?, true),
+    };
+    let Some(tail) = tail else { return Ok(Shown::default()) };
+    let text = tail.text(limit);
+    let whole: usize = tail.lines.iter().map(|line| line.text.len().saturating_add(usize::from(line.ended))).sum();
+    Ok(Shown { cut: tail.cut || text.len() < whole, text, hash: tail.hash.filter(|_| ended) })
+}

@@ -1,0 +1,120 @@
+//! Starts the gateway in order and stops it in reverse.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use orien_bootstrap::{DoorSettings, Peer, PeerConfig, PeerDoorError, PeerFailure, StartPeerError, door};
+use orien_door::{Door, ServeError};
+use orien_protocol::session::agent::AgentKeys;
+use orien_protocol::signing::Address;
+use thiserror::Error;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::context::Context;
+use crate::directory::Directory;
+use crate::http::{self, App};
+use crate::logs::Logs;
+use crate::sessions::{RestoreSessionsError, Sessions};
+use crate::store::{Store, StoreError};
+
+/// Usual port of the gateway's local door.
+pub const GATEWAY_DOOR_PORT: u16 = 8402;
+/// How long requests that act may go on once the door is closed: one answer of a peer.
+const ACTING_LIMIT: Duration = Duration::from_secs(5);
+
+/// How to run the gateway.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// The peer; its role has to be that of a gateway.
+    pub peer: PeerConfig,
+    /// Its local door.
+    pub door: DoorSettings,
+    /// The account that pays; without one, the address of this gateway's own money key.
+    pub account: Option<Address>,
+}
+
+/// Why the gateway did not start or did not go on.
+#[derive(Debug, Error)]
+pub enum RunGatewayError {
+    /// The peer did not start.
+    #[error(transparent)]
+    Start(#[from] StartPeerError),
+    /// The store cannot be opened, or could not be written: what is on disk counts, a restart picks it up.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// Earlier sessions cannot be picked up.
+    #[error(transparent)]
+    Sessions(#[from] RestoreSessionsError),
+    /// The local door did not open.
+    #[error(transparent)]
+    Door(#[from] PeerDoorError),
+    /// The local door failed.
+    #[error(transparent)]
+    Serve(#[from] ServeError),
+    /// A part of the peer failed.
+    #[error("{0}")]
+    Peer(Arc<PeerFailure>),
+}
+
+/// Runs the gateway until `cancel`; when this returns, everything it started has stopped. Sessions stay open at their providers and are picked up at the next start.
+pub async fn run(config: Config, cancel: CancellationToken) -> Result<(), RunGatewayError> {
+    // Cancelled by whoever runs us, by the peer when it fails, or by a session that cannot be written.
+    let stop = cancel.child_token();
+    let peer = Arc::new(Peer::start(config.peer.clone(), stop.clone()).await?);
+    let worked = work(&config, &peer, stop).await;
+    peer.stop().await;
+    match peer.failure() {
+        Some(failure) => Err(RunGatewayError::Peer(failure)),
+        None => worked,
+    }
+}
+
+async fn work(config: &Config, peer: &Arc<Peer>, stop: CancellationToken) -> Result<(), RunGatewayError> {
+    let account = config.account.unwrap_or_else(|| peer.money_key().address());
+    let context = Context {
+        own: peer.id(),
+        net: peer.net().clone(),
+        network: peer.network().clone(),
+        catalogue: peer.catalogue().clone(),
+        keys: AgentKeys { peer: peer.key(), spending: peer.money_key() },
+        binding: peer.binding(account),
+        store: Store::open(&peer.data_dir().store("sessions"), stop.clone())?,
+        logs: Arc::new(Logs::default()),
+    };
+    let sessions = Arc::new(Sessions::new(Arc::new(context), Directory::new(), stop.clone()));
+    let served = match sessions.restore().await {
+        Ok(count) => {
+            tracing::info!(count, %account, "sessions of an earlier run picked up");
+            serve(config, peer, &sessions, account, stop).await
+        }
+        Err(error) => Err(error.into()),
+    };
+    let stopped = sessions.stop().await;
+    served.and(stopped.map_err(RunGatewayError::from))
+}
+
+async fn serve(
+    config: &Config,
+    peer: &Peer,
+    sessions: &Arc<Sessions>,
+    account: Address,
+    stop: CancellationToken,
+) -> Result<(), RunGatewayError> {
+    let door: Door = http::open_health(door::open(peer, config.door.clone()).await?);
+    tracing::info!(address = %door.address(), token_file = %door.token_file().display(), "local door open");
+    let tasks = TaskTracker::new();
+    let app = Arc::new(App::new(Arc::clone(sessions), account, tasks.clone()));
+    let cleaning = {
+        let (app, stop) = (Arc::clone(&app), stop.clone());
+        tasks.spawn(async move { app.clean_up(stop).await })
+    };
+    let served = door.serve(http::routes(app), stop).await;
+    door::forget(peer);
+    tasks.close();
+    if tokio::time::timeout(ACTING_LIMIT, tasks.wait()).await.is_err() {
+        tracing::warn!(left = tasks.len(), "some requests did not finish in time; their repetition finds what they began");
+    }
+    cleaning.abort();
+    Ok(served?)
+}
