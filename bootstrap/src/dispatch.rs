@@ -178,6 +178,12 @@ impl Dispatch {
                 let own = self.own.clone();
                 self.answer(peer, reply, move || Answer::Offer(own.get().map(|offer| Box::new(offer.signed().clone()))));
             }
+            Question::OfferOf(provider) => {
+                let catalogue = self.catalogue.clone();
+                self.answer(peer, reply, move || {
+                    Answer::Offer(catalogue.provider(&provider).map(|listed| Box::new(listed.offer.signed().clone())))
+                });
+            }
             question => self.for_role(InboundQuestion { peer, question, reply }),
         }
     }

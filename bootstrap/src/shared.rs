@@ -112,6 +112,8 @@ impl SharedCatalogue {
 pub(crate) struct Intake {
     pub(crate) network: NetworkId,
     pub(crate) own: PeerId,
+    /// Who is asked for offers of providers that we cannot reach.
+    pub(crate) introducers: Arc<[PeerId]>,
     pub(crate) catalogue: SharedCatalogue,
     pub(crate) keeper: Keeper,
     /// Wakes the publisher: our own offer should be published anew.

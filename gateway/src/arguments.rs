@@ -172,7 +172,6 @@ fn is_decimal_within(text: &str, min: i64, max: i64) -> bool {
 
 #[cfg(test)]
 mod tests {
-    #![expect(clippy::unwrap_used, reason = "a failed unwrap is the test failing")]
     use orien_protocol::money::Price;
     use orien_protocol::time::Millis;
 

@@ -253,7 +253,11 @@ impl Courier {
         if self.link.is_some() || !self.dialling.is_empty() {
             return;
         }
-        let (net, provider, addresses) = (self.context.net.clone(), self.provider, self.desk.facts.addresses.clone());
+        let (net, provider) = (self.context.net.clone(), self.provider);
+        // A provider that came back may listen elsewhere; its newest offer says where.
+        let listed = self.context.catalogue.provider(&provider).map(|listed| listed.offer.addresses.clone());
+        let mut addresses = listed.unwrap_or_default();
+        addresses.extend(self.desk.facts.addresses.iter().filter(|known| !addresses.contains(known)).cloned().collect::<Vec<_>>());
         let wait = self.redial;
         self.redial = wait.saturating_mul(2).min(REDIAL.1);
         self.dialling.spawn(async move {

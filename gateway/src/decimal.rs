@@ -89,7 +89,6 @@ pub(crate) fn scaled(units: u64, decimals: usize) -> String {
 
 #[cfg(test)]
 mod tests {
-    #![expect(clippy::unwrap_used, reason = "a failed unwrap is the test failing")]
     use super::*;
 
     fn read(text: &str) -> Result<Usdc, String> {

@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use orien_bootstrap::clock;
 use orien_protocol::fault::{Fault, FaultCode};
 use orien_protocol::id::{ExecutionId, SessionId};
 use orien_protocol::money::Usdc;
@@ -100,7 +101,7 @@ pub(crate) enum Command {
 /// One thing that happened.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct SessionEvent {
-    /// Numbered from 1.
+    /// Higher than those before, also over a restart.
     pub(crate) number: u64,
     /// What kind.
     pub(crate) name: &'static str,
@@ -188,7 +189,8 @@ impl Desk {
             closing: None,
             times: BTreeMap::new(),
             events: VecDeque::new(),
-            last_event: 0,
+            // So that numbers grow over a restart too: no session has a thousand events per second for long.
+            last_event: clock::wall().0,
         };
         Self { id, facts, commands, state: Mutex::new(state), changed: watch::Sender::new(0) }
     }

@@ -182,17 +182,17 @@ mod tests {
             ens_name: None,
             region: Some("eu".to_owned()),
             binding: orien_protocol::binding::SignedBinding {
-            by_peer: orien_protocol::signing::Signed::join(
-                orien_protocol::binding::Binding {
-                    peer: PeerId::from_bytes([id; 32]),
-                    money_key: Address::from_bytes([6; 20]),
-                    principal: Address::from_bytes([5; 20]),
-                    network: "test".parse().unwrap(),
-                },
-                orien_protocol::signing::PeerSignature::from_bytes([0; 64]),
-            ),
-            by_money_key: orien_protocol::signing::MoneySignature::from_bytes(&[0; 65]),
-        },
+                by_peer: orien_protocol::signing::Signed::join(
+                    orien_protocol::binding::Binding {
+                        peer: PeerId::from_bytes([id; 32]),
+                        money_key: Address::from_bytes([6; 20]),
+                        principal: Address::from_bytes([5; 20]),
+                        network: "test".parse().unwrap(),
+                    },
+                    orien_protocol::signing::PeerSignature::from_bytes([0; 64]),
+                ),
+                by_money_key: orien_protocol::signing::MoneySignature::from_bytes(&[0; 65]),
+            },
             price: Price::default(),
             minimum_charge: Usdc::ZERO,
             metering_interval: Millis(5_000),

@@ -1,7 +1,7 @@
 //! Opens a session: finds a provider, writes the terms from its offer, and waits for the outcome.
 //!
 //! Always true: the terms repeat what the provider's own offer says; every attempt has an id that follows from the request, so that a request repeated after a crash finds what it
-//! had begun. `auto` moves on only when a provider said that it cannot now.
+//! had begun. `auto` moves on when the provider is the reason and settlement holds nothing for the attempt.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,7 +13,7 @@ use orien_protocol::id::SessionId;
 use orien_protocol::money::Usdc;
 use orien_protocol::offer::Offer;
 use orien_protocol::peer::PeerId;
-use orien_protocol::session::agent::AgentSession;
+use orien_protocol::session::agent::{AgentRecord, AgentSession};
 use orien_protocol::signing::Verified;
 use orien_protocol::terms::{TIME_TOLERANCE, Terms, ToolPrice};
 use orien_protocol::time::{Millis, UnixSeconds};
@@ -119,7 +119,7 @@ impl Sessions {
         for ((provider, why), id) in providers.into_iter().zip(free) {
             match self.attempt(request, provider, why, id).await {
                 Ok(()) => return Ok(id),
-                Err(error) if auto && is_passing(&error) => {
+                Err(error) if auto && is_passing(&error) && !self.has_reserved(id).await? => {
                     tracing::info!(%provider, %error, "a provider cannot take a session now; trying the next");
                     last = error;
                 }
@@ -127,6 +127,12 @@ impl Sessions {
             }
         }
         Err(last)
+    }
+
+    /// Whether settlement holds money for a session that did not open; another attempt would hold as much again.
+    async fn has_reserved(&self, session: SessionId) -> Result<bool, StoreError> {
+        let records = self.context.store.records(session).await?;
+        Ok(records.iter().any(|record| matches!(record, AgentRecord::Reserved(_))))
     }
 
     fn choose(&self, request: &OpenRequest) -> Result<Vec<(PeerId, String)>, OpenError> {
@@ -149,6 +155,10 @@ impl Sessions {
         }
         let offer = self.directory.fresh_offer(&self.context, provider).await?;
         check_offer(request, &offer)?;
+        offer
+            .binding
+            .verify(self.context.network.id(), &self.context.network.domain())
+            .map_err(|error| OpenError::Blame(Blame { fault: Fault::new(FaultCode::BAD_SIGNATURE, error), by: By::Provider }))?;
         let terms = self.terms(request, &offer, id)?;
         let link = Link::open(&self.context.net, provider, &offer.addresses)
             .await
@@ -224,11 +234,11 @@ fn check_offer(request: &OpenRequest, offer: &Offer) -> Result<(), OpenError> {
     Ok(())
 }
 
-/// Whether another provider may do what this one could not.
+/// Whether another provider may do what this one could or would not.
 fn is_passing(error: &OpenError) -> bool {
     match error {
-        OpenError::Blame(Blame { by: By::ProviderGone, .. }) => true,
-        OpenError::Blame(Blame { fault, by: By::Provider }) => [FaultCode::BUSY, FaultCode::OFFER_CHANGED].contains(&fault.code),
+        OpenError::Blame(Blame { by: By::ProviderGone | By::Provider, .. }) => true,
+        // The provider's minimum is above the budget; another's may be lower.
         OpenError::Blame(Blame { fault, by: By::Us }) => fault.code == FaultCode::BUDGET_EXHAUSTED,
         _ => false,
     }
@@ -247,13 +257,14 @@ mod tests {
     }
 
     #[test]
-    fn another_provider_is_tried_only_when_this_one_cannot_now() {
+    fn another_provider_is_tried_when_this_one_is_the_reason() {
         let blame = |code, by| OpenError::Blame(Blame { fault: Fault::new(code, ""), by });
         assert!(is_passing(&blame(FaultCode::BUSY, By::Provider)));
         assert!(is_passing(&blame(FaultCode::OFFER_CHANGED, By::Provider)));
         assert!(is_passing(&blame(FaultCode::INTERNAL, By::ProviderGone)));
         assert!(!is_passing(&blame(FaultCode::INSUFFICIENT_FUNDS, By::Settlement)));
-        assert!(!is_passing(&blame(FaultCode::DEBT, By::Provider)));
+        assert!(is_passing(&blame(FaultCode::BUDGET_EXHAUSTED, By::Us)));
+        assert!(!is_passing(&blame(FaultCode::INTERNAL, By::SettlementGone)));
         assert!(!is_passing(&OpenError::Full));
     }
 }

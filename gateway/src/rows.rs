@@ -196,15 +196,15 @@ pub(crate) struct Refusal {
     /// HTTP status.
     pub(crate) status: u16,
     /// Stable code.
-    pub(crate) code: String,
+    pub(crate) code: Box<str>,
     /// The same for every occurrence of the code.
-    pub(crate) title: String,
+    pub(crate) title: Box<str>,
     /// What was wrong this time.
     pub(crate) detail: String,
     /// How much money is short.
     pub(crate) missing: Option<Usdc>,
     /// When to try again, seconds.
-    pub(crate) retry_after: Option<u64>,
+    pub(crate) retry_after: Option<u32>,
     /// What was wrong with each of several things: name and problem.
     pub(crate) items: Vec<(String, String)>,
 }

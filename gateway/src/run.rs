@@ -1,15 +1,14 @@
 //! Starts the gateway in order and stops it in reverse.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use orien_bootstrap::{DoorSettings, Peer, PeerConfig, PeerDoorError, PeerFailure, StartPeerError, door};
 use orien_door::{Door, ServeError};
 use orien_protocol::session::agent::AgentKeys;
 use orien_protocol::signing::Address;
 use thiserror::Error;
+use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 
 use crate::context::Context;
 use crate::directory::Directory;
@@ -20,8 +19,6 @@ use crate::store::{Store, StoreError};
 
 /// Usual port of the gateway's local door.
 pub const GATEWAY_DOOR_PORT: u16 = 8402;
-/// How long requests that act may go on once the door is closed: one answer of a peer.
-const ACTING_LIMIT: Duration = Duration::from_secs(5);
 
 /// How to run the gateway.
 #[derive(Clone, Debug)]
@@ -103,18 +100,15 @@ async fn serve(
 ) -> Result<(), RunGatewayError> {
     let door: Door = http::open_health(door::open(peer, config.door.clone()).await?);
     tracing::info!(address = %door.address(), token_file = %door.token_file().display(), "local door open");
-    let tasks = TaskTracker::new();
-    let app = Arc::new(App::new(Arc::clone(sessions), account, tasks.clone()));
-    let cleaning = {
+    let app = Arc::new(App::new(Arc::clone(sessions), account));
+    let mut cleaning = JoinSet::new();
+    cleaning.spawn({
         let (app, stop) = (Arc::clone(&app), stop.clone());
-        tasks.spawn(async move { app.clean_up(stop).await })
-    };
-    let served = door.serve(http::routes(app), stop).await;
+        async move { app.clean_up(stop).await }
+    });
+    let served = door.serve(http::routes(Arc::clone(&app)), stop).await;
     door::forget(peer);
-    tasks.close();
-    if tokio::time::timeout(ACTING_LIMIT, tasks.wait()).await.is_err() {
-        tracing::warn!(left = tasks.len(), "some requests did not finish in time; their repetition finds what they began");
-    }
-    cleaning.abort();
+    app.stop().await;
+    cleaning.shutdown().await;
     Ok(served?)
 }

@@ -137,14 +137,20 @@ impl Sessions {
 
     async fn pick_up(self: &Arc<Self>, session: SessionId, facts: SessionFacts) -> Result<(), RestoreSessionsError> {
         let records = self.store().records(session).await?;
-        let (rows, _) = self.store().executions_of(session, usize::MAX).await?;
+        let mut runs = self.store().unfinished_of(session).await?;
         let seq = u64::try_from(records.len()).unwrap_or(u64::MAX);
         let (commands, queue) = mpsc::channel(COMMANDS);
         let desk = Arc::new(Desk::new(session, facts, commands));
         let disputed = records.iter().any(|record| matches!(record, AgentRecord::Disputed(_)));
         for record in &records {
             if let AgentRecord::Answered { receipt, .. } = record {
-                desk.change(|state| state.note(receipt.unverified()));
+                let receipt = receipt.unverified();
+                desk.change(|state| state.note(receipt));
+                if let Some(work) = &receipt.work
+                    && let Some(row) = runs.get_mut(&work.execution)
+                {
+                    *row = row.receipted(work, receipt.at);
+                }
             }
         }
         let network = self.context.network.id();
@@ -165,7 +171,7 @@ impl Sessions {
                 state.dispute =
                     Some(Fault::new(orien_protocol::fault::FaultCode::BAD_RECEIPT, "a receipt did not follow; it is kept as evidence"));
             }
-            state.runs = rows.into_iter().filter(|(_, row)| !row.is_over()).collect();
+            state.runs = runs;
         });
         desk.read(|state| state.runs.keys().copied().collect::<Vec<ExecutionId>>()).into_iter().for_each(|execution| {
             self.context.logs.open(execution);

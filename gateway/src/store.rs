@@ -5,6 +5,8 @@
 //!
 //! It does not know what a record means.
 
+use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
@@ -229,9 +231,7 @@ impl Store {
         self.read(move |read| {
             let rows = read.open_table(EXECUTIONS)?;
             let (mut found, mut all) = (Vec::new(), 0_usize);
-            for entry in
-                read.open_table(SESSION_EXECUTIONS)?.range((session.as_bytes(), &[0; 16])..=(session.as_bytes(), &[255; 16]))?.rev()
-            {
+            for entry in read.open_table(SESSION_EXECUTIONS)?.range(runs_of(session.as_bytes()))?.rev() {
                 all = all.saturating_add(1);
                 let (key, _) = entry?;
                 let execution = key.value().1;
@@ -246,6 +246,23 @@ impl Store {
         .await
     }
 
+    /// The runs of a session that were not over when their row was written.
+    pub(crate) async fn unfinished_of(&self, session: SessionId) -> Result<BTreeMap<ExecutionId, ExecutionRow>, StoreError> {
+        self.read(move |read| {
+            let rows = read.open_table(EXECUTIONS)?;
+            let mut found = BTreeMap::new();
+            for entry in read.open_table(SESSION_EXECUTIONS)?.range(runs_of(session.as_bytes()))? {
+                let (key, _) = entry?;
+                let execution = key.value().1;
+                if let Some(row) = get::<ExecutionRow>(&rows, "execution", execution)?.filter(|row| !row.is_over()) {
+                    found.insert(ExecutionId::from_bytes(*execution), row);
+                }
+            }
+            Ok(found)
+        })
+        .await
+    }
+
     /// The end of a run's output.
     pub(crate) async fn output(&self, execution: ExecutionId) -> Result<Option<OutputTail>, StoreError> {
         self.read(move |read| get(&read.open_table(OUTPUTS)?, "output", execution.as_bytes())).await
@@ -256,7 +273,7 @@ impl Store {
         self.read(move |read| {
             let table = read.open_table(KEYS)?;
             let value = table.get(key.as_slice())?;
-            Ok(value.map(|value| unpack("idempotency", value.value())).transpose()?)
+            value.map(|value| unpack("idempotency", value.value())).transpose()
         })
         .await
     }
@@ -284,6 +301,11 @@ impl Store {
             Err(error) => Err(StoreError::Read(error.to_string())),
         }
     }
+}
+
+/// The keys of all runs of a session.
+fn runs_of(session: &Id) -> RangeInclusive<(&Id, &Id)> {
+    (session, &[0; 16])..=(session, &[255; 16])
 }
 
 /// Why a read failed: the database, or a value in it.

@@ -92,7 +92,7 @@ pub struct Ready {
 #[derive(Debug, Error)]
 pub enum RunNodeError {
     /// The configuration cannot be read.
-    #[error("the tools file {path} cannot be read: {source}")]
+    #[error("the tools file {path} cannot be read; `orien init node` makes one")]
     ToolsFile {
         /// Which file.
         path: PathBuf,

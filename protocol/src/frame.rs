@@ -266,6 +266,8 @@ pub struct FileEntry {
 pub enum Question {
     /// To a provider: your offer, now.
     Offer,
+    /// To anyone: the offer that you hold of this provider.
+    OfferOf(PeerId),
     /// To anyone: offers of providers after this one, in the order of their ids.
     Catalogue {
         /// The last provider of the page before.
@@ -350,7 +352,7 @@ pub struct Earnings {
 pub enum Answer {
     /// Not answered.
     Refused(Fault),
-    /// A provider's own offer, or none: it sells nothing.
+    /// A provider's own offer, or one that is held of another; none: it sells nothing, or nothing is known.
     Offer(Option<Box<Signed<Offer>>>),
     /// A page of offers.
     Offers {

@@ -89,7 +89,7 @@ async fn answer(clerk: &Clerk, peer: PeerId, question: Question) -> Answer {
         Question::Balance(account) => clerk.call(move |desk, _| desk.funds(&account)).await.map(Answer::Balance),
         Question::ChannelState(channel) => clerk.call(move |desk, _| desk.channel_state(&channel)).await.map(Answer::ChannelState),
         Question::Earnings(payee) => clerk.call(move |desk, _| desk.earnings(&payee)).await.map(Answer::Earnings),
-        Question::Offer | Question::Catalogue { .. } | Question::Digests { .. } => {
+        Question::Offer | Question::OfferOf(_) | Question::Catalogue { .. } | Question::Digests { .. } => {
             Err(DeskError::Refused(Fault::new(FaultCode::NOT_FOUND, "settlement does not answer this question")))
         }
     };
@@ -109,6 +109,6 @@ const fn kind(question: &Question) -> &'static str {
         Question::Balance(_) => "balance",
         Question::ChannelState(_) => "channel_state",
         Question::Earnings(_) => "earnings",
-        Question::Offer | Question::Catalogue { .. } | Question::Digests { .. } => "catalogue",
+        Question::Offer | Question::OfferOf(_) | Question::Catalogue { .. } | Question::Digests { .. } => "catalogue",
     }
 }

@@ -17,13 +17,17 @@ pub(crate) fn run(args: &InitArgs) -> anyhow::Result<()> {
         CliRole::Bootstrap => RoleName::Bootstrap,
     };
     let path = roles::data_dir(role, args.data_dir.as_deref())?;
+    // Nothing is made for a role that could not start.
+    if role != RoleName::Settlement && args.network.is_none() && !path.join("network.toml").exists() {
+        bail!("say which network with --network FILE: the network.toml that `orien init settlement` made");
+    }
     let data = DataDir::open(&path, role)?;
     let keys = Keys::load_or_create(&data)?;
     let network_file = data.network_file();
     let network = if network_file.exists() {
         Network::load(&network_file)?
     } else {
-        let network = network_of(role, args, &keys)?;
+        let network = network_of(args, &keys)?;
         network.save(&network_file)?;
         network
     };
@@ -46,12 +50,9 @@ pub(crate) fn run(args: &InitArgs) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn network_of(role: RoleName, args: &InitArgs, keys: &Keys) -> anyhow::Result<Network> {
+fn network_of(args: &InitArgs, keys: &Keys) -> anyhow::Result<Network> {
     if let Some(file) = &args.network {
         return Ok(Network::load(file)?);
-    }
-    if role != RoleName::Settlement {
-        bail!("say which network with --network FILE: the network.toml that `orien init settlement` made");
     }
     let settlement = Settlement { peer: keys.peer().id(), signer: keys.money().address(), addresses: Vec::new() };
     Ok(Network::new_ledger(&args.name, settlement, Vec::new())?)

@@ -118,7 +118,12 @@ fn a_second_process_on_the_same_directory_is_told_who_holds_it() {
     for role in [&cast.bootstrap, &cast.settlement, &cast.nodes[0], &cast.gateways[0]] {
         let folder = role.folder.to_str().unwrap();
         let network = cast.network.to_str().unwrap();
-        let output = orien().args([role.name, "--data-dir", folder, "--network", network, "--http", "127.0.0.1:0"]).output().unwrap();
+        let mut command = orien();
+        command.args([role.name, "--data-dir", folder, "--network", network, "--http", "127.0.0.1:0"]);
+        if role.name == "node" {
+            command.args(["--tools", cast.root.path().join("node0.json").to_str().unwrap()]);
+        }
+        let output = command.output().unwrap();
         assert!(!output.status.success());
         let said = String::from_utf8_lossy(&output.stderr).into_owned();
         assert!(said.contains("process"), "{}: {said}", role.name);

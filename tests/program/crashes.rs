@@ -7,11 +7,11 @@ use serde_json::{Value, json};
 use crate::cast::Cast;
 use crate::kit::{micros, wait_for};
 
-/// Processes whose command line is exactly this `sleep`.
+/// Processes whose command line is this `sleep`, wherever the program is.
 fn sleepers(seconds: u32) -> usize {
-    let wanted = format!("sleep\0{seconds}\0");
+    let wanted = format!("/sleep\0{seconds}\0");
     let processes = std::fs::read_dir("/proc").unwrap().flatten();
-    processes.filter(|entry| std::fs::read(entry.path().join("cmdline")).is_ok_and(|line| line == wanted.as_bytes())).count()
+    processes.filter(|entry| std::fs::read(entry.path().join("cmdline")).is_ok_and(|line| line.ends_with(wanted.as_bytes()))).count()
 }
 
 /// Session folders below a node's workspaces.
@@ -39,7 +39,9 @@ fn charged_once(cast: &Cast, session: &str) -> Value {
     let receipts = receipts["receipts"].as_array().unwrap();
     let last = receipts.last().unwrap();
     assert_eq!(micros(&settled["totalCost"]), micros(&last["charged"]));
-    let ms = receipts.iter().filter_map(|receipt| receipt["work"]["effectiveMs"].as_u64()).max().unwrap_or(0);
+    // Exact decimals on both sides: seconds with three places, USDC with six.
+    let ms = receipts.iter().map(|receipt| &receipt["work"]["effectiveDurationSeconds"]).filter(|time| time.is_number()).map(micros).max();
+    let ms = ms.unwrap_or(0) / 1000;
     // 0.6 USDC per minute are 10 micro-USDC per millisecond; the minimum is one second.
     assert_eq!(micros(&last["charged"]), (ms * 10).max(10_000), "{last}");
     settled

@@ -68,7 +68,7 @@ fn the_owners_configuration_loads_and_absent_programs_are_reported() {
     let tools = report["tools"].as_array().unwrap();
     assert_eq!(tools.len(), 2, "{report}");
     for tool in tools {
-        assert_eq!((&tool["resourceLimits"]["cpu"], &tool["resourceLimits"]["memory"]), (&json!("2"), &json!("4GB")), "{tool}");
+        assert_eq!((&tool["limits"]["cpu"], &tool["limits"]["memory"]), (&json!("2"), &json!("4 GB")), "{tool}");
     }
     let shown = String::from_utf8(run(&["tools", "check", file.to_str().unwrap()]).stdout).unwrap();
     assert!(shown.contains("run_build") && shown.contains("300 s"), "{shown}");

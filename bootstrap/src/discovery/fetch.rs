@@ -1,7 +1,7 @@
-//! Fetches announced offers from their providers.
+//! Fetches announced offers: from their providers, or from an introducer when a provider cannot be reached, as when it came back at another address that only
+//! the new offer names.
 //!
-//! Always true: one fetch per provider at a time, for the newest announcement; a provider that cannot be reached is asked a few times and then left to
-//! the next pull.
+//! Always true: one fetch per provider at a time, for the newest announcement; an offer that nobody gives is asked for a few times and then left to the next pull.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -131,9 +131,11 @@ impl Fetches {
 }
 
 async fn fetch(digest: &Verified<Digest>, net: &Net, intake: &Intake) -> Result<(), FetchError> {
-    let peer = digest.provider;
-    let answer = ask(net, peer, &Question::Offer).await?;
-    let offer = announced(answer, digest, &intake.network)?;
+    let offer = match ask(net, digest.provider, &Question::Offer).await {
+        Ok(answer) => announced(answer, digest, &intake.network)?,
+        Err(error) if error.is_passing() => from_introducers(digest, net, intake).await.ok_or(error)?,
+        Err(error) => return Err(error.into()),
+    };
     match intake.take(offer).await {
         Verdict::New | Verdict::Known | Verdict::Older => {
             intake.catalogue.keep_digest(digest);
@@ -141,6 +143,18 @@ async fn fetch(digest: &Verified<Digest>, net: &Net, intake: &Intake) -> Result<
         }
         other => Err(FetchError::NotTaken(other)),
     }
+}
+
+/// The announced offer as an introducer holds it. Its signature is the provider's, so it does not matter who hands it over.
+async fn from_introducers(digest: &Verified<Digest>, net: &Net, intake: &Intake) -> Option<Verified<Offer>> {
+    for introducer in intake.introducers.iter().filter(|introducer| **introducer != intake.own) {
+        if let Ok(answer) = ask(net, *introducer, &Question::OfferOf(digest.provider)).await
+            && let Ok(offer) = announced(answer, digest, &intake.network)
+        {
+            return Some(offer);
+        }
+    }
+    None
 }
 
 /// The offer in an answer, if it is the announced one or a later one of the same provider.

@@ -1,6 +1,7 @@
 //! Streams: the log of an execution, and the events of a session.
 //!
-//! Always true: a reader first gets what it has not seen (`Last-Event-ID`), then what comes; the stream ends with an event that says so. Money in events is a decimal string.
+//! Always true: a reader first gets what it has not seen (`Last-Event-ID`), then what comes; the stream ends with an event that says so, and a reader who comes back
+//! with everything is told that there is no more (204). Money in events is a decimal string.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -33,11 +34,17 @@ pub(super) async fn log(State(app): Shared, Path(id): Path<String>, follow: Foll
     let (execution, _) = find(&app, &id).await?;
     let after = follow.last_event_id().unwrap_or(0);
     if let Some(log) = app.sessions.context.logs.get(&execution) {
+        if follow.last_event_id().is_some() && matches!(log.after(after, 1), (replay, true) if replay.lines.is_empty()) {
+            return Ok(follow.finished());
+        }
         let changes = log.watch();
         let reader = LogReader { app, execution, log, changes, after, ready: VecDeque::new(), done: false };
         return Ok(follow.respond(stream::unfold(reader, LogReader::turn)));
     }
     let tail = app.sessions.context.store.output(execution).await?.unwrap_or_default();
+    if follow.last_event_id().is_some() && tail.lines.last().is_none_or(|last| last.number <= after) {
+        return Ok(follow.finished());
+    }
     let mut events: Vec<Event> = Vec::new();
     if let Some(first) = tail.lines.first().filter(|first| first.number > after.saturating_add(1)) {
         events.push(gap(first.number.saturating_sub(after).saturating_sub(1)));

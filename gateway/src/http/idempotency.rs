@@ -7,6 +7,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use axum::http::{HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -16,6 +17,7 @@ use orien_protocol::hash::Hash;
 use orien_protocol::id::SessionId;
 use orien_protocol::time::{Millis, UnixSeconds};
 use serde::Serialize;
+use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::rows::{KeptAnswer, KeyRow, Refusal};
@@ -67,6 +69,8 @@ pub(crate) struct Keys {
     store: Store,
     running: Arc<Mutex<BTreeSet<Vec<u8>>>>,
     tasks: TaskTracker,
+    /// Requests still under way are left as they stand; the next start finds what they began.
+    abandoned: CancellationToken,
 }
 
 /// A key that is being acted on; free again when dropped.
@@ -82,9 +86,19 @@ impl Drop for Running {
 }
 
 impl Keys {
-    /// Acting tasks are tracked by `tasks`.
-    pub(crate) fn new(store: Store, tasks: TaskTracker) -> Self {
-        Self { store, running: Arc::default(), tasks }
+    /// Nothing is under way.
+    pub(crate) fn new(store: Store) -> Self {
+        Self { store, running: Arc::default(), tasks: TaskTracker::new(), abandoned: CancellationToken::new() }
+    }
+
+    /// Waits for requests under way, for as long as `limit`; the others are left as they stand.
+    pub(crate) async fn stop(&self, limit: Duration) {
+        self.tasks.close();
+        if tokio::time::timeout(limit, self.tasks.wait()).await.is_err() {
+            tracing::warn!(left = self.tasks.len(), "some requests did not finish in time; their repetition finds what they began");
+            self.abandoned.cancel();
+            self.tasks.wait().await;
+        }
     }
 
     /// Carries out a request once. `request` is everything that it says.
@@ -96,9 +110,13 @@ impl Keys {
         match self.begin(operation, key, request).await {
             Ok(Begun::Kept(answer)) => replay(answer),
             Ok(Begun::New(running, ticket)) => {
-                let (store, task) = (self.store.clone(), act(ticket.clone()));
+                let (store, task, abandoned) = (self.store.clone(), act(ticket.clone()), self.abandoned.clone());
                 let acting = self.tasks.spawn(async move {
-                    let acted = task.await;
+                    let acted = tokio::select! {
+                        acted = task => acted,
+                        // Not a word about it is kept: whatever it began is on disk, and the key still stands for it.
+                        () = abandoned.cancelled() => return Err(stopping()),
+                    };
                     let kept = finish(&store, ticket, &acted).await;
                     drop(running);
                     kept.map_err(Refusal::from).and(acted)
@@ -155,6 +173,11 @@ impl Keys {
     }
 }
 
+fn stopping() -> Refusal {
+    let detail = "Repeat the request with the same Idempotency-Key when the gateway runs again.";
+    Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "stopping", "The gateway is stopping", detail)
+}
+
 enum Begun {
     Kept(KeptAnswer),
     New(Running, Ticket),
@@ -204,14 +227,12 @@ fn answer(done: Done) -> Response {
 
 #[cfg(test)]
 mod tests {
-    #![expect(clippy::unwrap_used, reason = "a failed unwrap is the test failing")]
     use std::sync::atomic::{AtomicU32, Ordering};
 
     use axum::extract::FromRequestParts;
     use axum::http::Request;
     use serde_json::json;
     use tokio::sync::Notify;
-    use tokio_util::sync::CancellationToken;
 
     use super::*;
 
@@ -221,7 +242,7 @@ mod tests {
     }
 
     fn keys(store: &Store) -> Keys {
-        Keys::new(store.clone(), TaskTracker::new())
+        Keys::new(store.clone())
     }
 
     async fn body(response: Response) -> (u16, bool, String) {
@@ -313,6 +334,32 @@ mod tests {
         drop(running);
         let Begun::New(_, again) = keys(&store).begin("op", &key("k").await, &[b"x"]).await.ok().unwrap() else { panic!("unanswered") };
         assert_eq!(again.seed, ticket.seed);
+    }
+
+    #[tokio::test]
+    async fn a_request_that_a_stop_leaves_behind_keeps_its_key_and_its_seed() {
+        let directory = tempfile::tempdir().unwrap();
+        let store = Store::open(&directory.path().join("store"), CancellationToken::new()).unwrap();
+        let (keys, entered) = (Arc::new(keys(&store)), Arc::new(Notify::new()));
+        let (seeds, seed) = tokio::sync::oneshot::channel();
+        let request = {
+            let (keys, store, entered) = (Arc::clone(&keys), store.clone(), Arc::clone(&entered));
+            tokio::spawn(async move {
+                let acting = |ticket: Ticket| async move {
+                    store.write(vec![ticket.mark()?]).await?;
+                    seeds.send(ticket.seed).unwrap();
+                    entered.notify_one();
+                    std::future::pending().await
+                };
+                body(keys.once("op", &key("k").await, &[b"x"], acting).await).await
+            })
+        };
+        entered.notified().await;
+        keys.stop(Duration::ZERO).await;
+        assert_eq!(request.await.unwrap().0, 503);
+        let again = super::tests::keys(&store).begin("op", &key("k").await, &[b"x"]).await.ok().unwrap();
+        let Begun::New(_, ticket) = again else { panic!("unanswered") };
+        assert_eq!(ticket.seed, seed.await.unwrap());
     }
 
     #[tokio::test]

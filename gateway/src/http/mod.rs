@@ -30,7 +30,6 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::value::RawValue;
 use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 
 use crate::decimal::Decimal;
 use crate::rows::Refusal;
@@ -41,6 +40,9 @@ use idempotency::Keys;
 const HEALTH: &str = "/health";
 /// How often keys whose time is over are forgotten.
 const CLEAN_UP: Duration = Duration::from_secs(3600);
+
+/// How long requests that act may go on once the door is closed: one answer of a peer.
+const ACTING_LIMIT: Duration = Duration::from_secs(5);
 
 /// What the routes work with.
 #[derive(Debug)]
@@ -55,9 +57,9 @@ pub(crate) struct App {
 type Shared = State<Arc<App>>;
 
 impl App {
-    /// Everything behind the door. Requests that act are tracked by `tasks`.
-    pub(crate) fn new(sessions: Arc<Sessions>, account: Address, tasks: TaskTracker) -> Self {
-        let keys = Keys::new(sessions.context.store.clone(), tasks);
+    /// Everything behind the door.
+    pub(crate) fn new(sessions: Arc<Sessions>, account: Address) -> Self {
+        let keys = Keys::new(sessions.context.store.clone());
         Self { sessions, keys, account, uptime: Uptime::start() }
     }
 
@@ -72,6 +74,11 @@ impl App {
                 },
             }
         }
+    }
+
+    /// Waits for requests that act, but not for ever.
+    pub(crate) async fn stop(&self) {
+        self.keys.stop(ACTING_LIMIT).await;
     }
 
     /// A session that has to be there.

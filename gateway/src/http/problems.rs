@@ -23,15 +23,15 @@ use crate::rows::Refusal;
 use crate::store::StoreError;
 
 /// When to come back if something is busy, seconds.
-const RETRY_SECONDS: u64 = 1;
+const RETRY_SECONDS: u32 = 1;
 
 impl Refusal {
     /// A refusal with a stable code and a title that is the same for every occurrence.
     pub(crate) fn new(status: StatusCode, code: &str, title: &str, detail: impl std::fmt::Display) -> Self {
         Self {
             status: status.as_u16(),
-            code: code.to_owned(),
-            title: title.to_owned(),
+            code: code.into(),
+            title: title.into(),
             detail: detail.to_string(),
             missing: None,
             retry_after: None,
@@ -68,7 +68,8 @@ impl Refusal {
     /// As an answer.
     pub(crate) fn problem(&self) -> Problem {
         let status = StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-        let mut problem = Problem::new(status, self.code.clone(), self.title.clone()).detail(self.detail.clone());
+        let mut problem =
+            Problem::new(status, String::from(self.code.clone()), String::from(self.title.clone())).detail(self.detail.clone());
         if let Some(missing) = self.missing {
             problem = problem.with("missing", missing.to_string());
         }
@@ -77,7 +78,7 @@ impl Refusal {
             problem = problem.with("problems", Value::from(list));
         }
         match self.retry_after {
-            Some(seconds) => problem.retry_after_seconds(seconds),
+            Some(seconds) => problem.retry_after_seconds(seconds.into()),
             None => problem,
         }
     }

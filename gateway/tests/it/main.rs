@@ -1,0 +1,11 @@
+//! The gateway against real peers: a scripted provider on the protocol's own machine and a scripted settlement, over libp2p on loopback, seen through HTTP.
+
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a failed unwrap is the test failing")]
+
+mod client;
+mod doors;
+mod job;
+mod money;
+mod restart;
+mod shop;
+mod world;

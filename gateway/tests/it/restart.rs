@@ -1,0 +1,45 @@
+//! The gateway stops and starts again.
+
+use serde_json::json;
+
+use crate::shop::ShopPlan;
+use crate::world::{World, until};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_restarted_gateway_goes_on_with_its_sessions_and_remembers_its_answers() {
+    let mut world = World::new().await;
+    let shop = world.shop("shop", ShopPlan::default()).await;
+    let id = world.open("open", &shop, "0.5").await;
+    let done = world.run("echo", &id, "echo", json!({ "text": "before" })).await;
+    world.over(&done).await;
+    let sleeping = world.run("sleep", &id, "sleep", json!({})).await;
+    let path = format!("/executions/{sleeping}");
+    until("the start of the tool", || async { (world.client().get(&path).await.ok(200)["status"] == "running").then_some(()) }).await;
+
+    world.stop_gateway().await;
+    world.start_gateway().await;
+    let client = world.client();
+    assert_eq!(world.open("open", &shop, "0.5").await, id);
+    assert_eq!(world.run("sleep", &id, "sleep", json!({})).await, sleeping);
+    assert_eq!(client.get(&format!("/executions/{done}")).await.ok(200)["output"], "hello\nbefore\n");
+    let session = format!("/api/sessions/{id}");
+    until("the session resumed", || async { (client.get(&session).await.ok(200)["connected"] == true).then_some(()) }).await;
+    assert_eq!(client.send("POST", &format!("{path}/cancel"), "", b"").await.status, 202);
+    let run = world.over(&sleeping).await;
+    assert_eq!((&run["status"], &run["endReason"], &run["endParty"]), (&json!("failed"), &json!("cancelled"), &json!("agent")));
+    assert_eq!(run["output"], "zzz\n");
+    assert_eq!(
+        shop.see(|seen| seen
+            .jobs
+            .iter()
+            .filter(|job| job.tool == "sleep")
+            .map(|job| job.execution.to_string())
+            .collect::<std::collections::BTreeSet<_>>()
+            .len()),
+        1
+    );
+    let ended = client.post(&format!("{session}/end"), "end", &json!({})).await.ok(200);
+    assert_eq!((&ended["status"], &ended["executionsTotal"]), (&json!("completed"), &json!(2)));
+    shop.close().await;
+    world.close().await;
+}
