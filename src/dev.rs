@@ -24,7 +24,8 @@ const START_TIME: Duration = Duration::from_secs(30);
 /// Where a running development network keeps things, and how to reach its doors.
 pub(crate) struct DevNetwork {
     roles: JoinSet<(RoleName, anyhow::Result<()>)>,
-    stop: CancellationToken,
+    /// Stops one role each.
+    stops: Vec<(RoleName, CancellationToken)>,
     root: PathBuf,
     /// Removes a temporary root at the end.
     _temporary: Option<TempDir>,
@@ -53,7 +54,7 @@ impl DevNetwork {
             Some(path) => path,
             None => example_tools(&root)?,
         };
-        let mut dev = Self { roles: JoinSet::new(), stop: CancellationToken::new(), root, _temporary: temporary };
+        let mut dev = Self { roles: JoinSet::new(), stops: Vec::new(), root, _temporary: temporary };
         let network = dev.network()?;
         dev.start_roles(network, tools_file, plan.gateway_http).await?;
         dev.grant(&plan.credit).await?;
@@ -76,7 +77,7 @@ impl DevNetwork {
     async fn start_roles(&mut self, network: Network, tools_file: PathBuf, gateway_http: SocketAddr) -> anyhow::Result<()> {
         let free = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
         let config = orien_bootstrap::Config { peer: self.peer(RoleName::Bootstrap, &network), door: DoorSettings::local(free) };
-        let stop = self.stop.clone();
+        let stop = self.stop_of(RoleName::Bootstrap);
         self.roles.spawn(async move { (RoleName::Bootstrap, orien_bootstrap::run(config, stop).await.map_err(Into::into)) });
         let health = self.door(RoleName::Bootstrap).await?.get("/health")?;
         let addresses: Vec<String> = serde_json::from_value(health["addresses"].clone()).context("the bootstrap peer has no addresses")?;
@@ -84,23 +85,29 @@ impl DevNetwork {
 
         let peer = self.peer(RoleName::Settlement, &network);
         let config = orien_settlement::Config { peer, door: DoorSettings::local(free), batch_interval: Duration::from_secs(5) };
-        let stop = self.stop.clone();
+        let stop = self.stop_of(RoleName::Settlement);
         self.roles.spawn(async move { (RoleName::Settlement, orien_settlement::run(config, stop).await.map_err(Into::into)) });
 
         let peer = self.peer(RoleName::Node, &network);
         let (ready, _) = oneshot::channel();
         let config = orien_node::Config { door: DoorSettings::local(free), ..orien_node::Config::new(peer, tools_file) };
-        let stop = self.stop.clone();
+        let stop = self.stop_of(RoleName::Node);
         self.roles.spawn(async move { (RoleName::Node, orien_node::run(config, stop, ready).await.map_err(Into::into)) });
 
         let peer = self.peer(RoleName::Gateway, &network);
         let config = orien_gateway::Config { peer, door: DoorSettings::local(gateway_http), account: None };
-        let stop = self.stop.clone();
+        let stop = self.stop_of(RoleName::Gateway);
         self.roles.spawn(async move { (RoleName::Gateway, orien_gateway::run(config, stop).await.map_err(Into::into)) });
         for role in [RoleName::Settlement, RoleName::Node, RoleName::Gateway] {
             self.door(role).await?;
         }
         Ok(())
+    }
+
+    fn stop_of(&mut self, role: RoleName) -> CancellationToken {
+        let stop = CancellationToken::new();
+        self.stops.push((role, stop.clone()));
+        stop
     }
 
     fn peer(&self, role: RoleName, network: &Network) -> PeerConfig {
@@ -147,14 +154,21 @@ impl DevNetwork {
         &self.root
     }
 
-    /// Stops every role in reverse order of need and reports the first failure.
+    /// Stops the roles one after the other and reports the first failure. A node's sessions end with a voucher of the gateway and a claim at settlement, and all of them need to be
+    /// introduced.
     pub(crate) async fn stop(mut self) -> anyhow::Result<()> {
-        self.stop.cancel();
         let mut first = Ok(());
-        while let Some(ended) = self.roles.join_next().await {
-            let (name, result) = ended.context("a role panicked")?;
-            if first.is_ok() {
-                first = result.with_context(|| format!("{} failed", name.name()));
+        for role in [RoleName::Node, RoleName::Gateway, RoleName::Settlement, RoleName::Bootstrap] {
+            let Some((_, stop)) = self.stops.iter().find(|(name, _)| *name == role) else { continue };
+            stop.cancel();
+            while let Some(ended) = self.roles.join_next().await {
+                let (name, result) = ended.context("a role panicked")?;
+                if first.is_ok() {
+                    first = result.with_context(|| format!("{} failed", name.name()));
+                }
+                if name == role {
+                    break;
+                }
             }
         }
         first

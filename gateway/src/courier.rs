@@ -311,20 +311,15 @@ impl Courier {
             return Ok(Err(fault));
         }
         if !effects.is_empty() {
+            // In one commit with the job itself, which is the first effect.
             self.staged.push(Put::execution(&execution, &row)?);
             self.staged.extend(along);
-            let before = self.staged.len();
-            let mut effects = effects.into_iter();
-            if let Some(AgentEffect::Persist(record)) = effects.next() {
-                self.stage_record(&record, None)?;
-            }
-            debug_assert!(self.staged.len() > before, "a run begins with a record");
-            self.commit().await?;
+            // Nobody finds it here before it is in the store.
             self.context.logs.open(execution);
             self.desk.change(|state| {
                 state.runs.insert(execution, row);
             });
-            self.carry_out(effects.collect()).await?;
+            self.carry_out(effects).await?;
         }
         Ok(Ok(()))
     }

@@ -103,14 +103,16 @@ fn ids(seed: [u8; 16]) -> impl Iterator<Item = SessionId> {
 impl Sessions {
     /// Opens a session, or finds the one that the same request opened before.
     pub(crate) async fn open(self: &Arc<Self>, request: &OpenRequest) -> Result<SessionId, OpenError> {
-        let mut free = Vec::new();
+        let mut used = 0;
         for id in ids(request.seed) {
             match self.view(id).await? {
-                None => free.push(id),
-                Some(view) if view.closing.as_ref().is_some_and(|closing| closing.reason == CloseReason::NotOpened) => {}
+                // Ids are used in order: the rest are free.
+                None => break,
+                Some(view) if view.closing.as_ref().is_some_and(|closing| closing.reason == CloseReason::NotOpened) => used += 1,
                 Some(view) => return Ok(view.id),
             }
         }
+        let free = ids(request.seed).skip(used);
         let (providers, auto) = match &request.choice {
             Choice::Named(provider) => (vec![(*provider, "you named this provider".to_owned())], false),
             Choice::Auto => (self.choose(request)?, true),

@@ -3,7 +3,7 @@
 //! Always true: no row decides about money. What was charged and promised is folded from receipts and vouchers; the sums in a row are notes for listings, written when nothing
 //! can change them any more.
 
-use orien_protocol::fault::Fault;
+use orien_protocol::fault::{Fault, FaultCode};
 use orien_protocol::frame::{CloseReason, OutputStream};
 use orien_protocol::hash::Hash;
 use orien_protocol::id::SessionId;
@@ -56,6 +56,13 @@ pub(crate) struct Closing {
     pub(crate) promised: Usdc,
     /// Effective time of all executions, milliseconds.
     pub(crate) effective_ms: u64,
+}
+
+impl Closing {
+    /// Whether the provider broke the rules.
+    pub(crate) fn is_disputed(&self) -> bool {
+        self.reason == CloseReason::Dispute || self.fault.as_ref().is_some_and(|fault| fault.code == FaultCode::BAD_RECEIPT)
+    }
 }
 
 /// Where a run stands.

@@ -1,6 +1,7 @@
 //! Starts the gateway in order and stops it in reverse.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use orien_bootstrap::{DoorSettings, Peer, PeerConfig, PeerDoorError, PeerFailure, StartPeerError, door};
 use orien_door::{Door, ServeError};
@@ -19,6 +20,9 @@ use crate::store::{Store, StoreError};
 
 /// Usual port of the gateway's local door.
 pub const GATEWAY_DOOR_PORT: u16 = 8402;
+
+/// How long requests that act may go on after the order to stop; less than the door's grace, so that their callers still get an answer.
+const ACTING_LIMIT: Duration = Duration::from_secs(4);
 
 /// How to run the gateway.
 #[derive(Clone, Debug)]
@@ -98,17 +102,24 @@ async fn serve(
     account: Address,
     stop: CancellationToken,
 ) -> Result<(), RunGatewayError> {
-    let door: Door = http::open_health(door::open(peer, config.door.clone()).await?);
+    let door: Door = http::open_routes(door::open(peer, config.door.clone()).await?);
     tracing::info!(address = %door.address(), token_file = %door.token_file().display(), "local door open");
     let app = Arc::new(App::new(Arc::clone(sessions), account));
-    let mut cleaning = JoinSet::new();
-    cleaning.spawn({
+    let mut beside = JoinSet::new();
+    beside.spawn({
         let (app, stop) = (Arc::clone(&app), stop.clone());
         async move { app.clean_up(stop).await }
     });
+    beside.spawn({
+        let (app, stop) = (Arc::clone(&app), stop.clone());
+        async move {
+            stop.cancelled().await;
+            app.stop(ACTING_LIMIT).await;
+        }
+    });
     let served = door.serve(http::routes(Arc::clone(&app)), stop).await;
     door::forget(peer);
-    app.stop().await;
-    cleaning.shutdown().await;
+    app.stop(Duration::ZERO).await;
+    beside.shutdown().await;
     Ok(served?)
 }

@@ -11,7 +11,6 @@ use std::time::Duration;
 
 use orien_bootstrap::clock;
 use orien_protocol::fault::Fault;
-use orien_protocol::frame::CloseReason;
 use orien_protocol::id::{ExecutionId, SessionId};
 use orien_protocol::money::Usdc;
 use orien_protocol::session::agent::{AgentEffect, AgentPhase, AgentRecord, AgentSession, RestoreError};
@@ -82,7 +81,7 @@ impl SessionView {
         let (budget, charged, effective_ms) =
             closing.as_ref().map_or((facts.budget, Usdc::ZERO, 0), |c| (c.budget, c.charged, c.effective_ms));
         let phase = if closing.is_some() { Phase::Closed } else { Phase::Opening };
-        let dispute = closing.as_ref().filter(|c| c.reason == CloseReason::Dispute).and_then(|c| c.fault.clone());
+        let dispute = closing.as_ref().filter(|closing| closing.is_disputed()).and_then(|closing| closing.fault.clone());
         Self { id, facts, phase, connected: false, budget, charged, effective_ms, dispute, closing }
     }
 }
@@ -124,7 +123,7 @@ impl Sessions {
 
     /// Picks up every session that was not closed, and remembers who broke the rules.
     pub(crate) async fn restore(self: &Arc<Self>) -> Result<usize, RestoreSessionsError> {
-        let is_dispute = |facts: &SessionFacts| facts.closing.as_ref().is_some_and(|c| c.reason == CloseReason::Dispute);
+        let is_dispute = |facts: &SessionFacts| facts.closing.as_ref().is_some_and(Closing::is_disputed);
         let wanted = self.store().sessions(usize::MAX, move |_, facts| facts.closing.is_none() || is_dispute(facts)).await?;
         let (open, disputed): (Vec<_>, Vec<_>) = wanted.into_iter().partition(|(_, facts)| facts.closing.is_none());
         disputed.iter().for_each(|(_, facts)| self.directory.note_dispute(facts.provider));
@@ -187,7 +186,7 @@ impl Sessions {
         let (sessions, stop) = (Arc::clone(self), self.stop.clone());
         self.couriers.spawn(async move {
             let ended = courier.run(first, stop).await;
-            if desk.read(|state| state.closing.as_ref().is_some_and(|c| c.reason == CloseReason::Dispute) || state.dispute.is_some()) {
+            if desk.read(|state| state.closing.as_ref().is_some_and(Closing::is_disputed)) {
                 sessions.directory.note_dispute(desk.facts.provider);
             }
             sessions.desks().remove(&desk.id);
@@ -279,6 +278,7 @@ impl Sessions {
         if tokio::time::timeout(STOP_LIMIT, self.couriers.wait()).await.is_err() {
             tracing::warn!(left = self.couriers.len(), "some sessions did not stop in time; they are picked up at the next start");
         }
-        self.failure.lock().unwrap_or_else(PoisonError::into_inner).take().map_or(Ok(()), Err)
+        let failure = self.failure.lock().unwrap_or_else(PoisonError::into_inner).take();
+        failure.or_else(|| self.store().failure()).map_or(Ok(()), Err)
     }
 }

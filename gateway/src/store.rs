@@ -8,7 +8,7 @@
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::thread::JoinHandle;
 
 use orien_protocol::codec::{self, CodecError, VALUE_LIMIT_BYTES};
@@ -142,6 +142,8 @@ struct Inner {
     database: Arc<Database>,
     writes: Mutex<Option<mpsc::Sender<Write>>>,
     writer: Mutex<Option<JoinHandle<()>>>,
+    /// Why nothing can be written any more.
+    failure: Arc<OnceLock<String>>,
 }
 
 impl Drop for Inner {
@@ -161,10 +163,17 @@ impl Store {
         let database = Arc::new(Database::create(path).map_err(|error| refused(error.to_string()))?);
         make_tables(&database).map_err(|error| refused(error.to_string()))?;
         let (writes, queue) = mpsc::channel(QUEUE);
-        let theirs = Arc::clone(&database);
-        let writer = std::thread::Builder::new().name("gateway-store".to_owned()).spawn(move || write_all(&theirs, queue, &broken));
+        let failure = Arc::new(OnceLock::new());
+        let (theirs, failed) = (Arc::clone(&database), Arc::clone(&failure));
+        let writer =
+            std::thread::Builder::new().name("gateway-store".to_owned()).spawn(move || write_all(&theirs, queue, &failed, &broken));
         let writer = writer.map_err(|error| refused(error.to_string()))?;
-        Ok(Self(Arc::new(Inner { database, writes: Mutex::new(Some(writes)), writer: Mutex::new(Some(writer)) })))
+        Ok(Self(Arc::new(Inner { database, writes: Mutex::new(Some(writes)), writer: Mutex::new(Some(writer)), failure })))
+    }
+
+    /// Why nothing can be written any more, if that is so.
+    pub(crate) fn failure(&self) -> Option<StoreError> {
+        self.0.failure.get().cloned().map(StoreError::Write)
     }
 
     /// Makes changes durable, all or none.
@@ -361,8 +370,7 @@ fn make_tables(database: &Database) -> Result<(), redb::Error> {
 }
 
 /// The writer: takes what waits, commits it together, says so to each.
-fn write_all(database: &Database, mut queue: mpsc::Receiver<Write>, broken: &CancellationToken) {
-    let mut failed: Option<String> = None;
+fn write_all(database: &Database, mut queue: mpsc::Receiver<Write>, failure: &OnceLock<String>, broken: &CancellationToken) {
     while let Some(first) = queue.blocking_recv() {
         let mut group = vec![first];
         while group.len() < GROUP
@@ -370,13 +378,14 @@ fn write_all(database: &Database, mut queue: mpsc::Receiver<Write>, broken: &Can
         {
             group.push(next);
         }
-        let outcome = match &failed {
+        let outcome = match failure.get() {
             Some(reason) => Err(reason.clone()),
             None => commit(database, &group).map_err(|error| error.to_string()),
         };
-        if let Err(reason) = &outcome {
+        if let Err(reason) = &outcome
+            && failure.set(reason.clone()).is_ok()
+        {
             tracing::error!(reason, "the store cannot be written; the gateway stops");
-            failed = Some(reason.clone());
             broken.cancel();
         }
         for write in group {
@@ -426,3 +435,6 @@ fn apply(write: &WriteTransaction, change: &Change) -> Result<(), redb::Error> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;

@@ -41,9 +41,6 @@ const HEALTH: &str = "/health";
 /// How often keys whose time is over are forgotten.
 const CLEAN_UP: Duration = Duration::from_secs(3600);
 
-/// How long requests that act may go on once the door is closed: one answer of a peer.
-const ACTING_LIMIT: Duration = Duration::from_secs(5);
-
 /// What the routes work with.
 #[derive(Debug)]
 pub(crate) struct App {
@@ -76,9 +73,9 @@ impl App {
         }
     }
 
-    /// Waits for requests that act, but not for ever.
-    pub(crate) async fn stop(&self) {
-        self.keys.stop(ACTING_LIMIT).await;
+    /// Waits for requests that act, for as long as `limit`; the others are left as they stand.
+    pub(crate) async fn stop(&self, limit: Duration) {
+        self.keys.stop(limit).await;
     }
 
     /// A session that has to be there.
@@ -87,9 +84,9 @@ impl App {
     }
 }
 
-/// Opens [`HEALTH`] to callers without the token.
-pub(crate) fn open_health(door: Door) -> Door {
-    door.open_route(HEALTH)
+/// Opens [`HEALTH`], and the page that says what this is, to callers without the token.
+pub(crate) fn open_routes(door: Door) -> Door {
+    door.open_route(HEALTH).open_route("/")
 }
 
 /// All routes.
@@ -172,7 +169,7 @@ async fn page(State(app): Shared) -> axum::response::Response {
     let body = format!(
         "<h1>ORIEN gateway</h1>\n<p>Rent named tools on machines you do not own. Network <code>{}</code>, peer <code>{}</code>.</p>\n\
          <p>The API is on this address: <code>GET /api/providers</code>, <code>POST /api/sessions</code>, <code>POST /tools/run</code>, \
-         <code>GET /logs/{{executionId}}</code>. Every request but <code>GET /health</code> needs the header \
+         <code>GET /logs/{{executionId}}</code>. Every other request but <code>GET /health</code> needs the header \
          <code>Authorization: Bearer</code> with the token in the gateway's token file; requests that can cost money also need an \
          <code>Idempotency-Key</code>.</p>",
         orien_door::escape(context.network.id().as_str()),

@@ -271,11 +271,12 @@ impl SettlementJson {
 
 /// The owner's word for where a session stands.
 pub(crate) fn status(view: &SessionView) -> &'static str {
-    match view.closing.as_ref().map(|closing| closing.reason) {
-        None => "active",
-        Some(CloseReason::Ended) => "completed",
-        Some(CloseReason::Expired | CloseReason::AgentGone) => "expired",
-        Some(CloseReason::NotSigned | CloseReason::ProviderStopped | CloseReason::Dispute | CloseReason::NotOpened) => "failed",
+    let Some(closing) = &view.closing else { return "active" };
+    match closing.reason {
+        _ if closing.is_disputed() => "failed",
+        CloseReason::Ended => "completed",
+        CloseReason::Expired | CloseReason::AgentGone => "expired",
+        CloseReason::NotSigned | CloseReason::ProviderStopped | CloseReason::Dispute | CloseReason::NotOpened => "failed",
     }
 }
 

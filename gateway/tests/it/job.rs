@@ -1,7 +1,7 @@
 //! The main job, from the catalogue to the end of the session.
 
 use orien_protocol::hash::Hash;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::shop::ShopPlan;
 use crate::world::{World, text};
@@ -124,5 +124,83 @@ async fn auto_goes_on_to_the_next_provider_when_the_best_one_is_busy() {
     assert!(refused.header("retry-after").is_some());
     busy.close().await;
     dear.close().await;
+    world.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn answers_have_the_names_that_the_owner_gave_them() {
+    let world = World::new().await;
+    let shop = world.shop("shop", ShopPlan::default()).await;
+    let client = world.client();
+    let has = |value: &Value, names: &[&str]| names.iter().for_each(|name| assert!(value.get(name).is_some(), "no {name} in {value}"));
+    let provider = client.get(&format!("/api/providers/{}", shop.id())).await.ok(200);
+    has(&provider, &["id", "name", "description", "pricePerMinute", "tools", "uptime", "totalSessions", "reputation", "payoutAddress"]);
+    has(&provider["reputation"], &["completedSessions", "disputes", "avgResponseTime"]);
+    has(&provider["tools"][0], &["id", "name", "description", "command", "args", "maxDurationSeconds", "resourceLimits"]);
+    let id = world.open("open", &shop, "0.5").await;
+    let started = client.post("/tools/run", "run", &json!({ "sessionId": id, "toolId": "echo", "args": { "text": "x" } })).await.ok(201);
+    has(&started, &["executionId", "status", "startedAt"]);
+    let execution = world.over(&text(&started, "executionId")).await;
+    has(
+        &execution,
+        &[
+            "id",
+            "executionId",
+            "sessionId",
+            "toolId",
+            "args",
+            "status",
+            "startedAt",
+            "completedAt",
+            "effectiveDurationSeconds",
+            "output",
+            "exitCode",
+            "cost",
+        ],
+    );
+    let session = client.get(&format!("/api/sessions/{id}")).await.ok(200);
+    has(
+        &session,
+        &[
+            "id",
+            "agentId",
+            "providerId",
+            "budgetAllowance",
+            "budgetConsumed",
+            "status",
+            "startedAt",
+            "effectiveExecutionSeconds",
+            "executions",
+        ],
+    );
+    assert_eq!(session["executions"][0], execution);
+    let ended = client.post(&format!("/api/sessions/{id}/end"), "end", &json!({})).await.ok(200);
+    has(&ended, &["endedAt"]);
+    has(&ended["settlement"], &["sessionId", "totalCost", "providerPayout", "platformFee", "reserve", "settledAt", "txHash"]);
+    has(&client.get("/health").await.ok(200), &["status", "uptime", "activeSession"]);
+    shop.close().await;
+    world.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn streams_go_on_after_the_last_event_that_a_reader_has() {
+    let world = World::new().await;
+    let shop = world.shop("shop", ShopPlan::default()).await;
+    let client = world.client();
+    let id = world.open("open", &shop, "0.5").await;
+    let execution = world.run("run", &id, "echo", json!({ "text": "world" })).await;
+    world.over(&execution).await;
+    let path = format!("/logs/{execution}");
+    let rest = client.send("GET", &path, "last-event-id: 1\r\n", b"").await.text();
+    assert!(!rest.contains("hello") && rest.contains("id: 2\nevent: stdout\n"), "{rest}");
+    assert_eq!(client.send("GET", &path, "last-event-id: 2\r\n", b"").await.status, 204);
+    let lines = client.send("GET", &path, "accept: application/x-ndjson\r\n", b"").await.text();
+    let last: Value = serde_json::from_str(lines.lines().rfind(|line| !line.is_empty()).unwrap()).unwrap();
+    assert_eq!((&last["event"], &last["data"]["status"], &last["data"]["exitCode"]), (&json!("end"), &json!("completed"), &json!(0)));
+
+    client.post(&format!("/api/sessions/{id}/end"), "end", &json!({})).await.ok(200);
+    let events = client.get(&format!("/api/sessions/{id}/events")).await.text();
+    assert!(events.contains("event: closed") && events.contains("\"reason\":\"ended\""), "{events}");
+    shop.close().await;
     world.close().await;
 }

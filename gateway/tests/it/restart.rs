@@ -1,9 +1,11 @@
 //! The gateway stops and starts again.
 
+use std::sync::atomic::Ordering;
+
 use serde_json::json;
 
 use crate::shop::ShopPlan;
-use crate::world::{World, until};
+use crate::world::{World, text, until};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_restarted_gateway_goes_on_with_its_sessions_and_remembers_its_answers() {
@@ -40,6 +42,43 @@ async fn a_restarted_gateway_goes_on_with_its_sessions_and_remembers_its_answers
     );
     let ended = client.post(&format!("{session}/end"), "end", &json!({})).await.ok(200);
     assert_eq!((&ended["status"], &ended["executionsTotal"]), (&json!("completed"), &json!(2)));
+    shop.close().await;
+    world.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_opening_that_a_stop_interrupted_is_given_up_and_its_request_opens_one_session_when_repeated() {
+    let mut world = World::new().await;
+    let shop = world.shop("shop", ShopPlan::default()).await;
+    world.silent.store(true, Ordering::SeqCst);
+    let body = json!({ "providerId": shop.id().to_string(), "budgetAllowance": "0.5" });
+    let waiting = {
+        let (client, body) = (world.client(), body.clone());
+        tokio::spawn(async move { client.post("/api/sessions", "open", &body).await.status })
+    };
+    let client = world.client();
+    let first =
+        until("the proposal", || async { client.get("/api/sessions").await.ok(200)["sessions"].get(0).map(|session| text(session, "id")) })
+            .await;
+    assert_eq!(client.post("/api/sessions", "open", &body).await.problem(409, "in_progress")["retryAfterSeconds"], 1);
+    world.stop_gateway().await;
+    assert_eq!(waiting.await.unwrap(), 503, "whoever waited was told");
+    assert!(shop.see(|seen| seen.vouchers.is_empty()), "nothing was promised");
+
+    world.silent.store(false, Ordering::SeqCst);
+    world.start_gateway().await;
+    let client = world.client();
+    let given_up = until("the end of the first attempt", || async {
+        let session = client.get(&format!("/api/sessions/{first}")).await.ok(200);
+        (session["status"] == "failed").then_some(session)
+    })
+    .await;
+    assert_eq!(given_up["endReason"], "not_opened");
+    let second = text(&client.post("/api/sessions", "open", &body).await.ok(201), "id");
+    assert_ne!(second, first);
+    assert_eq!(text(&client.post("/api/sessions", "open", &body).await.ok(201), "id"), second);
+    assert_eq!(client.get("/api/sessions?status=active").await.ok(200)["sessions"].as_array().unwrap().len(), 1);
+    assert_eq!(shop.see(|seen| seen.vouchers.len()), 1);
     shop.close().await;
     world.close().await;
 }

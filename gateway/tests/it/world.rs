@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use orien_bootstrap::{DataDir, DoorFile, DoorSettings, Keys, Network, Peer, PeerConfig, RoleName, Settlement};
@@ -28,6 +29,8 @@ pub(crate) struct World {
     pub(crate) network: Network,
     settlement: Arc<Peer>,
     settling: JoinHandle<()>,
+    /// Whether settlement leaves every question without an answer.
+    pub(crate) silent: Arc<AtomicBool>,
     gateway: Option<Running>,
 }
 
@@ -49,8 +52,9 @@ impl World {
             Peer::start(PeerConfig::loopback(RoleName::Settlement, home, network.clone()), CancellationToken::new()).await.unwrap(),
         );
         let network = network.with_bootstrap(&peer.net().listen_addresses().await.unwrap()).unwrap();
-        let settling = tokio::spawn(settle(Arc::clone(&peer)));
-        let mut world = Self { root, network, settlement: peer, settling, gateway: None };
+        let silent = Arc::new(AtomicBool::new(false));
+        let settling = tokio::spawn(settle(Arc::clone(&peer), Arc::clone(&silent)));
+        let mut world = Self { root, network, settlement: peer, settling, silent, gateway: None };
         world.start_gateway().await;
         world
     }
@@ -133,10 +137,15 @@ pub(crate) async fn until<T, W: Future<Output = Option<T>>>(what: &str, mut look
     tokio::time::timeout(HUNG, looking).await.unwrap_or_else(|_| panic!("{what} did not come"))
 }
 
-async fn settle(peer: Arc<Peer>) {
+async fn settle(peer: Arc<Peer>, silent: Arc<AtomicBool>) {
+    let mut unanswered = Vec::new();
     let mut questions = peer.take_questions().unwrap();
     let mut ceilings = BTreeMap::new();
     while let Some(inbound) = questions.recv().await {
+        if silent.load(Ordering::SeqCst) {
+            unanswered.push(inbound);
+            continue;
+        }
         let answer = match inbound.question {
             Question::Reserve { terms, ceiling, .. } => {
                 let terms = terms.verify(peer.network().id()).unwrap();
