@@ -104,9 +104,15 @@ pub(crate) struct NodeArgs {
     /// The tools on offer [default: provider-config.json in the data directory]
     #[arg(long, env = "ORIEN_TOOLS")]
     pub(crate) tools: Option<PathBuf>,
-    /// Where earnings go, unless the configuration says so [default: the address of this node's own money key]
+    /// Where earnings go [default: payoutAddress of the configuration, else the address of this node's own money key]
     #[arg(long, env = "ORIEN_PAYOUT")]
     pub(crate) payout: Option<String>,
+    /// Most work of one account without a voucher, in USDC, however much it has redeemed
+    #[arg(long, default_value = "10")]
+    pub(crate) credit_cap: String,
+    /// Most promised and not yet redeemed value of one account, in USDC
+    #[arg(long, default_value = "100")]
+    pub(crate) unredeemed_cap: String,
 }
 
 #[derive(Args, Debug)]
@@ -151,6 +157,9 @@ pub(crate) enum SettlementCommand {
         /// The key that may spend it [default: the account itself]
         #[arg(long)]
         spending_key: Option<String>,
+        /// Most that the account may reserve in a day, in USDC [default: as before]
+        #[arg(long)]
+        daily_cap: Option<String>,
         /// Repeat a grant with the same key and it counts once [default: a new one]
         #[arg(long)]
         key: Option<String>,
@@ -186,9 +195,12 @@ pub(crate) enum SettlementCommand {
         /// Print CSV instead of a table
         #[arg(long, conflicts_with = "json")]
         csv: bool,
-        /// Mark what is payable as exported, and print it
+        /// Mark what is payable as exported, and print just that
         #[arg(long)]
         export: bool,
+        /// Repeat an export with the same key and it prints the same payouts again [default: a new one]
+        #[arg(long, requires = "export")]
+        key: Option<String>,
         #[command(flatten)]
         at: AtSettlement,
     },

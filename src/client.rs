@@ -51,6 +51,14 @@ impl Client {
         answer(path, request.config().timeout_global(Some(ANSWER_TIME)).build().send_json(body))
     }
 
+    /// Posts JSON under a key and reads text.
+    pub(crate) fn post_text(&self, path: &str, body: &Value, key: &str) -> anyhow::Result<String> {
+        let request = self.agent.post(self.url(path)).header("Authorization", self.bearer()).header("Idempotency-Key", key);
+        let mut text = String::new();
+        checked(path, request.send_json(body))?.into_body().into_reader().take(ANSWER_LIMIT).read_to_string(&mut text)?;
+        Ok(text)
+    }
+
     /// Stores bytes.
     pub(crate) fn put(&self, path: &str, bytes: &[u8]) -> anyhow::Result<Value> {
         answer(path, self.agent.put(self.url(path)).header("Authorization", self.bearer()).send(bytes))

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, bail};
 use orien_bootstrap::{DoorSettings, Network, PeerConfig, RoleName};
 use orien_net::NetLimits;
+use orien_protocol::credit::CreditPolicy;
 use orien_protocol::signing::Address;
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
@@ -78,7 +79,12 @@ pub(crate) async fn node(args: NodeArgs, cancel: CancellationToken) -> anyhow::R
     let (peer, door) = peer(RoleName::Node, &args.peer)?;
     let tools_file = args.tools.unwrap_or_else(|| peer.data_dir.join("provider-config.json"));
     let payout = args.payout.map(|text| address("--payout", &text)).transpose()?;
-    let config = orien_node::Config { door, payout, ..orien_node::Config::new(peer, tools_file) };
+    let amount = |flag: &str, text: &str| text.parse().with_context(|| format!("{flag} `{text}`"));
+    let credit = CreditPolicy {
+        cap: amount("--credit-cap", &args.credit_cap)?,
+        unredeemed_cap: amount("--unredeemed-cap", &args.unredeemed_cap)?,
+    };
+    let config = orien_node::Config { door, payout, credit, ..orien_node::Config::new(peer, tools_file) };
     // The door file tells others what `ready` would; nobody waits for it here.
     let (ready, _) = oneshot::channel();
     Ok(orien_node::run(config, cancel, ready).await?)

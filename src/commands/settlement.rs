@@ -15,15 +15,27 @@ use crate::{output, roles};
 
 pub(crate) fn run(command: SettlementCommand) -> anyhow::Result<()> {
     match command {
-        SettlementCommand::Grant { account, amount, spending_key, key, at } => grant(&account, &amount, spending_key.as_deref(), key, &at),
+        SettlementCommand::Grant { account, amount, spending_key, daily_cap, key, at } => {
+            let grant = Grant {
+                account: roles::address("account", &account)?,
+                amount: usdc("amount", &amount)?,
+                spending_key: spending_key.map(|text| roles::address("--spending-key", &text)).transpose()?,
+                daily_cap: daily_cap.map(|text| usdc("--daily-cap", &text)).transpose()?,
+            };
+            make_grant(&grant, key, &at)
+        }
         SettlementCommand::Account { account, at } => show_account(&account, &at),
         SettlementCommand::Ledger { at } => print(&running(&at)?.get("/api/ledger")?, &at),
         SettlementCommand::Batch { at } => make_batch(&at),
         SettlementCommand::Batches { id: None, at } => print(&running(&at)?.get("/api/batches")?, &at),
         SettlementCommand::Batches { id: Some(id), at } => output::json(&running(&at)?.get(&format!("/api/batches/{id}"))?),
-        SettlementCommand::Payouts { csv, export, at } => payouts(csv, export, &at),
+        SettlementCommand::Payouts { csv, export: false, at, .. } => payouts(csv, &at),
+        SettlementCommand::Payouts { csv, export: true, key, at } => export(csv, key, &at),
     }
 }
+
+/// Payouts asked for at once.
+const PAGE: usize = 100;
 
 /// The door of the settlement, or why there is none.
 fn running(at: &AtSettlement) -> anyhow::Result<Client> {
@@ -45,24 +57,26 @@ fn offline(at: &AtSettlement) -> anyhow::Result<OfflineDesk> {
     Ok(OfflineDesk::open(&roles::data_dir(RoleName::Settlement, at.data_dir.as_deref())?)?)
 }
 
-fn grant(account: &str, amount: &str, spending_key: Option<&str>, key: Option<String>, at: &AtSettlement) -> anyhow::Result<()> {
-    let address = roles::address("account", account)?;
-    let parsed: Usdc = amount.parse().with_context(|| format!("amount `{amount}`"))?;
-    let spending = spending_key.map(|text| roles::address("--spending-key", text)).transpose()?;
+fn usdc(what: &str, text: &str) -> anyhow::Result<Usdc> {
+    text.parse().with_context(|| format!("{what} `{text}`"))
+}
+
+fn make_grant(grant: &Grant, key: Option<String>, at: &AtSettlement) -> anyhow::Result<()> {
     let key = key.map_or_else(fresh_key, Ok)?;
     let folder = roles::data_dir(RoleName::Settlement, at.data_dir.as_deref())?;
+    let account = grant.account.to_string();
     let answer = match door(&folder)? {
         Some(client) => {
-            let mut body = json!({ "account": address.to_string(), "amount": parsed.to_string() });
-            if let Some(spending) = spending {
+            let mut body = json!({ "account": account, "amount": grant.amount.to_string() });
+            if let Some(spending) = grant.spending_key {
                 body["spendingKey"] = json!(spending.to_string());
+            }
+            if let Some(cap) = grant.daily_cap {
+                body["dailyCap"] = json!(cap.to_string());
             }
             client.post("/api/grants", &body, Some(&key))?
         }
-        None => {
-            let grant = Grant { account: address, amount: parsed, spending_key: spending, daily_cap: None };
-            funds(&address.to_string(), &offline(at)?.grant(&key, &grant)?)
-        }
+        None => funds(&account, &offline(at)?.grant(&key, grant)?),
     };
     print(&answer, at)
 }
@@ -93,20 +107,37 @@ fn make_batch(at: &AtSettlement) -> anyhow::Result<()> {
     print(&answer, at)
 }
 
-fn payouts(csv: bool, export: bool, at: &AtSettlement) -> anyhow::Result<()> {
+/// All payouts, page by page.
+fn payouts(csv: bool, at: &AtSettlement) -> anyhow::Result<()> {
     let client = running(at)?;
-    if export {
-        let exported = client.post("/api/payouts/export", &json!({}), None)?;
-        output::note("what was payable is marked as exported");
-        if !csv {
-            return print(&exported, at);
+    let mut all: Vec<Value> = Vec::new();
+    loop {
+        let after = all.last().and_then(|payout| payout["id"].as_str()).map(|id| format!("&after={id}")).unwrap_or_default();
+        let page = client.get(&format!("/api/payouts?limit={PAGE}{after}"))?;
+        if csv {
+            let text = client.text(&format!("/api/payouts?format=csv&limit={PAGE}{after}"))?;
+            // One heading for all pages.
+            text.lines().skip(usize::from(!all.is_empty())).for_each(output::line);
+        }
+        let rows = page["payouts"].as_array().cloned().unwrap_or_default();
+        let last = rows.len() < PAGE;
+        all.extend(rows);
+        if last {
+            break;
         }
     }
-    if csv {
-        output::line(client.text("/api/payouts?format=csv")?.trim_end());
-        return Ok(());
+    if csv { Ok(()) } else { print(&json!({ "payouts": all }), at) }
+}
+
+fn export(csv: bool, key: Option<String>, at: &AtSettlement) -> anyhow::Result<()> {
+    let (client, key) = (running(at)?, key.map_or_else(fresh_key, Ok)?);
+    let exported = client.post("/api/payouts/export", &json!({}), Some(&key))?;
+    output::note(format!("marked as exported; the same payouts again: --export --key {key}"));
+    if !csv {
+        return print(&exported, at);
     }
-    print(&client.get("/api/payouts")?, at)
+    output::line(client.post_text("/api/payouts/export?format=csv", &json!({}), &key)?.trim_end());
+    Ok(())
 }
 
 /// JSON when asked for; otherwise a line per value, and a line per item of a list.

@@ -3,7 +3,7 @@
 //! Always true: whatever can cost money takes an `Idempotency-Key`; every error is problem+json with a stable code (the table is in [`problems`]); names and shapes of the owner's
 //! endpoints are kept.
 //!
-//! It decides nothing about money and knows no libp2p.
+//! It decides nothing about money and does not know how peers are reached.
 
 mod events;
 mod files;

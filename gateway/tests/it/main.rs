@@ -1,4 +1,4 @@
-//! The gateway against real peers: a scripted provider on the protocol's own machine and a scripted settlement, over libp2p on loopback, seen through HTTP.
+//! The gateway against real peers: a scripted provider on the protocol's own machine and a scripted settlement, over loopback, seen through HTTP.
 
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a failed unwrap is the test failing")]
 

@@ -8,5 +8,6 @@ mod money;
 mod opening;
 mod pair;
 mod restart;
+mod review;
 mod schedules;
 mod working;
