@@ -80,10 +80,8 @@ pub(crate) async fn node(args: NodeArgs, cancel: CancellationToken) -> anyhow::R
     let tools_file = args.tools.unwrap_or_else(|| peer.data_dir.join("provider-config.json"));
     let payout = args.payout.map(|text| address("--payout", &text)).transpose()?;
     let amount = |flag: &str, text: &str| text.parse().with_context(|| format!("{flag} `{text}`"));
-    let credit = CreditPolicy {
-        cap: amount("--credit-cap", &args.credit_cap)?,
-        unredeemed_cap: amount("--unredeemed-cap", &args.unredeemed_cap)?,
-    };
+    let credit =
+        CreditPolicy { cap: amount("--credit-cap", &args.credit_cap)?, unredeemed_cap: amount("--unredeemed-cap", &args.unredeemed_cap)? };
     let config = orien_node::Config { door, payout, credit, ..orien_node::Config::new(peer, tools_file) };
     // The door file tells others what `ready` would; nobody waits for it here.
     let (ready, _) = oneshot::channel();

@@ -191,8 +191,14 @@ impl Peer {
         let (keeper, orders) = keeper();
         let catalogue = SharedCatalogue::new(restored(own_id, loaded.offers));
         stages.keeping.spawn(keep(store, catalogue.clone(), orders, stages.keeping.stop_token()));
-        let intake =
-            Intake { network: network.id().clone(), own: own_id, introducers: network.introducers().into(), catalogue: catalogue.clone(), keeper, refresh: Arc::new(Notify::new()) };
+        let intake = Intake {
+            network: network.id().clone(),
+            own: own_id,
+            introducers: network.introducers().into(),
+            catalogue: catalogue.clone(),
+            keeper,
+            refresh: Arc::new(Notify::new()),
+        };
 
         let own = OwnOffer::default();
         let (heard, hears) = mpsc::channel(HEARD_QUEUE);

@@ -3,11 +3,14 @@
 //! All sessions and keys of an account share one limit, which grows only with what settlement has really redeemed. What a closed session still owes stays in the book and
 //! blocks the next session of that account.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use crate::id::SessionId;
 use crate::money::Usdc;
 use crate::signing::Address;
+
+/// Settled sessions whose ids are remembered, because their drivers may still speak of them: far more than end within a minute.
+const REMEMBERED_LIMIT: usize = 4096;
 
 /// How much a provider is willing to risk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,16 +36,22 @@ pub struct CreditBook {
     accounts: BTreeMap<Address, BTreeMap<SessionId, Exposure>>,
     /// Redeemed value of sessions that are not kept any more.
     settled: BTreeMap<Address, u64>,
+    /// The last of those sessions, oldest first.
+    remembered: VecDeque<SessionId>,
+    remembered_set: BTreeSet<SessionId>,
 }
 
 impl CreditBook {
     /// An empty book.
     pub const fn new(policy: CreditPolicy) -> Self {
-        Self { policy, accounts: BTreeMap::new(), settled: BTreeMap::new() }
+        Self { policy, accounts: BTreeMap::new(), settled: BTreeMap::new(), remembered: VecDeque::new(), remembered_set: BTreeSet::new() }
     }
 
     /// Notes what a session stands at: unvouchered charge (running work included) and promised total.
     pub fn note(&mut self, account: Address, session: SessionId, unvouchered: Usdc, promised: Usdc, closed: bool) {
+        if self.remembered_set.contains(&session) {
+            return;
+        }
         let exposure = self.accounts.entry(account).or_default().entry(session).or_default();
         (exposure.unvouchered, exposure.promised, exposure.closed) = (unvouchered, promised, closed);
         self.forget_settled(account, session);
@@ -92,6 +101,14 @@ impl CreditBook {
         {
             let sum = self.settled.entry(account).or_default();
             *sum = sum.saturating_add(exposure.redeemed.micros());
+            if self.remembered_set.insert(session) {
+                self.remembered.push_back(session);
+            }
+            if self.remembered.len() > REMEMBERED_LIMIT
+                && let Some(oldest) = self.remembered.pop_front()
+            {
+                self.remembered_set.remove(&oldest);
+            }
         }
     }
 }

@@ -45,6 +45,9 @@ pub enum LedgerError {
     /// Its time or end contradicts an earlier receipt of the execution.
     #[error("execution {0} went backwards or had already ended")]
     Backwards(ExecutionId),
+    /// An interim receipt reports no more time than the one before.
+    #[error("an interim receipt of execution {0} reports nothing new")]
+    NothingNew(ExecutionId),
     /// The tool is not in the terms.
     #[error("the receipt is for a tool that the terms do not name")]
     UnknownTool,
@@ -181,8 +184,11 @@ impl Account {
         let end = work.outcome.map(|outcome| outcome.end);
         let (effective_ms, earlier) = (work.usage.effective_ms, self.receipted_ms(&work.execution));
         let never_ran = end == Some(EndReason::SetupFailed);
-        if effective_ms < earlier || (never_ran && effective_ms != 0) {
+        if effective_ms < earlier || (never_ran && (effective_ms != 0 || self.has_live(&work.execution))) {
             return Err(LedgerError::Backwards(work.execution));
+        }
+        if end.is_none() && effective_ms == earlier {
+            return Err(LedgerError::NothingNew(work.execution));
         }
         same(self.charge_at(terms, &work.execution, price, effective_ms, end)?, receipt.charged)?;
         same(if never_ran { Usdc::ZERO } else { price.of(effective_ms)? }, work.charge)?;

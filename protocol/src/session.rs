@@ -19,9 +19,11 @@ use crate::time::Millis;
 
 /// How long a provider holds a place for a session whose first voucher has not come.
 pub const HOLD: Millis = Millis::from_secs(30);
+/// How long an agent waits for an opening: a provider gives up after one hold, settlement may take a while.
+pub const OPENING_PATIENCE: Millis = Millis::from_secs(60);
 /// How long paused work waits for a voucher before it is killed.
 pub const VOUCHER_GRACE: Millis = Millis::from_secs(10);
-/// How long an ending session waits for its last vouchers before it closes with a debt, or for the provider's word before the agent gives up.
+/// How long an ending session waits for its last vouchers before it closes with a debt, or for the word of a connected provider before the agent gives up.
 pub const DRAIN_GRACE: Millis = Millis::from_secs(30);
 /// How long a session without a connection and without work is kept.
 pub const AGENT_GONE: Millis = Millis::from_secs(300);

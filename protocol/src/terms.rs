@@ -138,9 +138,11 @@ impl Terms {
         self.prices.iter().find(|p| p.tool == tool).map(|p| p.price)
     }
 
-    /// The most that one metering interval of one run can cost, call fee included.
+    /// The most that one metering interval of one run can cost, call fee included; not nothing unless every tool is free.
     pub fn interval_charge(&self) -> Usdc {
-        self.prices.iter().filter_map(|p| p.price.of(self.metering_interval.0).ok()).max().unwrap_or(Usdc::ZERO)
+        let most = self.prices.iter().filter_map(|p| p.price.of(self.metering_interval.0).ok()).max().unwrap_or(Usdc::ZERO);
+        let free = self.prices.iter().all(|p| p.price == Price::default());
+        if free { most } else { most.max(Usdc::from_micros(1)) }
     }
 
     /// Checks everything that needs no clock: both bindings, sizes, order of times.

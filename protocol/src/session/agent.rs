@@ -22,7 +22,7 @@ use crate::job::{Argument, Job};
 use crate::ledger::Account;
 use crate::money::Usdc;
 use crate::receipt::Receipt;
-use crate::session::{DRAIN_GRACE, RUNS_LIMIT};
+use crate::session::{DRAIN_GRACE, OPENING_PATIENCE, RUNS_LIMIT};
 use crate::signing::{MoneyKey, PeerKey, Signed, Verified};
 use crate::terms::{ProposedTerms, SignedTerms, Terms, VerifiedTerms};
 use crate::time::{Millis, Now, Timestamp};
@@ -136,6 +136,8 @@ pub enum AgentRecord {
     Reserved(SignedAllowance),
     /// A job, before it is sent.
     Job(Signed<Job>),
+    /// A run that the caller wants stopped.
+    Cancelled(ExecutionId),
     /// A job that never ran.
     JobRefused(ExecutionId),
     /// A receipt and the voucher that answers it.
@@ -178,9 +180,32 @@ pub enum AgentPhase {
 #[derive(Clone, Debug)]
 struct Run {
     job: Verified<Job>,
-    /// Our stopwatch when the job was sent; after a restart only the wall clock of the job is left.
-    sent: Option<Millis>,
+    clock: Stopwatch,
+    /// Sent on the connection that there is now.
+    offered: bool,
+    cancelled: bool,
     ended: bool,
+}
+
+/// How long ago a job was sent, by every clock that can tell.
+#[derive(Clone, Copy, Debug)]
+enum Stopwatch {
+    /// Sent by this process, then.
+    Started(Millis),
+    /// Picked up after a restart: so much was receipted before, and since then so much time has passed.
+    Resumed { receipted_ms: u64, at: Millis },
+}
+
+impl Run {
+    /// Milliseconds since the job was sent. A monotonic clock may stop while a machine sleeps, and a wall clock may be set back, so the larger counts.
+    fn elapsed_ms(&self, now: Now) -> u64 {
+        let wall = now.wall.since(self.job.issued_at).0;
+        let mono = match self.clock {
+            Stopwatch::Started(at) => now.mono.0.saturating_sub(at.0),
+            Stopwatch::Resumed { receipted_ms, at } => receipted_ms.saturating_add(now.mono.0.saturating_sub(at.0)),
+        };
+        wall.max(mono)
+    }
 }
 
 #[derive(Clone, Debug)]
@@ -206,6 +231,9 @@ pub struct AgentSession {
     disputed: bool,
     /// Missing receipts were asked for and have not come.
     catching_up: bool,
+    connected: bool,
+    /// Since when the opening is waited for, as far as ticks tell.
+    opening_since: Option<Millis>,
 }
 
 impl AgentSession {
@@ -272,6 +300,7 @@ impl AgentSession {
             AgentInput::Frame(frame) => self.on_frame(frame, now, &mut fx),
             AgentInput::Connected => self.on_connected(&mut fx),
             AgentInput::Disconnected => {
+                self.connected = false;
                 if matches!(self.phase, AgentPhase::Proposing | AgentPhase::Reserving | AgentPhase::Presenting) {
                     self.fail_opening(Fault::new(FaultCode::INTERNAL, "the provider hung up while the session was opening"), &mut fx);
                 }
@@ -279,11 +308,7 @@ impl AgentSession {
             AgentInput::Reserved(allowance) => self.on_reserved(allowance, &mut fx),
             AgentInput::NotReserved(fault) => self.fail_opening(fault, &mut fx),
             AgentInput::Run(order) => self.on_run(order, now, &mut fx),
-            AgentInput::Cancel(execution) => {
-                if self.runs.get(&execution).is_some_and(|run| !run.ended) {
-                    fx.push(AgentEffect::Send(AgentFrame::Cancel(execution)));
-                }
-            }
+            AgentInput::Cancel(execution) => self.on_cancel(execution, &mut fx),
             AgentInput::End => self.on_end(now, &mut fx),
             AgentInput::Tick => self.on_tick(now, &mut fx),
         }
@@ -361,7 +386,16 @@ impl AgentSession {
         let job = Verified::sign(job, &network, &self.keys.peer);
         fx.push(AgentEffect::Persist(Box::new(AgentRecord::Job(job.signed().clone()))));
         fx.push(AgentEffect::Send(AgentFrame::Run(Box::new(job.signed().clone()))));
-        self.runs.insert(execution, Run { job, sent: Some(now.mono), ended: false });
+        let run = Run { job, clock: Stopwatch::Started(now.mono), offered: self.connected, cancelled: false, ended: false };
+        self.runs.insert(execution, run);
+    }
+
+    fn on_cancel(&mut self, execution: ExecutionId, fx: &mut Effects) {
+        let Some(run) = self.runs.get_mut(&execution).filter(|run| !run.ended) else { return };
+        if !std::mem::replace(&mut run.cancelled, true) {
+            fx.push(AgentEffect::Persist(Box::new(AgentRecord::Cancelled(execution))));
+        }
+        fx.push(AgentEffect::Send(AgentFrame::Cancel(execution)));
     }
 
     fn on_job_refused(&mut self, execution: ExecutionId, fault: Fault, fx: &mut Effects) {
@@ -391,13 +425,24 @@ impl AgentSession {
 
     fn on_tick(&mut self, now: Now, fx: &mut Effects) {
         let over = now.wall >= self.proposed_terms().work_until.timestamp();
+        let passed = |since: Millis, span: Millis| now.mono.0.saturating_sub(since.0) >= span.0;
         match self.phase {
-            AgentPhase::Open if over => self.on_end(now, fx),
-            AgentPhase::Ending(since) if now.mono.0.saturating_sub(since.0) >= DRAIN_GRACE.0 => {
-                let reason = if over { CloseReason::Expired } else { CloseReason::Ended };
-                self.close(reason, None, fx);
+            AgentPhase::Proposing | AgentPhase::Reserving | AgentPhase::Presenting => {
+                let since = *self.opening_since.get_or_insert(now.mono);
+                if over || passed(since, OPENING_PATIENCE) {
+                    self.fail_opening(Fault::new(FaultCode::INTERNAL, "the opening was not answered in time"), fx);
+                }
             }
-            _ => {}
+            AgentPhase::Open if over => self.on_end(now, fx),
+            // Without a connection the provider may hold receipts that we owe an answer to: until they can no longer be redeemed.
+            AgentPhase::Ending(since) => {
+                let hopeless = now.wall >= self.proposed_terms().redeem_until.timestamp();
+                let unanswered = passed(since, DRAIN_GRACE) && (self.connected || self.disputed);
+                if hopeless || unanswered {
+                    self.close(if over { CloseReason::Expired } else { CloseReason::Ended }, None, fx);
+                }
+            }
+            AgentPhase::Open | AgentPhase::Closed(_) => {}
         }
     }
 
@@ -428,6 +473,10 @@ impl AgentSession {
 
     fn on_connected(&mut self, fx: &mut Effects) {
         self.catching_up = false;
+        self.connected = true;
+        for run in self.runs.values_mut() {
+            run.offered = false;
+        }
         if self.account.head().0 > 0 {
             let (head, head_hash) = self.account.head();
             fx.push(AgentEffect::Send(AgentFrame::Resume { session: self.id(), head, head_hash }));
@@ -443,11 +492,18 @@ impl AgentSession {
         {
             fx.push(AgentEffect::Send(AgentFrame::Voucher(*voucher.signed())));
         }
-        for run in self.runs.values().filter(|run| !run.ended && !self.account.has_live(&run.job.execution)) {
-            fx.push(AgentEffect::Send(AgentFrame::Run(Box::new(run.job.signed().clone()))));
-        }
+        // The end goes first, so that no job starts only to be killed.
         if matches!(self.phase, AgentPhase::Ending(_)) {
             fx.push(AgentEffect::Send(AgentFrame::End));
+        } else if let Some(allowance) = &self.allowance {
+            fx.push(AgentEffect::Send(AgentFrame::Present(*allowance.signed())));
+        }
+        for (execution, run) in self.runs.iter_mut().filter(|(_, run)| !run.ended) {
+            if run.cancelled {
+                fx.push(AgentEffect::Send(AgentFrame::Cancel(*execution)));
+            } else if !std::mem::replace(&mut run.offered, true) && !self.account.has_live(execution) {
+                fx.push(AgentEffect::Send(AgentFrame::Run(Box::new(run.job.signed().clone()))));
+            }
         }
     }
 }

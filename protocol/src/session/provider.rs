@@ -165,16 +165,26 @@ pub enum ProviderPhase {
 
 #[derive(Clone, Debug)]
 enum Run {
-    Waiting(Box<Verified<Job>>),
-    Running { job: Box<Verified<Job>>, price: Price, usage: Usage, kill: Option<EndReason>, paused: bool, receipted_at: u64 },
+    /// Since when on the monotonic clock.
+    Waiting(Box<Verified<Job>>, Millis),
+    Running {
+        job: Box<Verified<Job>>,
+        price: Price,
+        usage: Usage,
+        kill: Option<EndReason>,
+        paused: bool,
+        receipted_at: u64,
+    },
+    /// Given back without having run.
+    Dropped(Hash),
     Ended(Hash),
 }
 
 impl Run {
     const fn job_hash(&self) -> Hash {
         match self {
-            Self::Waiting(job) | Self::Running { job, .. } => job.hash(),
-            Self::Ended(hash) => *hash,
+            Self::Waiting(job, _) | Self::Running { job, .. } => job.hash(),
+            Self::Dropped(hash) | Self::Ended(hash) => *hash,
         }
     }
 }
@@ -313,6 +323,8 @@ impl ProviderSession {
 
     /// After anything that may free credit or end the last run: unpause, start what waits, or close.
     fn settle_up(&mut self, env: &ProviderEnv<'_>, fx: &mut Effects) {
+        // Work that ran ahead is receipted piece by piece, as far as each voucher lets it.
+        self.issue_interim(env, fx);
         if self.unvouchered() <= env.credit && self.unanswered.len() < UNANSWERED_LIMIT {
             self.unpause(fx);
         }
@@ -436,6 +448,7 @@ impl ProviderSession {
             self.drain(CloseReason::AgentGone, EndReason::SessionEnded, env, fx);
         } else {
             self.settle_up(env, fx);
+            self.give_up_first_waiting(env, fx);
         }
     }
 }

@@ -1,6 +1,7 @@
 //! Facts about the protocol: exact bytes, exact sums, and two machines talking to each other.
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a failed unwrap is the test failing")]
 
+mod corners;
 mod decoding;
 mod golden;
 mod kit;
@@ -8,6 +9,5 @@ mod money;
 mod opening;
 mod pair;
 mod restart;
-mod review;
 mod schedules;
 mod working;

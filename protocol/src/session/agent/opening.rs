@@ -34,6 +34,9 @@ impl AgentSession {
             runs: std::collections::BTreeMap::new(),
             disputed: false,
             catching_up: false,
+            // A session is proposed on a stream that is there.
+            connected: true,
+            opening_since: None,
         }
     }
 
@@ -59,6 +62,10 @@ impl AgentSession {
             Err(_) => return,
         };
         match self.phase {
+            AgentPhase::Reserving if allowance.ceiling > self.budget => {
+                let text = "settlement reserved more than the budget that was asked for";
+                self.fail_opening(Fault::new(FaultCode::BAD_ALLOWANCE, text), fx);
+            }
             AgentPhase::Reserving => {
                 self.phase = AgentPhase::Presenting;
                 self.take_allowance(allowance, fx);
@@ -80,7 +87,9 @@ impl AgentSession {
     pub(super) fn check_allowance(&self, signed: SignedAllowance) -> Result<MoneyVerified<Allowance>, Fault> {
         let terms = self.terms().ok_or_else(|| Fault::new(FaultCode::WRONG_STATE, "no terms are agreed"))?;
         let allowance = signed.verify(&terms.domain, &terms.settlement_signer).map_err(|e| Fault::new(FaultCode::BAD_SIGNATURE, e))?;
-        let fits = allowance.channel == terms.channel() && allowance.terms == terms.hash() && allowance.claim_key == terms.claim_key();
+        let parties = allowance.channel == terms.channel() && allowance.terms == terms.hash() && allowance.claim_key == terms.claim_key();
+        let times = allowance.work_until == terms.work_until && allowance.redeem_until == terms.redeem_until;
+        let fits = parties && times;
         if fits {
             Ok(allowance)
         } else {

@@ -2,7 +2,7 @@
 
 use super::{AgentEffect, AgentEvent, AgentPhase, AgentRecord, AgentSession, Effects};
 use crate::fault::{Fault, FaultCode};
-use crate::frame::AgentFrame;
+use crate::frame::{AgentFrame, CloseReason};
 use crate::money::Usdc;
 use crate::receipt::{Receipt, Work};
 use crate::session::agent::AgentInput;
@@ -12,6 +12,11 @@ use crate::voucher::{MoneyVerified, Voucher};
 
 impl AgentSession {
     pub(super) fn on_receipt(&mut self, signed: Signed<Receipt>, now: Now, fx: &mut Effects) {
+        // Nothing is signed before settlement has reserved, nor for a session that never opened.
+        let unopened = matches!(self.phase, AgentPhase::Ending(_)) && self.voucher.is_none();
+        if unopened || matches!(self.phase, AgentPhase::Proposing | AgentPhase::Reserving | AgentPhase::Closed(CloseReason::NotOpened)) {
+            return;
+        }
         let Some(terms) = self.terms() else { return };
         let (head, head_hash) = self.account.head();
         let receipt = match signed.clone().verify(terms.network(), &terms.provider()) {
@@ -73,11 +78,9 @@ impl AgentSession {
         if run.ended || run.job.hash() != work.job || run.job.tool != work.tool {
             return bad("the receipt names another job or tool, or an execution that had ended".to_owned());
         }
-        let elapsed = match run.sent {
-            Some(sent) => now.mono.0.saturating_sub(sent.0),
-            None => now.wall.since(run.job.issued_at).0,
-        };
-        if work.usage.effective_ms > elapsed.saturating_add(tolerance_ms) {
+        // Two good clocks drift by some parts in ten thousand; over hours that is more than the tolerance.
+        let elapsed = run.elapsed_ms(now);
+        if work.usage.effective_ms > elapsed.saturating_add(elapsed / 1000).saturating_add(tolerance_ms) {
             return bad(format!("the receipt reports {} ms of work in the {elapsed} ms since we asked", work.usage.effective_ms));
         }
         if work.charge > run.job.max_cost.max(Usdc::ZERO) {

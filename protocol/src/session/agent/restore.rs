@@ -1,6 +1,6 @@
 //! Picks a session up from its records after a restart. Every signature is checked again; an opening that was interrupted is given up.
 
-use super::{AgentEffect, AgentKeys, AgentPhase, AgentRecord, AgentSession, Agreement, Effects, Run};
+use super::{AgentEffect, AgentKeys, AgentPhase, AgentRecord, AgentSession, Agreement, Effects, Run, Stopwatch};
 use crate::fault::{Fault, FaultCode};
 use crate::network::NetworkId;
 use crate::receipt::Receipt;
@@ -26,6 +26,10 @@ impl AgentSession {
         for record in records {
             session.replay(record, network, now)?;
         }
+        session.connected = false;
+        for (execution, run) in &mut session.runs {
+            run.clock = Stopwatch::Resumed { receipted_ms: session.account.receipted_ms(execution), at: now.mono };
+        }
         let mut fx = Effects::new();
         session.fail_opening(Fault::new(FaultCode::INTERNAL, "the gateway stopped while the session was opening"), &mut fx);
         Ok((session, fx))
@@ -46,7 +50,13 @@ impl AgentSession {
             }
             AgentRecord::Job(job) => {
                 let job = job.verify(network, &self.keys.peer.id())?;
-                self.runs.insert(job.execution, Run { job, sent: None, ended: false });
+                let clock = Stopwatch::Resumed { receipted_ms: 0, at: now.mono };
+                self.runs.insert(job.execution, Run { job, clock, offered: false, cancelled: false, ended: false });
+            }
+            AgentRecord::Cancelled(execution) => {
+                if let Some(run) = self.runs.get_mut(&execution) {
+                    run.cancelled = true;
+                }
             }
             AgentRecord::JobRefused(execution) => {
                 if let Some(run) = self.runs.get_mut(&execution) {
@@ -54,7 +64,10 @@ impl AgentSession {
                 }
             }
             AgentRecord::Answered { receipt, voucher } => self.replay_answer(receipt, voucher, network)?,
-            AgentRecord::Disputed(_) => self.disputed = true,
+            AgentRecord::Disputed(_) => {
+                self.disputed = true;
+                self.phase = AgentPhase::Ending(now.mono);
+            }
             AgentRecord::Ending => self.phase = AgentPhase::Ending(now.mono),
             AgentRecord::Closed { reason, .. } => self.phase = AgentPhase::Closed(reason),
         }

@@ -55,10 +55,10 @@ impl ProviderSession {
         self.pause_if_short(env, fx);
     }
 
-    fn issue_interim(&mut self, env: &ProviderEnv<'_>, fx: &mut Effects) {
+    pub(super) fn issue_interim(&mut self, env: &ProviderEnv<'_>, fx: &mut Effects) {
         let half = Usdc::from_micros(env.credit.micros() / 2);
         let behind = self.live_charge().excess_over(self.account.charged());
-        let pressed = behind > Usdc::ZERO && behind >= half;
+        let pressed = behind > Usdc::ZERO && (behind >= half || self.short_since.is_some());
         let due: Vec<ExecutionId> = self
             .runs
             .iter()
@@ -74,7 +74,9 @@ impl ProviderSession {
             if self.unanswered.len() >= UNANSWERED_LIMIT {
                 return;
             }
-            self.report(execution, None, env, fx);
+            if self.chargeable_now(execution, env.credit).is_some_and(|ms| ms > self.account.receipted_ms(&execution)) {
+                self.report(execution, None, env, fx);
+            }
         }
     }
 
@@ -85,7 +87,7 @@ impl ProviderSession {
         }
         self.short_since.get_or_insert(env.now.mono);
         for (execution, run) in &mut self.runs {
-            if let Run::Running { paused, .. } = run
+            if let Run::Running { paused, kill: None, .. } = run
                 && !*paused
             {
                 *paused = true;
@@ -151,15 +153,25 @@ impl ProviderSession {
     /// Issues a receipt for one execution, with as much of its time as may be charged.
     pub(super) fn report(&mut self, execution: ExecutionId, outcome: Option<Outcome>, env: &ProviderEnv<'_>, fx: &mut Effects) {
         let Some(Run::Running { job, price, usage, .. }) = self.runs.get(&execution) else { return };
+        // What has a receipt did run, whatever the executor says of its set-up.
+        let outcome = outcome.map(|outcome| match outcome.end {
+            EndReason::SetupFailed if self.account.has_live(&execution) => Outcome::of(EndReason::ProviderStopped, outcome.exit_code),
+            _ => outcome,
+        });
         let never_ran = outcome.is_some_and(|outcome| outcome.end == EndReason::SetupFailed);
-        let effective_ms = if never_ran { 0 } else { self.chargeable_ms(execution, *price, usage.effective_ms, job.max_cost, env.credit) };
+        let effective_ms = if never_ran { 0 } else { self.chargeable_now(execution, env.credit).unwrap_or(0) };
         let charge = if never_ran { Usdc::ZERO } else { price.of(effective_ms).unwrap_or_default() };
         let work = Work { execution, job: job.hash(), tool: job.tool.clone(), usage: Usage { effective_ms, ..*usage }, charge, outcome };
-        let stands_at = usage.effective_ms;
         if let Some(Run::Running { receipted_at, .. }) = self.runs.get_mut(&execution) {
-            *receipted_at = stands_at;
+            *receipted_at = effective_ms;
         }
         self.issue(Some(work), env.now.wall, fx);
+    }
+
+    /// What a receipt for a running execution may report now.
+    fn chargeable_now(&self, execution: ExecutionId, credit: Usdc) -> Option<u64> {
+        let Some(Run::Running { job, price, usage, .. }) = self.runs.get(&execution) else { return None };
+        Some(self.chargeable_ms(execution, *price, usage.effective_ms, job.max_cost, credit))
     }
 
     /// As much of `effective_ms` as maximum cost, budget and credit cover; never less than an earlier receipt said.
@@ -204,7 +216,11 @@ impl ProviderSession {
         let receipt = Verified::sign(receipt, self.terms.network(), &self.keys.peer);
         if self.account.apply(&self.terms, &receipt).is_err() {
             // Sums beyond 64 bits; nothing signed here may be wrong, so the session stops instead.
-            self.phase = ProviderPhase::Draining(CloseReason::Dispute, crate::time::Millis(0));
+            if !matches!(self.phase, ProviderPhase::Draining(..)) {
+                self.phase = ProviderPhase::Draining(CloseReason::Dispute, crate::time::Millis(0));
+                fx.push(ProviderEffect::Persist(Box::new(ProviderRecord::Draining(CloseReason::Dispute))));
+                self.kill_all(EndReason::ProviderStopped, fx);
+            }
             return;
         }
         fx.push(ProviderEffect::Persist(Box::new(ProviderRecord::Receipt(receipt.signed().clone()))));

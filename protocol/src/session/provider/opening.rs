@@ -1,6 +1,6 @@
 //! How a session opens: proposal, allowance, receipt 1, and a higher allowance later.
 
-use super::{Effects, ProviderEffect, ProviderEnv, ProviderKeys, ProviderPhase, ProviderRecord, ProviderSession, refused};
+use super::{Effects, ProviderEffect, ProviderEnv, ProviderKeys, ProviderPhase, ProviderRecord, ProviderSession};
 use crate::fault::{Fault, FaultCode};
 use crate::frame::ProviderFrame;
 use crate::ledger::Account;
@@ -57,9 +57,8 @@ impl ProviderSession {
                 fx.push(ProviderEffect::Persist(Box::new(ProviderRecord::ToppedUp(signed))));
                 self.settle_up(env, fx);
             }
-            // The same or an older one again: nothing to add.
-            ProviderPhase::Unpaid(_) | ProviderPhase::Open => {}
-            _ => fx.push(refused(FaultCode::SESSION_ENDED, "the session takes no allowance any more")),
+            // The same or an older one again, or one that crossed the session's end on the way: nothing to add.
+            _ => {}
         }
     }
 

@@ -15,6 +15,7 @@ use crate::receipt::{EndReason, Outcome, Receipt, Usage};
 use crate::session::RestoreError;
 use crate::signing::{Signed, Verified};
 use crate::terms::SignedTerms;
+use crate::time::Millis;
 use crate::voucher::SignedAllowance;
 
 impl ProviderSession {
@@ -74,7 +75,11 @@ impl ProviderSession {
             ProviderRecord::Opened { .. } => return Err(RestoreError::Order),
             ProviderRecord::ToppedUp(allowance) => self.allowance = Some(self.check_allowance(allowance)?),
             ProviderRecord::Job(job) => self.replay_job(job)?,
-            ProviderRecord::JobDropped(execution) => self.mark_ended(execution),
+            ProviderRecord::JobDropped(execution) => {
+                if let Some(run) = self.runs.get_mut(&execution) {
+                    *run = Run::Dropped(run.job_hash());
+                }
+            }
             ProviderRecord::Receipt(receipt) => self.replay_receipt(receipt, usages)?,
             ProviderRecord::Voucher(voucher) => {
                 if let Some(voucher) = self.check_voucher(voucher)? {
@@ -93,7 +98,7 @@ impl ProviderSession {
 
     fn replay_job(&mut self, job: Signed<Job>) -> Result<(), RestoreError> {
         let job = Box::new(job.verify(self.terms.network(), &self.terms.agent())?);
-        self.runs.insert(job.execution, Run::Waiting(job));
+        self.runs.insert(job.execution, Run::Waiting(job, Millis(0)));
         Ok(())
     }
 
@@ -119,7 +124,7 @@ impl ProviderSession {
 
     fn end_interrupted(&mut self, usages: &BTreeMap<ExecutionId, Usage>, env: &ProviderEnv<'_>, fx: &mut Effects) {
         let interrupted: Vec<Verified<Job>> =
-            self.runs.values().filter_map(|run| if let Run::Waiting(job) = run { Some((**job).clone()) } else { None }).collect();
+            self.runs.values().filter_map(|run| if let Run::Waiting(job, _) = run { Some((**job).clone()) } else { None }).collect();
         for job in interrupted {
             let (execution, price) = (job.execution, self.terms.price(&job.tool).unwrap_or_default());
             let (usage, end) =

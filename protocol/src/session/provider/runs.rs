@@ -8,7 +8,7 @@ use crate::job::Job;
 use crate::ledger::Account;
 use crate::money::{AmountOverflow, Meter, Price, Usdc};
 use crate::receipt::{EndReason, Usage};
-use crate::session::{RUNS_LIMIT, UNANSWERED_LIMIT, WAITING_LIMIT};
+use crate::session::{RUNS_LIMIT, UNANSWERED_LIMIT, VOUCHER_GRACE, WAITING_LIMIT};
 use crate::signing::{Signed, Verified};
 use crate::time::Millis;
 
@@ -19,7 +19,7 @@ impl ProviderSession {
             Ok(Some(job)) => {
                 fx.push(ProviderEffect::Persist(Box::new(ProviderRecord::Job(job.signed().clone()))));
                 fx.push(ProviderEffect::Send(ProviderFrame::Waiting(execution)));
-                self.runs.insert(execution, Run::Waiting(Box::new(job)));
+                self.runs.insert(execution, Run::Waiting(Box::new(job), env.now.mono));
                 self.waiting.push_back(execution);
                 self.settle_up(env, fx);
             }
@@ -75,7 +75,7 @@ impl ProviderSession {
         }
         let mut meter = self.live_meter().map_err(overflow)?;
         for execution in &self.waiting {
-            if let Some(Run::Waiting(job)) = self.runs.get(execution) {
+            if let Some(Run::Waiting(job, _)) = self.runs.get(execution) {
                 meter.add(self.terms.price(&job.tool).unwrap_or_default(), 0).map_err(overflow)?;
             }
         }
@@ -96,7 +96,8 @@ impl ProviderSession {
 
     fn repeat_state(&self, execution: ExecutionId, env: &ProviderEnv<'_>, fx: &mut Effects) {
         match self.runs.get(&execution) {
-            Some(Run::Waiting(_)) => fx.push(ProviderEffect::Send(ProviderFrame::Waiting(execution))),
+            Some(Run::Waiting(..)) => fx.push(ProviderEffect::Send(ProviderFrame::Waiting(execution))),
+            Some(Run::Dropped(_)) => fx.push(given_back(execution)),
             Some(Run::Running { .. }) => fx.push(ProviderEffect::Send(ProviderFrame::Started { execution, at: env.now.wall })),
             Some(Run::Ended(_)) | None => {}
         }
@@ -104,12 +105,16 @@ impl ProviderSession {
 
     /// Starts jobs in order while there is a place and credit for their call fee.
     pub(super) fn start_waiting(&mut self, env: &ProviderEnv<'_>, fx: &mut Effects) {
+        // Nothing new while too much waits for redemption; what runs may end.
+        if env.unredeemed_room == Usdc::ZERO {
+            return;
+        }
         while self.phase == ProviderPhase::Open
             && self.short_since.is_none()
             && self.running().count() < usize::from(self.terms.runs_at_once)
         {
             let Some(execution) = self.waiting.front().copied() else { return };
-            let Some(Run::Waiting(job)) = self.runs.get(&execution) else { return };
+            let Some(Run::Waiting(job, _)) = self.runs.get(&execution) else { return };
             let (job, price) = (job.clone(), self.terms.price(&job.tool).unwrap_or_default());
             if self.unanswered.len() >= UNANSWERED_LIMIT || !self.fee_within_credit(execution, price, env.credit) {
                 return;
@@ -120,7 +125,7 @@ impl ProviderSession {
                 self.drop_job(execution, fault, fx);
                 continue;
             }
-            let limit = self.time_limit(&job, price);
+            let limit = time_limit(&job, price);
             fx.push(ProviderEffect::Start { job: Box::new((**job).clone()), limit });
             let run = Run::Running { job, price, usage: Usage::default(), kill: None, paused: false, receipted_at: 0 };
             self.runs.insert(execution, run);
@@ -133,29 +138,35 @@ impl ProviderSession {
         charge.is_ok_and(|charge| charge.excess_over(self.promised()) <= credit)
     }
 
-    /// The least of what tool, job, maximum cost and budget allow.
-    fn time_limit(&self, job: &Job, price: Price) -> Millis {
-        let by_cost = Meter::default().affordable_ms(price, Usdc::ZERO, job.max_cost).unwrap_or(0);
-        let meter = self.account.meter_with(self.live_times()).unwrap_or_default();
-        let by_budget = meter.affordable_ms(price, self.terms.minimum_charge, self.ceiling()).unwrap_or(0);
-        Millis(job.max_duration.0.min(by_cost).min(by_budget))
+    /// Gives back a job that credit cannot start although nothing runs and nothing is unanswered: no voucher will come that changes it.
+    pub(super) fn give_up_first_waiting(&mut self, env: &ProviderEnv<'_>, fx: &mut Effects) {
+        let Some(execution) = self.waiting.front().copied() else { return };
+        let Some(Run::Waiting(_, since)) = self.runs.get(&execution) else { return };
+        let waited = env.now.mono.0.saturating_sub(since.0) >= VOUCHER_GRACE.0;
+        if waited && env.unredeemed_room > Usdc::ZERO && self.unanswered.is_empty() && self.running().next().is_none() {
+            self.waiting.pop_front();
+            let text = "the tool's call fee is above the credit that this account has here; redeem more, or run something cheaper first";
+            self.drop_job(execution, Fault::new(FaultCode::BUSY, text), fx);
+        }
     }
 
     pub(super) fn on_cancel(&mut self, execution: ExecutionId, fx: &mut Effects) {
         match self.runs.get(&execution) {
-            Some(Run::Waiting(_)) => {
+            Some(Run::Waiting(..)) => {
                 self.waiting.retain(|id| *id != execution);
                 self.drop_job(execution, Fault::new(FaultCode::CANCELLED, "cancelled before its turn came"), fx);
             }
             Some(Run::Running { .. }) => self.kill(execution, EndReason::Cancelled, fx),
-            Some(Run::Ended(_)) | None => {}
+            // Taken back before it arrived, or given back already.
+            Some(Run::Dropped(_)) | None => fx.push(given_back(execution)),
+            Some(Run::Ended(_)) => {}
         }
     }
 
     /// Gives a waiting job back: it never ran and costs nothing.
     pub(super) fn drop_job(&mut self, execution: ExecutionId, fault: Fault, fx: &mut Effects) {
         if let Some(run) = self.runs.get_mut(&execution) {
-            *run = Run::Ended(run.job_hash());
+            *run = Run::Dropped(run.job_hash());
             fx.push(ProviderEffect::Persist(Box::new(ProviderRecord::JobDropped(execution))));
             fx.push(ProviderEffect::Send(ProviderFrame::JobRefused { execution, fault }));
         }
@@ -175,4 +186,15 @@ impl ProviderSession {
             self.kill(execution, reason, fx);
         }
     }
+}
+
+/// The least of what job and maximum cost allow. The budget is not in it: it may grow while the tool runs, and is watched with every tick.
+fn time_limit(job: &Job, price: Price) -> Millis {
+    let by_cost = Meter::default().affordable_ms(price, Usdc::ZERO, job.max_cost).unwrap_or(0);
+    Millis(job.max_duration.0.min(by_cost))
+}
+
+fn given_back(execution: ExecutionId) -> ProviderEffect {
+    let fault = Fault::new(FaultCode::CANCELLED, "the job was given back before its turn came");
+    ProviderEffect::Send(ProviderFrame::JobRefused { execution, fault })
 }
