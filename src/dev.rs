@@ -84,7 +84,7 @@ impl DevNetwork {
         let network = network.with_bootstrap(&addresses)?;
 
         let peer = self.peer(RoleName::Settlement, &network);
-        let config = orien_settlement::Config { peer, door: DoorSettings::local(free), batch_interval: Duration::from_secs(5) };
+        let config = orien_settlement::Config { peer, door: DoorSettings::local(free), batch_interval: Duration::from_secs(2) };
         let stop = self.stop_of(RoleName::Settlement);
         self.roles.spawn(async move { (RoleName::Settlement, orien_settlement::run(config, stop).await.map_err(Into::into)) });
 

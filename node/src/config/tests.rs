@@ -246,7 +246,7 @@ fn environment_names_that_load_code_are_faults() {
         assert_eq!(tool_faults(&format!("\"env\": {{\"{name}\": \"x\"}}")).len(), 1, "{name}");
     }
     assert_one(&tool_faults(r#""env": {"A": 5}"#), &["tools[0].env.A", "expected a text"]);
-    assert_one(&tool_faults(r#""env": {"PATH": "/bin:."}"#), &["not absolute"]);
+    assert_one(&tool_faults(r#""env": {"PATH": "/bin:."}"#), &["has to be absolute"]);
     assert_one(&tool_faults(r#""env": {"A": "x", "A": "y"}"#), &["given twice"]);
 }
 

@@ -39,7 +39,7 @@ async fn an_agent_that_stops_signing_is_stopped_within_the_credit_and_its_debt_b
     let session = agent.session.id();
     let phase = || shop.sessions().into_iter().find(|(id, _)| *id == session).map(|(_, view)| view.phase);
     eventually("released with a debt", || matches!(phase(), Some(ProviderPhase::Owing(_)))).await;
-    assert_eq!(kit.workspace_names(), Vec::<String>::new());
+    eventually("the workspace removed", || kit.workspace_names().is_empty()).await;
 
     let second = kit.terms(&offer, offer.hash(), &agent_keys(1));
     let (_, answer) = propose(&kit, &shop, second, 1).await;

@@ -1,7 +1,29 @@
 //! The helper alone, for the tests of this crate: a test binary's `main` is not ours to enter first.
+//!
+//! As `hold ROOT PROGRAM ARGUMENTS...` it is a whole node of one session that runs one program until somebody kills it.
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 
+use orien_sandbox::{RunLimits, RunSpec, Sandbox, SandboxConfig, SessionLimits};
+
 fn main() -> ExitCode {
-    orien_sandbox::run_if_helper().unwrap_or(ExitCode::FAILURE)
+    if let Some(code) = orien_sandbox::run_if_helper() {
+        return code;
+    }
+    let mut words = std::env::args().skip(1);
+    let (Some("hold"), Some(root), Some(program)) = (words.next().as_deref(), words.next(), words.next()) else { return ExitCode::FAILURE };
+    let Ok(runtime) = tokio::runtime::Runtime::new() else { return ExitCode::FAILURE };
+    match runtime.block_on(hold(PathBuf::from(root), PathBuf::from(program), words.collect())) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(_) => ExitCode::FAILURE,
+    }
+}
+
+async fn hold(root: PathBuf, program: PathBuf, args: Vec<String>) -> Result<(), Box<dyn std::error::Error>> {
+    let sandbox = Sandbox::open(SandboxConfig::new(root)).await?;
+    let session = sandbox.session("session", SessionLimits::default()).await?;
+    let mut execution = session.start(RunSpec { program, args, env: Vec::new(), limits: RunLimits::default() }).await?;
+    execution.wait().await;
+    Ok(())
 }

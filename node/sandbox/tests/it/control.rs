@@ -4,7 +4,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use orien_sandbox::{Cause, ControlError, Execution, Sandbox, SessionLimits, StartError};
+use orien_sandbox::{Cause, ControlError, Sandbox, StartError};
 use rustix::process::{Pid, Signal};
 
 use crate::support::{Ground, PATIENCE, config, parent, processes_below, python, sh, state, until};
@@ -167,24 +167,13 @@ async fn a_lost_monitor_is_reported_and_nothing_of_its_session_survives() {
     session.close().await.unwrap();
 }
 
-/// Not a test by itself: the process that the next one kills.
-#[tokio::test]
-#[ignore = "run by the_death_of_the_node_kills_everything"]
-async fn a_node_to_be_killed() {
-    let Some(directory) = std::env::var_os("ORIEN_SANDBOX_TEST_DIRECTORY") else { return };
-    let sandbox = Sandbox::open(config(directory.as_ref())).await.unwrap();
-    let session = sandbox.session("session", SessionLimits::default()).await.unwrap();
-    let mut execution: Execution = session.start(python(FAMILY)).await.unwrap();
-    execution.wait().await;
-}
-
 #[tokio::test]
 async fn the_death_of_the_node_kills_everything() {
     let directory = tempfile::tempdir().unwrap();
     let root = directory.path().join("workspaces");
-    let mut node = Command::new(std::env::current_exe().unwrap());
-    node.args(["--exact", "control::a_node_to_be_killed", "--ignored"]);
-    node.env("ORIEN_SANDBOX_TEST_DIRECTORY", directory.path()).stdout(Stdio::null()).stderr(Stdio::null());
+    let family = python(FAMILY);
+    let mut node = Command::new(env!("CARGO_BIN_EXE_orien-sandbox-helper"));
+    node.arg("hold").arg(&root).arg(&family.program).args(&family.args).stdout(Stdio::null()).stderr(Stdio::null());
     let mut node = node.spawn().unwrap();
     family_of(&root).await;
     node.kill().unwrap();
