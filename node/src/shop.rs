@@ -12,6 +12,7 @@ use orien_protocol::binding::Binding;
 use orien_protocol::credit::{CreditBook, CreditPolicy};
 use orien_protocol::hash::Hash;
 use orien_protocol::id::SessionId;
+use orien_protocol::ledger::Balance;
 use orien_protocol::money::Usdc;
 use orien_protocol::network::NetworkId;
 use orien_protocol::offer::{Confinement, Offer};
@@ -103,12 +104,8 @@ pub enum OpenShopError {
 pub struct Takings {
     /// Sessions that are kept.
     pub sessions: u64,
-    /// What receipts charge.
-    pub charged: Usdc,
-    /// What vouchers promise.
-    pub promised: Usdc,
-    /// What settlement has redeemed, forgotten sessions included.
-    pub redeemed: Usdc,
+    /// Their sums; what is redeemed includes sessions that are forgotten.
+    pub balance: Balance,
     /// What is promised and not redeemed yet.
     pub waiting: Usdc,
 }
@@ -190,15 +187,15 @@ impl Shop {
         let mut takings = Takings::default();
         let sum = |a: Usdc, b: Usdc| Usdc::from_micros(a.micros().saturating_add(b.micros()));
         for (_, redeemed) in self.house.store.history().await? {
-            takings.redeemed = sum(takings.redeemed, redeemed);
+            takings.balance.redeemed = sum(takings.balance.redeemed, redeemed);
         }
         for session in self.house.store.sessions().await? {
             let Some(summary) = self.house.store.summary(session).await? else { continue };
             takings.sessions = takings.sessions.saturating_add(1);
-            takings.charged = sum(takings.charged, summary.charged);
-            takings.promised = sum(takings.promised, summary.promised());
+            takings.balance.charged = sum(takings.balance.charged, summary.charged);
+            takings.balance.promised = sum(takings.balance.promised, summary.promised());
             let redeemed = self.house.store.handed(session).await?.state.redeemed;
-            takings.redeemed = sum(takings.redeemed, redeemed);
+            takings.balance.redeemed = sum(takings.balance.redeemed, redeemed);
             takings.waiting = sum(takings.waiting, summary.promised().excess_over(redeemed));
         }
         Ok(takings)

@@ -3,6 +3,8 @@
 //! An [`Account`] takes receipts in order and refuses any that does not follow: wrong number, wrong predecessor, time or charge that falls, a charge that differs from
 //! its own computation. Agent and provider fold the same receipts, so they hold the same account.
 
+#![deny(clippy::arithmetic_side_effects)]
+
 use std::collections::BTreeMap;
 
 use thiserror::Error;

@@ -5,6 +5,8 @@
 //!
 //! This crate does not know how peers reach each other, how tools run, or how money is paid out.
 
+#![deny(clippy::cast_possible_truncation, clippy::cast_possible_wrap, clippy::cast_sign_loss)]
+
 pub mod binding;
 pub mod channel;
 pub mod codec;

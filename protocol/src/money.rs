@@ -3,6 +3,8 @@
 //! Amounts are whole micro-USDC and every sum is checked; there is no float anywhere. The charge of a session is rounded down once, over the
 //! sum of all its executions, so that both sides compute the same integer. The split is taken of cumulative totals and each share only ever grows with the total.
 
+#![deny(clippy::arithmetic_side_effects)]
+
 use std::fmt;
 use std::str::FromStr;
 
@@ -178,9 +180,10 @@ pub struct Split {
 impl Split {
     /// Splits a cumulative total: `F = T/10`, platform `7F/10`, reserve `F - platform`, provider `T - F`, all rounded down.
     /// Every share is monotone in `T`, so what is owed next is the difference of two splits.
+    #[expect(clippy::arithmetic_side_effects, reason = "each term is a part of the total, and the product is taken in 128 bits")]
+    #[expect(clippy::cast_possible_truncation, reason = "7/10 of a tenth of 64 bits fits in 64 bits")]
     pub const fn of(total: Usdc) -> Self {
         let fees = total.0 / 10;
-        // Cannot overflow: 7/10 of a tenth, in 128 bits, is less than the total.
         let platform = (fees as u128 * 7 / 10) as u64;
         Self { provider: Usdc(total.0 - fees), platform: Usdc(platform), reserve: Usdc(fees - platform) }
     }

@@ -5,6 +5,8 @@
 //!
 //! It does not know why money moves, who may move it, or where transfers are kept.
 
+#![deny(clippy::arithmetic_side_effects)]
+
 use std::collections::BTreeMap;
 
 use orien_protocol::channel::ChannelId;

@@ -3,6 +3,8 @@
 //! `ledger`, `books`, `evidence` and `audit` are pure; `desk` joins books and store; `clerk`, `answering`, `rounds` and `http` carry questions to it. It holds nobody's keys
 //! but its own, and whatever it settles can be recomputed by anybody from the evidence it publishes.
 
+#![deny(clippy::cast_possible_truncation, clippy::cast_possible_wrap, clippy::cast_sign_loss)]
+
 mod answering;
 pub mod audit;
 pub mod batch;

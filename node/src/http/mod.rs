@@ -134,9 +134,9 @@ async fn earnings(State(shown): State<Shown>) -> Result<Json<Earnings>, Problem>
     })?;
     Ok(Json(Earnings {
         sessions: takings.sessions,
-        charged: takings.charged.to_string(),
-        promised: takings.promised.to_string(),
-        redeemed: takings.redeemed.to_string(),
+        charged: takings.balance.charged.to_string(),
+        promised: takings.balance.promised.to_string(),
+        redeemed: takings.balance.redeemed.to_string(),
         waiting: takings.waiting.to_string(),
         payout_address: shown.shop.payout().to_string(),
     }))

@@ -35,7 +35,7 @@ async fn a_run_is_charged_by_the_millisecond_and_redeemed_after_the_close_with_n
     eventually("the place is free again", || *shop.free().borrow() == 4).await;
     assert_eq!(kit.workspace_names(), Vec::<String>::new());
     let takings = shop.takings().await.unwrap();
-    assert_eq!((takings.charged.micros(), takings.promised.micros()), (expected, expected));
+    assert_eq!((takings.balance.charged.micros(), takings.balance.promised.micros()), (expected, expected));
     let past = shop.past().await.unwrap();
     assert_eq!((past.sessions_total, past.sessions_completed), (1, 1));
     shop.close().await;

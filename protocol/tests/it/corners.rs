@@ -462,8 +462,8 @@ fn a_provider_cannot_make_the_agent_store_receipts_that_say_nothing_new() {
     let run = pair.run(1, "work", None);
     pair.pass(6_000);
     let terms = pair.provider.as_ref().unwrap().terms().clone();
-    let receipts = pair.provider_log.iter().filter_map(|r| if let ProviderRecord::Receipt(r) = r { Some(r.clone()) } else { None });
-    let mut last = receipts.last().unwrap().verify(&pair.kit.network, &terms.provider()).unwrap();
+    let mut receipts = pair.provider_log.iter().filter_map(|r| if let ProviderRecord::Receipt(r) = r { Some(r.clone()) } else { None });
+    let mut last = receipts.next_back().unwrap().verify(&pair.kit.network, &terms.provider()).unwrap();
     let before = pair.agent_log.len();
     for _ in 0..300 {
         let work: Work = last.work.clone().unwrap();
