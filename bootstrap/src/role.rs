@@ -78,6 +78,9 @@ pub async fn run(config: Config, cancel: CancellationToken) -> Result<(), RunErr
 async fn serve(peer: &Arc<Peer>, settings: DoorSettings, uptime: Uptime, stop: CancellationToken) -> Result<(), RunError> {
     let door = door::open(peer, settings).await?.open_route(http::HEALTH);
     tracing::info!(address = %door.address(), token_file = %door.token_file().display(), "local door open");
+    for address in peer.net().listen_addresses().await.unwrap_or_default() {
+        tracing::info!("others reach this peer with --bootstrap {address}");
+    }
     let served = door.serve(http::routes(Shown { peer: Arc::clone(peer), uptime }), stop).await;
     door::forget(peer);
     Ok(served?)

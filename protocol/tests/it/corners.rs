@@ -1,7 +1,5 @@
 //! Corner cases of a session: late turns, lost words, crossing frames, drifting clocks and hostile orders. Each once went wrong.
 
-use std::collections::{BTreeMap, VecDeque};
-
 use orien_protocol::credit::{CreditBook, CreditPolicy};
 use orien_protocol::frame::{AgentFrame, CloseReason, ProviderFrame};
 use orien_protocol::hash::Hash;
@@ -18,27 +16,7 @@ use crate::kit::{Kit, START, usdc};
 use crate::pair::Pair;
 
 fn open_with(budget: u64, credit: u64, change: impl FnOnce(&mut Terms)) -> Pair {
-    let kit = Kit::new();
-    let mut terms = kit.terms();
-    change(&mut terms);
-    let (agent, effects) = AgentSession::propose(terms, usdc(budget), &kit.network, kit.agent.clone()).unwrap();
-    let mut pair = Pair {
-        agent,
-        provider: None,
-        now: Now { wall: START, mono: Millis(1_000_000) },
-        credit: usdc(credit),
-        to_agent: VecDeque::new(),
-        to_provider: VecDeque::new(),
-        agent_log: Vec::new(),
-        provider_log: Vec::new(),
-        events: Vec::new(),
-        tools: BTreeMap::new(),
-        claims: Vec::new(),
-        released: false,
-        agent_is_silent: false,
-        kit,
-    };
-    pair.carry_out_agent(effects);
+    let mut pair = Pair::propose_with(budget, credit, change);
     pair.talk();
     assert_eq!(pair.agent.phase(), AgentPhase::Open);
     pair

@@ -10,7 +10,7 @@ use orien_protocol::money::Usdc;
 use orien_protocol::receipt::{EndReason, Usage};
 use orien_protocol::session::agent::{AgentEffect, AgentEvent, AgentInput, AgentRecord, AgentSession, RunOrder};
 use orien_protocol::session::provider::{ProviderEffect, ProviderEnv, ProviderInput, ProviderRecord, ProviderSession};
-use orien_protocol::terms::ProposedTerms;
+use orien_protocol::terms::{ProposedTerms, Terms};
 use orien_protocol::time::{Millis, Now};
 
 use crate::kit::{Kit, START, usdc};
@@ -44,13 +44,20 @@ pub(crate) struct Pair {
 impl Pair {
     /// Two machines; the agent's proposal is under way.
     pub(crate) fn propose(budget: u64) -> Self {
+        Self::propose_with(budget, 5_000, |_| {})
+    }
+
+    /// The same under changed terms, with so much credit.
+    pub(crate) fn propose_with(budget: u64, credit: u64, change: impl FnOnce(&mut Terms)) -> Self {
         let kit = Kit::new();
-        let (agent, effects) = AgentSession::propose(kit.terms(), usdc(budget), &kit.network, kit.agent.clone()).unwrap();
+        let mut terms = kit.terms();
+        change(&mut terms);
+        let (agent, effects) = AgentSession::propose(terms, usdc(budget), &kit.network, kit.agent.clone()).unwrap();
         let mut pair = Self {
             agent,
             provider: None,
             now: Now { wall: START, mono: Millis(1_000_000) },
-            credit: usdc(5_000),
+            credit: usdc(credit),
             to_agent: VecDeque::new(),
             to_provider: VecDeque::new(),
             agent_log: Vec::new(),
