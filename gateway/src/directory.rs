@@ -1,6 +1,6 @@
-//! What we know of providers: their offers as fresh as we can get them, their bindings, and what we saw of them ourselves.
+//! What we know of providers: their offers as fresh as we can get them, and what we saw of them ourselves; and whose turn it is to ask one for a session.
 //!
-//! Always true: an offer or binding that leaves here is signed by the provider it is about, and the two agree on where money goes.
+//! Always true: an offer that leaves here is signed by the provider it is about.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -12,6 +12,8 @@ use orien_protocol::frame::{Answer, Question};
 use orien_protocol::offer::Offer;
 use orien_protocol::peer::PeerId;
 use orien_protocol::signing::Verified;
+
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::context::Context;
 use crate::desk::{Blame, By};
@@ -31,20 +33,29 @@ pub(crate) struct Seen {
 }
 
 /// What we know of providers.
+#[derive(Debug)]
 pub(crate) struct Directory {
     seen: Mutex<BTreeMap<PeerId, Seen>>,
-}
-
-impl std::fmt::Debug for Directory {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Directory").finish_non_exhaustive()
-    }
+    /// Openings under way, by provider.
+    openings: Mutex<BTreeMap<PeerId, Arc<Semaphore>>>,
 }
 
 impl Directory {
     /// Knows nobody yet.
     pub(crate) fn new() -> Self {
-        Self { seen: Mutex::new(BTreeMap::new()) }
+        Self { seen: Mutex::new(BTreeMap::new()), openings: Mutex::new(BTreeMap::new()) }
+    }
+
+    /// Waits for our turn to open a session at a provider, until the answer is dropped. A provider holds few places for an account that has not paid yet, so sessions
+    /// are opened one after the other there.
+    pub(crate) async fn turn(&self, provider: PeerId) -> Option<OwnedSemaphorePermit> {
+        let turns = {
+            let mut openings = self.openings.lock().unwrap_or_else(PoisonError::into_inner);
+            openings.retain(|_, turns| Arc::strong_count(turns) > 1);
+            Arc::clone(openings.entry(provider).or_insert_with(|| Arc::new(Semaphore::new(1))))
+        };
+        // Never closed.
+        turns.acquire_owned().await.ok()
     }
 
     fn all(&self) -> MutexGuard<'_, BTreeMap<PeerId, Seen>> {

@@ -155,6 +155,7 @@ impl Sessions {
         if !self.has_room() {
             return Err(OpenError::Full);
         }
+        let _turn = self.directory.turn(provider).await;
         let offer = self.directory.fresh_offer(&self.context, provider).await?;
         check_offer(request, &offer)?;
         offer

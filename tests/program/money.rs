@@ -83,3 +83,21 @@ fn a_budget_can_be_raised_and_funds_that_are_not_there_cannot_be_reserved() {
     cast.end(&session);
     cast.settled(&session);
 }
+
+#[test]
+fn sessions_asked_for_at_once_all_open_and_the_one_beyond_the_places_is_told_so() {
+    let cast = Cast::small();
+    let door = cast.gateway();
+    wait_for("a provider", || (!Cast::providers(&door).is_empty()).then_some(()));
+    let order = json!({ "providerId": "auto", "budgetAllowance": "0.1", "tools": ["wait"] });
+    let opened: Vec<_> = std::thread::scope(|scope| {
+        let asked: Vec<_> = (0..8).map(|_| scope.spawn(|| cast.gateway().post("/api/sessions", &order))).collect();
+        asked.into_iter().map(|thread| thread.join().unwrap().ok()["id"].as_str().unwrap().to_owned()).collect()
+    });
+    let beyond = door.post("/api/sessions", &order);
+    assert!(["busy", "no_provider"].contains(&beyond.code()), "{beyond:?}");
+    for session in &opened {
+        cast.end(session);
+    }
+    cast.settled(&opened[0]);
+}
