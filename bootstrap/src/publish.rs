@@ -173,7 +173,7 @@ impl Publisher {
     }
 
     async fn stamp(&self) -> Result<OfferStamp, PublishError> {
-        let mut addresses = self.net.listen_addresses().await?;
+        let mut addresses = worth_telling(self.net.listen_addresses().await?);
         addresses.truncate(orien_protocol::offer::LIST_LIMIT);
         let issued_at = clock::wall();
         // A restored backup may know less of our past than the network, which told the catalogue.
@@ -206,5 +206,23 @@ impl Publisher {
 impl std::fmt::Debug for Publisher {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Publisher").field("own", &self.intake.own).field("version", &self.version).finish_non_exhaustive()
+    }
+}
+
+/// The addresses that mean something on another machine; if there are none, all: everybody is on this one.
+fn worth_telling(addresses: Vec<String>) -> Vec<String> {
+    let local = |address: &String| address.starts_with("/ip4/127.") || address.starts_with("/ip6/::1/");
+    if addresses.iter().all(local) { addresses } else { addresses.into_iter().filter(|address| !local(address)).collect() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn loopback_addresses_are_told_only_when_there_are_no_others() {
+        let all = |list: &[&str]| worth_telling(list.iter().map(|&address| address.to_owned()).collect());
+        assert_eq!(all(&["/ip4/127.0.0.1/tcp/1", "/ip6/::1/tcp/1"]).len(), 2);
+        assert_eq!(all(&["/ip4/127.0.0.1/tcp/1", "/ip4/192.0.2.1/tcp/1", "/ip6/::1/tcp/1"]), ["/ip4/192.0.2.1/tcp/1"]);
     }
 }

@@ -22,12 +22,17 @@ fn the_curl_walk_works_word_for_word() {
     let mut dev = orien()
         .args(["dev", "--data-dir", "./orien-data"])
         .current_dir(&folder)
-        .stdout(Stdio::piped())
-        .stderr(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(std::fs::File::create(folder.path().join("dev.log")).unwrap())
         .spawn()
         .unwrap();
     let gateway = folder.path().join("orien-data/gateway");
-    wait_for("the gateway of dev", || gateway.join("door.json").exists().then_some(()));
+    wait_for("the gateway of dev", || {
+        let ended = dev.try_wait().unwrap();
+        let log = || std::fs::read_to_string(folder.path().join("dev.log")).unwrap_or_default();
+        assert!(ended.is_none(), "dev ended (the walk needs port 8402): {}", log());
+        gateway.join("door.json").exists().then_some(())
+    });
     wait_for("the example provider", || {
         let providers = Door::of(&gateway).get("/api/providers").ok();
         providers["providers"].as_array().is_some_and(|list| !list.is_empty()).then_some(())

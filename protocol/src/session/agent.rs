@@ -298,7 +298,7 @@ impl AgentSession {
         let mut fx = Effects::new();
         match input {
             AgentInput::Frame(frame) => self.on_frame(frame, now, &mut fx),
-            AgentInput::Connected => self.on_connected(&mut fx),
+            AgentInput::Connected => self.on_connected(now, &mut fx),
             AgentInput::Disconnected => {
                 self.connected = false;
                 if matches!(self.phase, AgentPhase::Proposing | AgentPhase::Reserving | AgentPhase::Presenting) {
@@ -471,7 +471,11 @@ impl AgentSession {
         fx.push(AgentEffect::Tell(AgentEvent::Closed(reason)));
     }
 
-    fn on_connected(&mut self, fx: &mut Effects) {
+    fn on_connected(&mut self, now: Now, fx: &mut Effects) {
+        // The provider has its time from now on: what it owes us an answer for, or we it, could not be said before.
+        if let AgentPhase::Ending(since) = &mut self.phase {
+            *since = now.mono;
+        }
         self.catching_up = false;
         self.connected = true;
         for run in self.runs.values_mut() {

@@ -237,7 +237,9 @@ fn an_honest_agent_that_ends_while_its_words_are_lost_is_not_over_while_its_vouc
     assert!(!matches!(pair.agent.phase(), AgentPhase::Closed(_)), "{:?}", pair.agent.phase());
     pair.agent_is_silent = false;
     pair.to_provider.clear();
-    pair.reconnect();
+    pair.agent_input(AgentInput::Connected);
+    pair.agent_input(AgentInput::Tick);
+    pair.talk();
     assert_eq!((pair.charged(), pair.agent.promised().micros()), (pair.promised(), pair.promised()));
     assert!(
         matches!(pair.agent.phase(), AgentPhase::Closed(_)) && matches!(pair.provider.as_ref().unwrap().phase(), ProviderPhase::Closed(_))

@@ -145,7 +145,7 @@ impl ProviderSession {
         let waited = env.now.mono.0.saturating_sub(since.0) >= VOUCHER_GRACE.0;
         if waited && env.unredeemed_room > Usdc::ZERO && self.unanswered.is_empty() && self.running().next().is_none() {
             self.waiting.pop_front();
-            let text = "the tool's call fee is above the credit that this account has here; redeem more, or run something cheaper first";
+            let text = "the tool's call fee is above the credit that this account has here now: it grows with what is redeemed, and all sessions of the account share it";
             self.drop_job(execution, Fault::new(FaultCode::BUSY, text), fx);
         }
     }
