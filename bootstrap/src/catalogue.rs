@@ -10,7 +10,8 @@ use std::ops::Bound;
 use std::sync::Arc;
 
 use orien_protocol::codec;
-use orien_protocol::offer::{Digest, OFFER_LIFE, OFFER_LIMIT_BYTES, Offer, OfferError};
+use orien_protocol::digest::Digest;
+use orien_protocol::offer::{OFFER_LIFE, OFFER_LIMIT_BYTES, Offer, OfferError};
 use orien_protocol::peer::PeerId;
 use orien_protocol::signing::{Signed, Verified};
 use orien_protocol::time::{Now, Timestamp};

@@ -5,9 +5,10 @@
 
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
+use orien_protocol::digest::{DIGEST_LIMIT_BYTES, Digest};
 use orien_protocol::frame::CATALOGUE_PAGE_BYTES;
 use orien_protocol::network::NetworkId;
-use orien_protocol::offer::{DIGEST_LIMIT_BYTES, Digest, Offer};
+use orien_protocol::offer::Offer;
 use orien_protocol::peer::PeerId;
 use orien_protocol::signing::{Signed, Verified};
 use tokio::sync::{Notify, broadcast};

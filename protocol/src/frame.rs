@@ -6,12 +6,13 @@
 use serde::{Deserialize, Serialize};
 
 use crate::channel::ChannelId;
+use crate::digest::Digest;
 use crate::fault::Fault;
 use crate::hash::Hash;
 use crate::id::{ExecutionId, RequestId, SessionId};
 use crate::job::Job;
 use crate::money::Usdc;
-use crate::offer::{Digest, Offer};
+use crate::offer::Offer;
 use crate::peer::PeerId;
 use crate::receipt::Receipt;
 use crate::signing::{Address, PeerSignature, Signed};

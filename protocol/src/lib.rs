@@ -11,6 +11,7 @@ pub mod binding;
 pub mod channel;
 pub mod codec;
 pub mod credit;
+pub mod digest;
 pub mod fault;
 pub mod frame;
 pub mod hash;

@@ -1,4 +1,4 @@
-//! What a provider sells: an [`Offer`], signed and expiring, and its [`Digest`], the short form that gossip carries.
+//! What a provider sells: an [`Offer`], signed and expiring. Its short form, which gossip carries, is a [`crate::digest::Digest`].
 //!
 //! An offer is valid because of its own signature, version and expiry, never because of how it arrived. [`Offer::check`] refuses everything that is
 //! oversized or contradicts itself; it does not know the time, see [`Offer::freshness`].
@@ -25,10 +25,6 @@ pub const TEXT_LIMIT: usize = 512;
 pub const LIST_LIMIT: usize = 16;
 /// Largest encoded offer that is fetched, kept or served.
 pub const OFFER_LIMIT_BYTES: usize = 64 * 1024;
-/// Largest digest on the wire; gossip carries nothing larger.
-pub const DIGEST_LIMIT_BYTES: usize = 1024;
-/// Most capability names in a digest; the rest are in the offer.
-pub const DIGEST_CAPABILITIES_LIMIT: usize = 10;
 /// Longest life of an offer: six missed announcements at the usual ten minutes.
 pub const OFFER_LIFE: Millis = Millis::from_secs(3600);
 /// How far in the future an offer may have been issued; more means that somebody's clock is wrong.
@@ -244,22 +240,6 @@ impl Offer {
         self.tools.iter().find(|tool| tool.id == id)
     }
 
-    /// The short form that gossip carries.
-    pub fn digest(&self, offer_hash: Hash) -> Digest {
-        let capabilities = self.capabilities();
-        let floor = self.tools.iter().map(|t| t.price.per_minute).min().unwrap_or(self.price.per_minute);
-        Digest {
-            provider: self.provider,
-            version: self.version,
-            offer: offer_hash,
-            issued_at: self.issued_at,
-            expires_at: self.expires_at,
-            floor_per_minute: floor,
-            capabilities_total: u16::try_from(capabilities.len()).unwrap_or(u16::MAX),
-            capabilities: capabilities.iter().take(DIGEST_CAPABILITIES_LIMIT).map(|&c| c.to_owned()).collect(),
-        }
-    }
-
     /// Refuses what is oversized or contradicts itself.
     pub fn check(&self) -> Result<(), OfferError> {
         within("label", self.label.len(), NAME_LIMIT)?;
@@ -395,56 +375,6 @@ impl Statement for Offer {
     }
 }
 
-/// The announcement of an offer: enough to decide whether to fetch it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Digest {
-    /// Whose offer; also who signs this.
-    pub provider: PeerId,
-    /// The offer's version.
-    pub version: u64,
-    /// The offer's content id.
-    pub offer: Hash,
-    /// When the offer was made.
-    pub issued_at: Timestamp,
-    /// When the offer ends.
-    pub expires_at: Timestamp,
-    /// The lowest price per minute among its tools.
-    pub floor_per_minute: Usdc,
-    /// How many capabilities the offer has.
-    pub capabilities_total: u16,
-    /// The first of them.
-    pub capabilities: Vec<String>,
-}
-
-impl Digest {
-    /// Refuses what is oversized or contradicts itself.
-    pub fn check(&self) -> Result<(), OfferError> {
-        within("list of capabilities", self.capabilities.len(), DIGEST_CAPABILITIES_LIMIT)?;
-        self.capabilities.iter().try_for_each(|c| within("capability", c.len(), NAME_LIMIT))?;
-        life(self.issued_at, self.expires_at)
-    }
-
-    /// Whether it counts now.
-    pub fn freshness(&self, now: Timestamp) -> Result<(), OfferError> {
-        freshness(self.issued_at, self.expires_at, now)
-    }
-}
-
-impl Statement for Digest {
-    const DOMAIN: &'static str = "orien/digest/v1";
-
-    fn write(&self, out: &mut Layout) {
-        out.fixed(self.provider.as_bytes());
-        out.u64(self.version);
-        out.fixed(self.offer.as_bytes());
-        out.u64(self.issued_at.0);
-        out.u64(self.expires_at.0);
-        out.u64(self.floor_per_minute.micros());
-        out.u16(self.capabilities_total);
-        out.list(&self.capabilities, |out, c| out.text(c));
-    }
-}
-
 /// The Kademlia key under which providers of a capability advertise themselves.
 pub fn capability_key(network: &crate::network::NetworkId, capability: &str) -> Hash {
     let mut out = Layout::open("orien/capability/v1", network);
@@ -452,11 +382,11 @@ pub fn capability_key(network: &crate::network::NetworkId, capability: &str) -> 
     Hash::of(&out.finish())
 }
 
-fn within(field: &'static str, length: usize, limit: usize) -> Result<(), OfferError> {
+pub(crate) fn within(field: &'static str, length: usize, limit: usize) -> Result<(), OfferError> {
     if length <= limit { Ok(()) } else { Err(OfferError::TooLong { field, limit }) }
 }
 
-fn life(issued_at: Timestamp, expires_at: Timestamp) -> Result<(), OfferError> {
+pub(crate) fn life(issued_at: Timestamp, expires_at: Timestamp) -> Result<(), OfferError> {
     if expires_at <= issued_at {
         return Err(OfferError::Senseless("the offer ends before it begins"));
     }
@@ -466,7 +396,7 @@ fn life(issued_at: Timestamp, expires_at: Timestamp) -> Result<(), OfferError> {
     Ok(())
 }
 
-fn freshness(issued_at: Timestamp, expires_at: Timestamp, now: Timestamp) -> Result<(), OfferError> {
+pub(crate) fn freshness(issued_at: Timestamp, expires_at: Timestamp, now: Timestamp) -> Result<(), OfferError> {
     if issued_at > now.plus(FUTURE_TOLERANCE) {
         return Err(OfferError::FromTheFuture { ahead_ms: issued_at.since(now).0 });
     }

@@ -8,9 +8,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use orien_net::Net;
+use orien_protocol::digest::Digest;
 use orien_protocol::frame::{Answer, Question};
 use orien_protocol::network::NetworkId;
-use orien_protocol::offer::{Digest, Offer};
+use orien_protocol::offer::Offer;
 use orien_protocol::peer::PeerId;
 use orien_protocol::signing::Verified;
 use thiserror::Error;

@@ -1,8 +1,8 @@
 //! Judges one gossip message: what it says, whether it travels on, and whether the offer behind it is fetched.
 
 use orien_protocol::codec;
+use orien_protocol::digest::{DIGEST_LIMIT_BYTES, Digest};
 use orien_protocol::network::NetworkId;
-use orien_protocol::offer::{DIGEST_LIMIT_BYTES, Digest};
 use orien_protocol::peer::PeerId;
 use orien_protocol::signing::{Signed, Verified};
 use orien_protocol::time::Timestamp;

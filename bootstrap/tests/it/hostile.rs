@@ -56,7 +56,7 @@ impl Liar {
         self.net.publish(bytes).await.unwrap();
     }
 
-    async fn announce(&self, offer: &Verified<Offer>, change: impl FnOnce(&mut orien_protocol::offer::Digest)) {
+    async fn announce(&self, offer: &Verified<Offer>, change: impl FnOnce(&mut orien_protocol::digest::Digest)) {
         let mut digest = offer.digest(offer.hash());
         change(&mut digest);
         self.gossip(codec::encode(Verified::sign(digest, &self.world_id, &self.key).signed()).unwrap()).await;

@@ -8,6 +8,7 @@
 mod opening;
 mod receipts;
 mod restore;
+mod runs;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -18,17 +19,19 @@ use crate::fault::{Fault, FaultCode};
 use crate::frame::{AgentFrame, CloseReason, ProviderFrame};
 use crate::hash::Hash;
 use crate::id::{ExecutionId, SessionId};
-use crate::job::{Argument, Job};
+use crate::job::Job;
 use crate::ledger::Account;
 use crate::money::Usdc;
 use crate::receipt::Receipt;
-use crate::session::{DRAIN_GRACE, OPENING_PATIENCE, RUNS_LIMIT};
+use crate::session::{DRAIN_GRACE, OPENING_PATIENCE};
 use crate::signing::{MoneyKey, PeerKey, Signed, Verified};
 use crate::terms::{ProposedTerms, SignedTerms, Terms, VerifiedTerms};
 use crate::time::{Millis, Now, Timestamp};
 use crate::voucher::{Allowance, MoneyVerified, SignedAllowance, SignedClose, SignedVoucher, Voucher};
 
 pub use super::RestoreError;
+use runs::Run;
+pub use runs::RunOrder;
 
 /// The keys that an agent signs with.
 #[derive(Clone, Debug)]
@@ -37,21 +40,6 @@ pub struct AgentKeys {
     pub peer: Arc<PeerKey>,
     /// Vouchers.
     pub spending: Arc<MoneyKey>,
-}
-
-/// What the caller wants to run.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct RunOrder {
-    /// Made by the caller of the machine.
-    pub execution: ExecutionId,
-    /// Which tool.
-    pub tool: String,
-    /// With what.
-    pub arguments: Vec<Argument>,
-    /// Most it may cost; none for all that the budget still holds.
-    pub max_cost: Option<Usdc>,
-    /// Longest effective time.
-    pub max_duration: Millis,
 }
 
 /// What can happen to a session.
@@ -178,37 +166,6 @@ pub enum AgentPhase {
 }
 
 #[derive(Clone, Debug)]
-struct Run {
-    job: Verified<Job>,
-    clock: Stopwatch,
-    /// Sent on the connection that there is now.
-    offered: bool,
-    cancelled: bool,
-    ended: bool,
-}
-
-/// How long ago a job was sent, by every clock that can tell.
-#[derive(Clone, Copy, Debug)]
-enum Stopwatch {
-    /// Sent by this process, then.
-    Started(Millis),
-    /// Picked up after a restart: so much was receipted before, and since then so much time has passed.
-    Resumed { receipted_ms: u64, at: Millis },
-}
-
-impl Run {
-    /// Milliseconds since the job was sent. A monotonic clock may stop while a machine sleeps, and a wall clock may be set back, so the larger counts.
-    fn elapsed_ms(&self, now: Now) -> u64 {
-        let wall = now.wall.since(self.job.issued_at).0;
-        let mono = match self.clock {
-            Stopwatch::Started(at) => now.mono.0.saturating_sub(at.0),
-            Stopwatch::Resumed { receipted_ms, at } => receipted_ms.saturating_add(now.mono.0.saturating_sub(at.0)),
-        };
-        wall.max(mono)
-    }
-}
-
-#[derive(Clone, Debug)]
 enum Agreement {
     Proposed(Box<ProposedTerms>),
     Agreed(Box<VerifiedTerms>),
@@ -326,86 +283,6 @@ impl AgentSession {
             ProviderFrame::Resumed { head } => self.on_resumed(head, fx),
             ProviderFrame::VoucherRefused(fault) => fx.push(AgentEffect::Tell(AgentEvent::VoucherRefused(fault.tamed()))),
             ProviderFrame::Closed { reason, close } => self.on_closed(reason, close, fx),
-        }
-    }
-
-    fn tell_run(&self, execution: ExecutionId, event: AgentEvent, fx: &mut Effects) {
-        if self.runs.get(&execution).is_some_and(|run| !run.ended) {
-            fx.push(AgentEffect::Tell(event));
-        }
-    }
-
-    /// Why a run cannot be afforded now, before anything is sent.
-    pub fn check_run(&self, tool: &str, max_cost: Option<Usdc>) -> Result<(), Fault> {
-        let Some(terms) = self.terms().filter(|_| self.phase == AgentPhase::Open) else {
-            return Err(Fault::new(FaultCode::WRONG_STATE, "the session takes no runs"));
-        };
-        if self.disputed {
-            return Err(Fault::new(FaultCode::BAD_RECEIPT, "the session is in dispute"));
-        }
-        let price = terms.price(tool).ok_or_else(|| Fault::new(FaultCode::UNKNOWN_TOOL, "the session's terms do not name this tool"))?;
-        if let Some(missing) = max_cost.and_then(|cost| price.call_fee.minus(cost).ok()).filter(|missing| *missing > Usdc::ZERO) {
-            return Err(Fault::new(FaultCode::BUDGET_EXHAUSTED, "maxCost does not cover the call fee").missing(missing));
-        }
-        let overflow = |error| Fault::new(FaultCode::BUDGET_EXHAUSTED, error);
-        let meter = self.account.meter_with([]).map_err(overflow)?;
-        match Account::shortfall(terms, meter, price, self.budget()).map_err(overflow)? {
-            None => Ok(()),
-            Some(missing) => {
-                let text = "the budget does not cover the call fee and one metering interval of this tool";
-                Err(Fault::new(FaultCode::BUDGET_EXHAUSTED, text).missing(missing))
-            }
-        }
-    }
-
-    fn on_run(&mut self, order: RunOrder, now: Now, fx: &mut Effects) {
-        let execution = order.execution;
-        let refuse = |fault, fx: &mut Effects| fx.push(AgentEffect::Tell(AgentEvent::RunRefused(execution, fault)));
-        if self.runs.contains_key(&execution) {
-            return;
-        }
-        if self.runs.len() >= RUNS_LIMIT {
-            return refuse(Fault::new(FaultCode::BUSY, "the session has run too many jobs; open another"), fx);
-        }
-        if let Err(fault) = self.check_run(&order.tool, order.max_cost) {
-            return refuse(fault, fx);
-        }
-        let job = Job {
-            session: self.id(),
-            execution,
-            tool: order.tool,
-            arguments: order.arguments,
-            max_cost: order.max_cost.unwrap_or(self.budget()).min(self.budget()),
-            max_duration: order.max_duration,
-            issued_at: now.wall,
-        };
-        if let Err(error) = job.check() {
-            return refuse(Fault::new(FaultCode::TOO_LARGE, error), fx);
-        }
-        let network = self.proposed_terms().agent.unverified().network.clone();
-        let job = Verified::sign(job, &network, &self.keys.peer);
-        fx.push(AgentEffect::Persist(Box::new(AgentRecord::Job(job.signed().clone()))));
-        fx.push(AgentEffect::Send(AgentFrame::Run(Box::new(job.signed().clone()))));
-        let run = Run { job, clock: Stopwatch::Started(now.mono), offered: self.connected, cancelled: false, ended: false };
-        self.runs.insert(execution, run);
-    }
-
-    fn on_cancel(&mut self, execution: ExecutionId, fx: &mut Effects) {
-        let Some(run) = self.runs.get_mut(&execution).filter(|run| !run.ended) else { return };
-        if !std::mem::replace(&mut run.cancelled, true) {
-            fx.push(AgentEffect::Persist(Box::new(AgentRecord::Cancelled(execution))));
-        }
-        fx.push(AgentEffect::Send(AgentFrame::Cancel(execution)));
-    }
-
-    fn on_job_refused(&mut self, execution: ExecutionId, fault: Fault, fx: &mut Effects) {
-        if let Some(run) = self.runs.get_mut(&execution)
-            && !run.ended
-            && !self.account.has_live(&execution)
-        {
-            run.ended = true;
-            fx.push(AgentEffect::Persist(Box::new(AgentRecord::JobRefused(execution))));
-            fx.push(AgentEffect::Tell(AgentEvent::RunRefused(execution, fault)));
         }
     }
 

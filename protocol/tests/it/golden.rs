@@ -1,11 +1,12 @@
 //! Exact signed bytes. A change here breaks every signature ever made: it needs a new domain string, not a new vector.
 
 use orien_protocol::binding::Binding;
+use orien_protocol::digest::Digest;
 use orien_protocol::fault::FaultCode;
 use orien_protocol::hash::Hash;
 use orien_protocol::id::ExecutionId;
 use orien_protocol::job::{Argument, ArgumentValue, Job};
-use orien_protocol::offer::{Confinement, Digest};
+use orien_protocol::offer::Confinement;
 use orien_protocol::receipt::{EndReason, Outcome, Receipt, Usage, Work};
 use orien_protocol::signing::{Address, MoneyDomain, MoneyStatement, Statement};
 use orien_protocol::time::{Millis, UnixSeconds};

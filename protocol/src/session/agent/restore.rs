@@ -1,6 +1,7 @@
 //! Picks a session up from its records after a restart. Every signature is checked again; an opening that was interrupted is given up.
 
-use super::{AgentEffect, AgentKeys, AgentPhase, AgentRecord, AgentSession, Agreement, Effects, Run, Stopwatch};
+use super::runs::{Run, Stopwatch};
+use super::{AgentEffect, AgentKeys, AgentPhase, AgentRecord, AgentSession, Agreement, Effects};
 use crate::fault::{Fault, FaultCode};
 use crate::network::NetworkId;
 use crate::receipt::Receipt;
