@@ -45,11 +45,12 @@ impl ProviderSession {
             Err(fault) => return fx.push(ProviderEffect::Send(ProviderFrame::Refused(fault))),
         };
         match self.phase {
-            ProviderPhase::Proposed(_) => {
+            ProviderPhase::Proposed(until) => {
                 self.allowance = Some(allowance);
                 let record = ProviderRecord::Opened { terms: self.terms.to_signed(), allowance: signed };
                 fx.push(ProviderEffect::Persist(Box::new(record)));
-                self.phase = ProviderPhase::Unpaid(Millis(env.now.mono.0.saturating_add(HOLD.0)));
+                // One hold for the whole opening: the reservation does not buy more time.
+                self.phase = ProviderPhase::Unpaid(until);
                 self.issue(None, env.now.wall, fx);
             }
             ProviderPhase::Unpaid(_) | ProviderPhase::Open if allowance.ceiling > self.ceiling() => {
