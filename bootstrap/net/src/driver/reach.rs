@@ -206,6 +206,8 @@ impl Driver {
         match attempt.lookup {
             Lookup::Running(_) => {}
             Lookup::NotBefore(due) if due <= Instant::now() => {
+                // What we knew has failed. A search that begins with it counts the peer as gone, and does not try what others know.
+                self.swarm.behaviour_mut().kad.remove_peer(&wire);
                 attempt.lookup = Lookup::Running(self.swarm.behaviour_mut().kad.get_closest_peers(wire));
             }
             Lookup::NotBefore(_) => {}

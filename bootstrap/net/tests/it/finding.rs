@@ -17,6 +17,28 @@ async fn two_peers_that_know_only_a_third_reach_each_other() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_peer_that_comes_back_at_another_port_is_found_through_a_third() {
+    let bootstrap = server(&[TCP], &[]).await.echo();
+    let again = || {
+        let mut config = config(Role::Server, &[TCP], &bootstrap.addresses);
+        config.seed = [98; 32];
+        config
+    };
+    let gateway = client(&bootstrap.addresses).await;
+    let known = async |peer| bootstrap.net.peers().await.unwrap().iter().any(|info| info.peer == peer).then_some(());
+    let first = raise(again()).await.echo();
+    let peer = first.peer();
+    until(|| known(peer)).await;
+    within(gateway.net.connect(peer, &[])).await.unwrap();
+    first.stop().await;
+    until(|| async { known(peer).await.is_none().then_some(()) }).await;
+    let second = raise(again()).await.echo();
+    until(|| known(peer)).await;
+    until(|| async { gateway.net.connect(peer, &[]).await.ok() }).await;
+    is_healthy(&gateway.net, &second).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_call_to_a_known_peer_connects_by_itself() {
     let bootstrap = server(&[TCP], &[]).await.echo();
     // Asked in the same moment as it starts: the way to the bootstrap peer is waited for.
