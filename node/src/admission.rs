@@ -1,14 +1,13 @@
 //! Which proposals this provider countersigns, as far as that can be said of the proposal alone.
 //!
 //! Always true of one that passes: it is from the peer that its binding names, about our own current prices, paid through our own settlement to our own payout
-//! address, with times that leave us room to collect, and its account owes us nothing. Whether there is a place for it is another question.
+//! address, with times that leave us room to collect. What its account owes us, and whether there is a place for it, are other questions.
 
 use std::collections::VecDeque;
 
 use orien_protocol::binding::Binding;
 use orien_protocol::fault::{Fault, FaultCode};
 use orien_protocol::hash::Hash;
-use orien_protocol::money::Usdc;
 use orien_protocol::network::NetworkId;
 use orien_protocol::offer::Offer;
 use orien_protocol::peer::PeerId;
@@ -61,15 +60,8 @@ impl Offers {
     }
 }
 
-/// Whether terms may be countersigned: `from` is the peer at the other end of the stream, `debt` what the account owes us.
-pub fn check(
-    proposal: &ProposedTerms,
-    from: PeerId,
-    standing: &Standing,
-    offers: &Offers,
-    debt: Usdc,
-    now: Timestamp,
-) -> Result<(), Fault> {
+/// Whether terms may be countersigned: `from` is the peer at the other end of the stream.
+pub fn check(proposal: &ProposedTerms, from: PeerId, standing: &Standing, offers: &Offers, now: Timestamp) -> Result<(), Fault> {
     let terms = proposal.terms();
     check_parties(terms, from, standing)?;
     terms.check_times(now, standing.finality_lag, standing.exit_delay).map_err(|error| {
@@ -81,9 +73,6 @@ pub fn check(
         return refuse(FaultCode::OFFER_CHANGED, "the terms are not from a current offer of this provider; fetch it again");
     };
     check_prices(terms, offer)?;
-    if debt > Usdc::ZERO {
-        return Err(Fault::new(FaultCode::DEBT, "the account owes this provider from an earlier session; resume it and sign").missing(debt));
-    }
     Ok(())
 }
 

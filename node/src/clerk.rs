@@ -291,7 +291,7 @@ impl Clerk {
         let vet = |job: &Job| house.workshop.toolbox.vet(job);
         let (credit, unredeemed_room) = {
             let book = house.book();
-            (book.credit(self.account, self.id, self.interval_charge), book.unredeemed_room(self.account))
+            (book.credit(self.account, self.id, self.interval_charge), book.unredeemed_room(self.account, self.id))
         };
         let effects = self.session.handle(input, &ProviderEnv { now: clock::now(), credit, unredeemed_room, vet: &vet });
         self.note();

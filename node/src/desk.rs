@@ -111,9 +111,9 @@ impl Desk {
         let proposal = ProposedTerms::verify(terms, &self.house.standing.network).map_err(|error| malformed(&error))?;
         let id = proposal.terms().session;
         let account = proposal.terms().agent.unverified().principal;
-        let debt = self.house.book().debt(account);
         let now = clock::now();
-        admission::check(&proposal, peer, &self.house.standing, &self.house.offers(), debt, now.wall)?;
+        admission::check(&proposal, peer, &self.house.standing, &self.house.offers(), now.wall)?;
+        self.house.book().admits(account, id)?;
         let used =
             self.house.counter(id).is_some() || self.house.store.read(id, |records| records.next().is_some()).await.map_err(internal)?;
         if used {

@@ -5,6 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
+use crate::fault::{Fault, FaultCode};
 use crate::id::SessionId;
 use crate::money::Usdc;
 use crate::signing::Address;
@@ -78,10 +79,26 @@ impl CreditBook {
         Usdc::from_micros(self.sum(account, |_, e| if e.closed { e.unvouchered.micros() } else { 0 }))
     }
 
-    /// How much more the account may promise before something must be redeemed.
-    pub fn unredeemed_room(&self, account: Address) -> Usdc {
+    /// How much `session` may run ahead of its promise before something must be redeemed: the cap less what the account promised and has not redeemed, and less what its
+    /// other sessions ran ahead. So whatever settlement does, no more than the cap is ever lost with one account.
+    pub fn unredeemed_room(&self, account: Address, session: SessionId) -> Usdc {
         let waiting = self.sum(account, |_, e| e.promised.excess_over(e.redeemed).micros());
-        Usdc::from_micros(self.policy.unredeemed_cap.micros().saturating_sub(waiting))
+        let others = self.sum(account, |id, e| if *id == session { 0 } else { e.unvouchered.micros() });
+        Usdc::from_micros(self.policy.unredeemed_cap.micros().saturating_sub(waiting).saturating_sub(others))
+    }
+
+    /// Whether the account may open `session`: it owes nothing, and there is room for work that waits for redemption.
+    pub fn admits(&self, account: Address, session: SessionId) -> Result<(), Fault> {
+        let debt = self.debt(account);
+        if debt > Usdc::ZERO {
+            let text = "the account owes this provider from an earlier session; resume it and sign";
+            return Err(Fault::new(FaultCode::DEBT, text).missing(debt));
+        }
+        if self.unredeemed_room(account, session) == Usdc::ZERO {
+            let text = "too much of this account waits for redemption; try again when settlement has answered";
+            return Err(Fault::new(FaultCode::UNREDEEMED, text));
+        }
+        Ok(())
     }
 
     fn redeemed_total(&self, account: Address) -> u64 {
@@ -150,11 +167,28 @@ mod tests {
     }
 
     #[test]
+    fn an_account_with_a_debt_or_without_room_opens_nothing_and_hears_why() {
+        let (mut book, account) = (CreditBook::new(POLICY), Address::default());
+        assert_eq!(book.admits(account, session(9)), Ok(()));
+        book.note(account, session(1), Usdc::from_micros(7), Usdc::ZERO, true);
+        let fault = book.admits(account, session(9)).unwrap_err();
+        assert_eq!((fault.code, fault.missing), (FaultCode::DEBT, Some(Usdc::from_micros(7))));
+        book.note(account, session(1), Usdc::ZERO, Usdc::from_micros(500), true);
+        assert_eq!(book.admits(account, session(9)).unwrap_err().code, FaultCode::UNREDEEMED);
+        book.redeemed(account, session(1), Usdc::from_micros(1));
+        assert_eq!(book.admits(account, session(9)), Ok(()));
+    }
+
+    #[test]
     fn unredeemed_value_is_capped() {
         let (mut book, account) = (CreditBook::new(POLICY), Address::default());
         book.note(account, session(1), Usdc::ZERO, Usdc::from_micros(450), false);
-        assert_eq!(book.unredeemed_room(account).micros(), 50);
+        assert_eq!(book.unredeemed_room(account, session(2)).micros(), 50);
+        book.note(account, session(3), Usdc::from_micros(20), Usdc::ZERO, false);
+        assert_eq!(book.unredeemed_room(account, session(2)).micros(), 30, "what others ran ahead counts");
+        assert_eq!(book.unredeemed_room(account, session(3)).micros(), 50);
+        book.note(account, session(3), Usdc::ZERO, Usdc::ZERO, false);
         book.redeemed(account, session(1), Usdc::from_micros(450));
-        assert_eq!(book.unredeemed_room(account).micros(), 500);
+        assert_eq!(book.unredeemed_room(account, session(2)).micros(), 500);
     }
 }

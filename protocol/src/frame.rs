@@ -119,6 +119,8 @@ pub enum CloseReason {
     Dispute,
     /// It never opened.
     NotOpened,
+    /// Settlement did not redeem what was promised, and the provider risks no more.
+    Unredeemed,
 }
 
 impl CloseReason {
@@ -132,6 +134,7 @@ impl CloseReason {
             Self::ProviderStopped => "provider_stopped",
             Self::Dispute => "dispute",
             Self::NotOpened => "not_opened",
+            Self::Unredeemed => "unredeemed",
         }
     }
 }

@@ -60,6 +60,8 @@ pub enum EndReason {
     ProviderStopped,
     /// The session ended under it.
     SessionEnded,
+    /// Settlement did not redeem what was promised, and the provider risks no more.
+    Unredeemed,
 }
 
 /// Who brought an end about.
@@ -81,7 +83,7 @@ impl EndReason {
         match self {
             Self::Exited => Party::Nobody,
             Self::Cancelled | Self::CostReached | Self::BudgetReached | Self::CreditExhausted | Self::SessionEnded => Party::Agent,
-            Self::SetupFailed | Self::ProviderStopped => Party::Provider,
+            Self::SetupFailed | Self::ProviderStopped | Self::Unredeemed => Party::Provider,
             Self::Signalled | Self::TimedOut | Self::MemoryLimit | Self::CpuLimit | Self::OutputLimit | Self::DiskLimit => Party::Tool,
         }
     }
@@ -103,6 +105,7 @@ impl EndReason {
             Self::SetupFailed => "setup_failed",
             Self::ProviderStopped => "provider_stopped",
             Self::SessionEnded => "session_ended",
+            Self::Unredeemed => "unredeemed",
         }
     }
 
@@ -122,6 +125,7 @@ impl EndReason {
             Self::SetupFailed => 11,
             Self::ProviderStopped => 12,
             Self::SessionEnded => 13,
+            Self::Unredeemed => 14,
         }
     }
 }

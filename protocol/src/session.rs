@@ -23,6 +23,8 @@ pub const HOLD: Millis = Millis::from_secs(30);
 pub const OPENING_PATIENCE: Millis = Millis::from_secs(60);
 /// How long paused work waits for a voucher before it is killed.
 pub const VOUCHER_GRACE: Millis = Millis::from_secs(10);
+/// How long paused work waits for settlement to redeem what was promised before it is killed: a claim is handed in at once, and settlement may be restarting.
+pub const REDEMPTION_GRACE: Millis = Millis::from_secs(60);
 /// How long an ending session waits for its last vouchers before it closes with a debt, or for the word of a connected provider before the agent gives up.
 pub const DRAIN_GRACE: Millis = Millis::from_secs(30);
 /// How long a session without a connection and without work is kept.

@@ -53,14 +53,14 @@ impl Case {
     }
 
     fn judge(&self, change: impl FnOnce(&mut Terms)) -> Result<(), Fault> {
-        self.judge_of(change, agent_keys(1).peer.id(), 0, self.now)
+        self.judge_of(change, agent_keys(1).peer.id(), self.now)
     }
 
-    fn judge_of(&self, change: impl FnOnce(&mut Terms), from: PeerId, debt: u64, now: Timestamp) -> Result<(), Fault> {
+    fn judge_of(&self, change: impl FnOnce(&mut Terms), from: PeerId, now: Timestamp) -> Result<(), Fault> {
         let mut terms = self.terms();
         change(&mut terms);
         let proposal = ProposedTerms::make(terms, &self.kit.network, &agent_keys(1).peer).unwrap();
-        check(&proposal, from, &self.standing, &self.offers, usdc(debt), now)
+        check(&proposal, from, &self.standing, &self.offers, now)
     }
 
     fn refuses(&self, code: FaultCode, change: impl FnOnce(&mut Terms)) {
@@ -82,15 +82,8 @@ fn terms_copied_from_the_current_offer_are_admitted_also_with_fewer_tools_or_run
 #[test]
 fn another_peer_than_the_one_that_the_binding_names_is_refused() {
     let case = Case::new();
-    let fault = case.judge_of(|_| {}, agent_keys(2).peer.id(), 0, case.now).unwrap_err();
+    let fault = case.judge_of(|_| {}, agent_keys(2).peer.id(), case.now).unwrap_err();
     assert_eq!(fault.code, FaultCode::NOT_YOURS);
-}
-
-#[test]
-fn an_account_with_a_debt_is_refused_with_the_amount() {
-    let case = Case::new();
-    let fault = case.judge_of(|_| {}, agent_keys(1).peer.id(), 7, case.now).unwrap_err();
-    assert_eq!((fault.code, fault.missing), (FaultCode::DEBT, Some(usdc(7))));
 }
 
 #[test]
@@ -105,7 +98,6 @@ fn an_unknown_or_expired_offer_is_refused() {
             terms.redeem_until = UnixSeconds(later.0 / 1000 + 7 * 3600);
         },
         agent_keys(1).peer.id(),
-        0,
         later,
     );
     assert_eq!(judged.unwrap_err().code, FaultCode::OFFER_CHANGED);

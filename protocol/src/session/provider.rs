@@ -23,7 +23,7 @@ use crate::job::Job;
 use crate::ledger::Account;
 use crate::money::{Price, Usdc};
 use crate::receipt::{EndReason, Receipt, Usage};
-use crate::session::{AGENT_GONE, DRAIN_GRACE, UNANSWERED_LIMIT, VOUCHER_GRACE};
+use crate::session::{AGENT_GONE, DRAIN_GRACE, REDEMPTION_GRACE, UNANSWERED_LIMIT, VOUCHER_GRACE};
 use crate::signing::{MoneyKey, PeerKey, Signed, Verified};
 use crate::terms::{SignedTerms, VerifiedTerms};
 use crate::time::{Millis, Now};
@@ -46,10 +46,17 @@ pub struct ProviderEnv<'a> {
     pub now: Now,
     /// Most unvouchered charge this session may have now (see [`crate::credit::CreditBook::credit`]).
     pub credit: Usdc,
-    /// How much more the account may promise before something must be redeemed.
+    /// How much this session may run ahead before something must be redeemed (see [`crate::credit::CreditBook::unredeemed_room`]).
     pub unredeemed_room: Usdc,
     /// Whether a job fits its tool.
     pub vet: &'a dyn Fn(&Job) -> Result<(), Fault>,
+}
+
+impl ProviderEnv<'_> {
+    /// How far work may run ahead of what was promised now.
+    fn lead(&self) -> Usdc {
+        self.credit.min(self.unredeemed_room)
+    }
 }
 
 impl std::fmt::Debug for ProviderEnv<'_> {
@@ -189,6 +196,15 @@ impl Run {
     }
 }
 
+/// What paused work waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Want {
+    /// The agent's next voucher.
+    Voucher,
+    /// Settlement, to redeem what was promised.
+    Redemption,
+}
+
 type Effects = Vec<ProviderEffect>;
 
 /// One session, as the provider sees it.
@@ -206,8 +222,8 @@ pub struct ProviderSession {
     unanswered: BTreeMap<u64, Verified<Receipt>>,
     runs: BTreeMap<ExecutionId, Run>,
     waiting: VecDeque<ExecutionId>,
-    /// Since when work is paused for want of a voucher.
-    short_since: Option<Millis>,
+    /// Since when work is paused, and for want of what.
+    short_since: Option<(Want, Millis)>,
     gone_since: Option<Millis>,
 }
 
@@ -325,7 +341,7 @@ impl ProviderSession {
     fn settle_up(&mut self, env: &ProviderEnv<'_>, fx: &mut Effects) {
         // Work that ran ahead is receipted piece by piece, as far as each voucher lets it.
         self.issue_interim(env, fx);
-        if self.unvouchered() <= env.credit && self.unanswered.len() < UNANSWERED_LIMIT {
+        if self.unvouchered() <= env.lead() && self.unanswered.len() < UNANSWERED_LIMIT {
             self.unpause(fx);
         }
         self.start_waiting(env, fx);
@@ -442,8 +458,11 @@ impl ProviderSession {
 
     fn on_tick_open(&mut self, now: Millis, env: &ProviderEnv<'_>, fx: &mut Effects) {
         let passed = |since: Option<Millis>, grace: Millis| since.is_some_and(|since| now.0.saturating_sub(since.0) >= grace.0);
-        if passed(self.short_since, VOUCHER_GRACE) {
+        let short = |want: Want| self.short_since.filter(|(wanted, _)| *wanted == want).map(|(_, since)| since);
+        if passed(short(Want::Voucher), VOUCHER_GRACE) {
             self.drain(CloseReason::NotSigned, EndReason::CreditExhausted, env, fx);
+        } else if passed(short(Want::Redemption), REDEMPTION_GRACE) {
+            self.drain(CloseReason::Unredeemed, EndReason::Unredeemed, env, fx);
         } else if passed(self.gone_since, AGENT_GONE) && self.running().next().is_none() {
             self.drain(CloseReason::AgentGone, EndReason::SessionEnded, env, fx);
         } else {

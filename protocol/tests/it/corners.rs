@@ -383,10 +383,10 @@ fn a_closed_session_noted_again_after_it_was_redeemed_does_not_count_twice() {
     let (mut book, account, session) = (CreditBook::new(policy), Address::default(), SessionId::from_parts(1, 1));
     book.note(account, session, Usdc::ZERO, usdc(450), true);
     book.redeemed(account, session, usdc(450));
-    assert_eq!(book.unredeemed_room(account), usdc(500));
+    assert_eq!(book.unredeemed_room(account, session), usdc(500));
     // The clerk of a closed session lingers for thirty seconds and notes at every tick.
     book.note(account, session, Usdc::ZERO, usdc(450), true);
-    assert_eq!(book.unredeemed_room(account), usdc(500), "the room is gone for good");
+    assert_eq!(book.unredeemed_room(account, session), usdc(500), "the room is gone for good");
 }
 
 #[test]

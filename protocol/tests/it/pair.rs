@@ -29,6 +29,7 @@ pub(crate) struct Pair {
     pub(crate) provider: Option<ProviderSession>,
     pub(crate) now: Now,
     pub(crate) credit: Usdc,
+    pub(crate) room: Usdc,
     pub(crate) to_agent: VecDeque<ProviderFrame>,
     pub(crate) to_provider: VecDeque<AgentFrame>,
     pub(crate) agent_log: Vec<AgentRecord>,
@@ -58,6 +59,7 @@ impl Pair {
             provider: None,
             now: Now { wall: START, mono: Millis(1_000_000) },
             credit: usdc(credit),
+            room: usdc(u64::MAX),
             to_agent: VecDeque::new(),
             to_provider: VecDeque::new(),
             agent_log: Vec::new(),
@@ -124,7 +126,7 @@ impl Pair {
 
     pub(crate) fn provider_input(&mut self, input: ProviderInput) {
         let vet = |_: &Job| -> Result<(), Fault> { Ok(()) };
-        let env = ProviderEnv { now: self.now, credit: self.credit, unredeemed_room: usdc(u64::MAX), vet: &vet };
+        let env = ProviderEnv { now: self.now, credit: self.credit, unredeemed_room: self.room, vet: &vet };
         let effects = self.provider.as_mut().unwrap().handle(input, &env);
         self.carry_out_provider(effects);
     }

@@ -129,6 +129,24 @@ fn an_agent_that_stops_signing_is_paused_within_the_credit_then_killed_and_leave
 }
 
 #[test]
+fn work_stops_where_settlement_does_not_redeem_and_goes_on_when_it_does() {
+    let mut pair = Pair::open(1_000_000);
+    let run = pair.run(1, "work", None);
+    pair.pass(6_000);
+    // Nothing more is risked; the agent signs all that it is shown.
+    pair.room = usdc(0);
+    pair.pass(30_000);
+    assert!(pair.tools[&run].paused && pair.promised() == pair.charged() && pair.charged() <= 6_250, "charged {}", pair.charged());
+    pair.room = usdc(100_000);
+    pair.pass(1_000);
+    assert!(!pair.tools[&run].paused);
+    pair.room = usdc(0);
+    pair.pass(61_000);
+    assert_eq!(pair.outcome(run).map(|(end, _)| end), Some(EndReason::Unredeemed));
+    assert_eq!(pair.provider.as_ref().unwrap().phase(), ProviderPhase::Closed(CloseReason::Unredeemed));
+}
+
+#[test]
 fn paused_time_is_not_charged() {
     let mut pair = Pair::open(1_000_000);
     let run = pair.run(1, "work", None);

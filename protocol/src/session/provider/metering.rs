@@ -3,7 +3,7 @@
 //! A receipt never charges more than the allowance, nor more than was promised plus the credit: time beyond that is the provider's. Interim receipts come once per metering interval, and earlier
 //! when half of the credit is used, so that an agent that answers is never paused.
 
-use super::{Effects, ProviderEffect, ProviderEnv, ProviderPhase, ProviderRecord, ProviderSession, Run};
+use super::{Effects, ProviderEffect, ProviderEnv, ProviderPhase, ProviderRecord, ProviderSession, Run, Want};
 use crate::frame::{CloseReason, ProviderFrame};
 use crate::id::ExecutionId;
 use crate::money::{AmountOverflow, Meter, Price, Usdc};
@@ -56,7 +56,7 @@ impl ProviderSession {
     }
 
     pub(super) fn issue_interim(&mut self, env: &ProviderEnv<'_>, fx: &mut Effects) {
-        let half = Usdc::from_micros(env.credit.micros() / 2);
+        let half = Usdc::from_micros(env.lead().micros() / 2);
         let behind = self.live_charge().excess_over(self.account.charged());
         let pressed = behind > Usdc::ZERO && (behind >= half || self.short_since.is_some());
         let due: Vec<ExecutionId> = self
@@ -74,18 +74,23 @@ impl ProviderSession {
             if self.unanswered.len() >= UNANSWERED_LIMIT {
                 return;
             }
-            if self.chargeable_now(execution, env.credit).is_some_and(|ms| ms > self.account.receipted_ms(&execution)) {
+            if self.chargeable_now(execution, env.lead()).is_some_and(|ms| ms > self.account.receipted_ms(&execution)) {
                 self.report(execution, None, env, fx);
             }
         }
     }
 
-    /// Work may not run ahead of what was promised by more than the credit.
+    /// Work may not run ahead of what was promised by more than the credit, nor of what was redeemed by more than is risked with settlement.
     fn pause_if_short(&mut self, env: &ProviderEnv<'_>, fx: &mut Effects) {
-        if self.unvouchered() <= env.credit && self.unanswered.len() < UNANSWERED_LIMIT {
+        if self.unvouchered() <= env.lead() && self.unanswered.len() < UNANSWERED_LIMIT {
             return;
         }
-        self.short_since.get_or_insert(env.now.mono);
+        // With every receipt answered it is not the agent who keeps us waiting.
+        let settlement = self.unanswered.is_empty() && env.unredeemed_room < env.credit;
+        let want = if settlement { Want::Redemption } else { Want::Voucher };
+        if self.short_since.is_none_or(|(wanted, _)| wanted != want) {
+            self.short_since = Some((want, env.now.mono));
+        }
         for (execution, run) in &mut self.runs {
             if let Run::Running { paused, kill: None, .. } = run
                 && !*paused
@@ -159,7 +164,7 @@ impl ProviderSession {
             _ => outcome,
         });
         let never_ran = outcome.is_some_and(|outcome| outcome.end == EndReason::SetupFailed);
-        let effective_ms = if never_ran { 0 } else { self.chargeable_now(execution, env.credit).unwrap_or(0) };
+        let effective_ms = if never_ran { 0 } else { self.chargeable_now(execution, env.lead()).unwrap_or(0) };
         let charge = if never_ran { Usdc::ZERO } else { price.of(effective_ms).unwrap_or_default() };
         let work = Work { execution, job: job.hash(), tool: job.tool.clone(), usage: Usage { effective_ms, ..*usage }, charge, outcome };
         if let Some(Run::Running { receipted_at, .. }) = self.runs.get_mut(&execution) {

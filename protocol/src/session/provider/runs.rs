@@ -116,7 +116,7 @@ impl ProviderSession {
             let Some(execution) = self.waiting.front().copied() else { return };
             let Some(Run::Waiting(job, _)) = self.runs.get(&execution) else { return };
             let (job, price) = (job.clone(), self.terms.price(&job.tool).unwrap_or_default());
-            if self.unanswered.len() >= UNANSWERED_LIMIT || !self.fee_within_credit(execution, price, env.credit) {
+            if self.unanswered.len() >= UNANSWERED_LIMIT || !self.fee_within_credit(execution, price, env.lead()) {
                 return;
             }
             self.waiting.pop_front();
