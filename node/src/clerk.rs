@@ -289,11 +289,11 @@ impl Clerk {
     pub(super) fn step(&mut self, input: ProviderInput) -> Vec<ProviderEffect> {
         let house = Arc::clone(&self.house);
         let vet = |job: &Job| house.workshop.toolbox.vet(job);
-        let (credit, unredeemed_room) = {
+        let (credit, unredeemed_ceiling) = {
             let book = house.book();
-            (book.credit(self.account, self.id, self.interval_charge), book.unredeemed_room(self.account, self.id))
+            (book.credit(self.account, self.id, self.interval_charge), book.unredeemed_ceiling(self.account, self.id))
         };
-        let effects = self.session.handle(input, &ProviderEnv { now: clock::now(), credit, unredeemed_room, vet: &vet });
+        let effects = self.session.handle(input, &ProviderEnv { now: clock::now(), credit, unredeemed_ceiling, vet: &vet });
         self.note();
         effects
     }

@@ -79,12 +79,13 @@ impl CreditBook {
         Usdc::from_micros(self.sum(account, |_, e| if e.closed { e.unvouchered.micros() } else { 0 }))
     }
 
-    /// How much `session` may run ahead of its promise before something must be redeemed: the cap less what the account promised and has not redeemed, and less what its
-    /// other sessions ran ahead. So whatever settlement does, no more than the cap is ever lost with one account.
-    pub fn unredeemed_room(&self, account: Address, session: SessionId) -> Usdc {
-        let waiting = self.sum(account, |_, e| e.promised.excess_over(e.redeemed).micros());
-        let others = self.sum(account, |id, e| if *id == session { 0 } else { e.unvouchered.micros() });
-        Usdc::from_micros(self.policy.unredeemed_cap.micros().saturating_sub(waiting).saturating_sub(others))
+    /// How far the charge of `session` may go before something must be redeemed: what it has redeemed, and the cap less what the account's other sessions have
+    /// promised and not redeemed or run ahead. So whatever settlement does, no more than the cap is ever lost with one account.
+    pub fn unredeemed_ceiling(&self, account: Address, session: SessionId) -> Usdc {
+        let waiting = |e: &Exposure| e.promised.excess_over(e.redeemed).micros().saturating_add(e.unvouchered.micros());
+        let others = self.sum(account, |id, e| if *id == session { 0 } else { waiting(e) });
+        let own = self.sum(account, |id, e| if *id == session { e.redeemed.micros() } else { 0 });
+        Usdc::from_micros(self.policy.unredeemed_cap.micros().saturating_sub(others).saturating_add(own))
     }
 
     /// Whether the account may open `session`: it owes nothing, and there is room for work that waits for redemption.
@@ -94,7 +95,7 @@ impl CreditBook {
             let text = "the account owes this provider from an earlier session; resume it and sign";
             return Err(Fault::new(FaultCode::DEBT, text).missing(debt));
         }
-        if self.unredeemed_room(account, session) == Usdc::ZERO {
+        if self.unredeemed_ceiling(account, session) == Usdc::ZERO {
             let text = "too much of this account waits for redemption; try again when settlement has answered";
             return Err(Fault::new(FaultCode::UNREDEEMED, text));
         }
@@ -183,12 +184,13 @@ mod tests {
     fn unredeemed_value_is_capped() {
         let (mut book, account) = (CreditBook::new(POLICY), Address::default());
         book.note(account, session(1), Usdc::ZERO, Usdc::from_micros(450), false);
-        assert_eq!(book.unredeemed_room(account, session(2)).micros(), 50);
+        assert_eq!(book.unredeemed_ceiling(account, session(2)).micros(), 50);
         book.note(account, session(3), Usdc::from_micros(20), Usdc::ZERO, false);
-        assert_eq!(book.unredeemed_room(account, session(2)).micros(), 30, "what others ran ahead counts");
-        assert_eq!(book.unredeemed_room(account, session(3)).micros(), 50);
+        assert_eq!(book.unredeemed_ceiling(account, session(2)).micros(), 30, "what others ran ahead counts");
+        assert_eq!(book.unredeemed_ceiling(account, session(3)).micros(), 50);
+        assert_eq!(book.unredeemed_ceiling(account, session(1)).micros(), 480, "its own promise does not count twice");
         book.note(account, session(3), Usdc::ZERO, Usdc::ZERO, false);
         book.redeemed(account, session(1), Usdc::from_micros(450));
-        assert_eq!(book.unredeemed_room(account, session(2)).micros(), 500);
+        assert_eq!(book.unredeemed_ceiling(account, session(2)).micros(), 500);
     }
 }

@@ -26,6 +26,8 @@ pub mod peer;
 pub mod receipt;
 pub mod session;
 pub mod signing;
+#[cfg(feature = "sim")]
+pub mod sim;
 pub mod terms;
 pub mod time;
 pub mod voucher;

@@ -230,7 +230,7 @@ async fn session_task(
                 None => return,
                 Some(ToSession::Stream(writer)) => script.writer = Some(writer),
                 Some(ToSession::Input(input)) => {
-                    let env = ProviderEnv { now: clock::now(), credit: PLENTY, unredeemed_room: PLENTY, vet: &vet };
+                    let env = ProviderEnv { now: clock::now(), credit: PLENTY, unredeemed_ceiling: PLENTY, vet: &vet };
                     effects.extend(machine.handle(*input, &env));
                 }
             },
@@ -238,7 +238,7 @@ async fn session_task(
                 let mut ticks = vec![ProviderInput::Tick];
                 ticks.extend(script.sleeping.iter().map(|(id, since)| ProviderInput::Progress(*id, usage(since.elapsed(), b"zzz\n"))));
                 for input in ticks {
-                    let env = ProviderEnv { now: clock::now(), credit: PLENTY, unredeemed_room: PLENTY, vet: &vet };
+                    let env = ProviderEnv { now: clock::now(), credit: PLENTY, unredeemed_ceiling: PLENTY, vet: &vet };
                     effects.extend(machine.handle(input, &env));
                 }
             }

@@ -23,7 +23,7 @@ use crate::job::Job;
 use crate::ledger::Account;
 use crate::money::{Price, Usdc};
 use crate::receipt::{EndReason, Receipt, Usage};
-use crate::session::{AGENT_GONE, DRAIN_GRACE, REDEMPTION_GRACE, UNANSWERED_LIMIT, VOUCHER_GRACE};
+use crate::session::{AGENT_GONE, DRAIN_GRACE, REDEMPTION_GRACE, VOUCHER_GRACE};
 use crate::signing::{MoneyKey, PeerKey, Signed, Verified};
 use crate::terms::{SignedTerms, VerifiedTerms};
 use crate::time::{Millis, Now};
@@ -46,17 +46,10 @@ pub struct ProviderEnv<'a> {
     pub now: Now,
     /// Most unvouchered charge this session may have now (see [`crate::credit::CreditBook::credit`]).
     pub credit: Usdc,
-    /// How much this session may run ahead before something must be redeemed (see [`crate::credit::CreditBook::unredeemed_room`]).
-    pub unredeemed_room: Usdc,
+    /// How far this session's charge may go before something must be redeemed (see [`crate::credit::CreditBook::unredeemed_ceiling`]).
+    pub unredeemed_ceiling: Usdc,
     /// Whether a job fits its tool.
     pub vet: &'a dyn Fn(&Job) -> Result<(), Fault>,
-}
-
-impl ProviderEnv<'_> {
-    /// How far work may run ahead of what was promised now.
-    fn lead(&self) -> Usdc {
-        self.credit.min(self.unredeemed_room)
-    }
 }
 
 impl std::fmt::Debug for ProviderEnv<'_> {
@@ -341,8 +334,10 @@ impl ProviderSession {
     fn settle_up(&mut self, env: &ProviderEnv<'_>, fx: &mut Effects) {
         // Work that ran ahead is receipted piece by piece, as far as each voucher lets it.
         self.issue_interim(env, fx);
-        if self.unvouchered() <= env.lead() && self.unanswered.len() < UNANSWERED_LIMIT {
+        if self.may_go_on(env) {
             self.unpause(fx);
+        } else if self.short_since.is_some() {
+            self.note_want(env);
         }
         self.start_waiting(env, fx);
         self.close_if_done(env, fx);

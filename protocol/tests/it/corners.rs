@@ -264,7 +264,7 @@ fn no_waiting_job_starts_while_too_much_waits_for_redemption() {
     let mut pair = Pair::open(1_000_000);
     let runs: Vec<_> = (0..3).map(|n| pair.run(n, "work", None)).collect();
     let vet = |_: &orien_protocol::job::Job| Ok(());
-    let env = orien_protocol::session::provider::ProviderEnv { now: pair.now, credit: usdc(5_000), unredeemed_room: usdc(0), vet: &vet };
+    let env = orien_protocol::session::provider::ProviderEnv { now: pair.now, credit: usdc(5_000), unredeemed_ceiling: usdc(0), vet: &vet };
     let ended = ProviderInput::Ended { execution: runs[0], usage: Usage::default(), end: EndReason::Exited, exit_code: Some(0) };
     let effects = pair.provider.as_mut().unwrap().handle(ended, &env);
     assert!(!effects.iter().any(|effect| matches!(effect, ProviderEffect::Start { .. })), "started with no room left (M13)");
@@ -383,10 +383,10 @@ fn a_closed_session_noted_again_after_it_was_redeemed_does_not_count_twice() {
     let (mut book, account, session) = (CreditBook::new(policy), Address::default(), SessionId::from_parts(1, 1));
     book.note(account, session, Usdc::ZERO, usdc(450), true);
     book.redeemed(account, session, usdc(450));
-    assert_eq!(book.unredeemed_room(account, session), usdc(500));
+    assert_eq!(book.unredeemed_ceiling(account, session), usdc(500));
     // The clerk of a closed session lingers for thirty seconds and notes at every tick.
     book.note(account, session, Usdc::ZERO, usdc(450), true);
-    assert_eq!(book.unredeemed_room(account, session), usdc(500), "the room is gone for good");
+    assert_eq!(book.unredeemed_ceiling(account, session), usdc(500), "the room is gone for good");
 }
 
 #[test]
@@ -464,7 +464,7 @@ fn a_reservation_of_a_session_that_was_ended_before_it_opened_can_be_given_back(
     };
     let vet = |_: &orien_protocol::job::Job| Ok(());
     let env =
-        orien_protocol::session::provider::ProviderEnv { now: now(), credit: usdc(5_000), unredeemed_room: usdc(u64::MAX), vet: &vet };
+        orien_protocol::session::provider::ProviderEnv { now: now(), credit: usdc(5_000), unredeemed_ceiling: usdc(u64::MAX), vet: &vet };
     let mut from_agent = agent.handle(AgentInput::Reserved(kit.allowance(&terms, usdc(100_000))), now());
     from_agent.extend(agent.handle(AgentInput::End, now()));
     let mut handed_in = false;
@@ -516,8 +516,12 @@ fn a_run_that_is_being_killed_is_not_paused() {
     let mut pair = Pair::open(20_000);
     let run = pair.run(1, "work", None);
     let vet = |_: &orien_protocol::job::Job| Ok(());
-    let env =
-        orien_protocol::session::provider::ProviderEnv { now: pair.now, credit: usdc(5_000), unredeemed_room: usdc(u64::MAX), vet: &vet };
+    let env = orien_protocol::session::provider::ProviderEnv {
+        now: pair.now,
+        credit: usdc(5_000),
+        unredeemed_ceiling: usdc(u64::MAX),
+        vet: &vet,
+    };
     let usage = Usage { effective_ms: 20_000, ..Usage::default() };
     let effects = pair.provider.as_mut().unwrap().handle(ProviderInput::Progress(run, usage), &env);
     let killed = effects.iter().position(|effect| *effect == ProviderEffect::Kill(run)).unwrap();

@@ -126,7 +126,7 @@ impl Pair {
 
     pub(crate) fn provider_input(&mut self, input: ProviderInput) {
         let vet = |_: &Job| -> Result<(), Fault> { Ok(()) };
-        let env = ProviderEnv { now: self.now, credit: self.credit, unredeemed_room: self.room, vet: &vet };
+        let env = ProviderEnv { now: self.now, credit: self.credit, unredeemed_ceiling: self.room, vet: &vet };
         let effects = self.provider.as_mut().unwrap().handle(input, &env);
         self.carry_out_provider(effects);
     }

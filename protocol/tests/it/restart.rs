@@ -14,7 +14,7 @@ impl Pair {
         self.to_agent.clear();
         self.to_provider.clear();
         let vet = |_: &orien_protocol::job::Job| Ok(());
-        let env = ProviderEnv { now: self.now, credit: usdc(0), unredeemed_room: usdc(u64::MAX), vet: &vet };
+        let env = ProviderEnv { now: self.now, credit: usdc(0), unredeemed_ceiling: usdc(u64::MAX), vet: &vet };
         let records = self.provider_log.clone();
         let (session, effects) = ProviderSession::restore(records, &self.kit.network, self.kit.provider.clone(), &env).unwrap();
         self.provider = Some(session);
@@ -115,7 +115,7 @@ fn a_provider_whose_history_is_older_than_the_agents_is_not_signed_for() {
 fn records_out_of_order_or_tampered_with_do_not_make_a_session() {
     let pair = Pair::open(1_000_000);
     let vet = |_: &orien_protocol::job::Job| Ok(());
-    let env = ProviderEnv { now: pair.now, credit: usdc(0), unredeemed_room: usdc(0), vet: &vet };
+    let env = ProviderEnv { now: pair.now, credit: usdc(0), unredeemed_ceiling: usdc(0), vet: &vet };
     let restore = |records| ProviderSession::restore(records, &pair.kit.network, pair.kit.provider.clone(), &env).err();
     assert!(matches!(restore(pair.provider_log[1..].to_vec()), Some(RestoreError::Order)));
     assert!(matches!(restore(Vec::new()), Some(RestoreError::Order)));

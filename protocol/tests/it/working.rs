@@ -134,13 +134,13 @@ fn work_stops_where_settlement_does_not_redeem_and_goes_on_when_it_does() {
     let run = pair.run(1, "work", None);
     pair.pass(6_000);
     // Nothing more is risked; the agent signs all that it is shown.
-    pair.room = usdc(0);
+    pair.room = usdc(6_000);
     pair.pass(30_000);
     assert!(pair.tools[&run].paused && pair.promised() == pair.charged() && pair.charged() <= 6_250, "charged {}", pair.charged());
     pair.room = usdc(100_000);
     pair.pass(1_000);
     assert!(!pair.tools[&run].paused);
-    pair.room = usdc(0);
+    pair.room = usdc(6_000);
     pair.pass(61_000);
     assert_eq!(pair.outcome(run).map(|(end, _)| end), Some(EndReason::Unredeemed));
     assert_eq!(pair.provider.as_ref().unwrap().phase(), ProviderPhase::Closed(CloseReason::Unredeemed));
@@ -219,7 +219,7 @@ fn a_voucher_that_differs_from_its_receipt_moves_nothing() {
         let session = pair.provider.as_mut().unwrap();
         let vet = |_: &orien_protocol::job::Job| Ok(());
         let env =
-            orien_protocol::session::provider::ProviderEnv { now: pair.now, credit: usdc(5_000), unredeemed_room: usdc(9), vet: &vet };
+            orien_protocol::session::provider::ProviderEnv { now: pair.now, credit: usdc(5_000), unredeemed_ceiling: usdc(9), vet: &vet };
         let effects = session.handle(ProviderInput::Frame(AgentFrame::Voucher(signed)), &env);
         assert!(effects.iter().all(|e| !matches!(e, orien_protocol::session::provider::ProviderEffect::Persist(_))), "{key_ok}");
         assert_eq!(session.promised(), usdc(5_000));

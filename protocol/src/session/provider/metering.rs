@@ -56,7 +56,7 @@ impl ProviderSession {
     }
 
     pub(super) fn issue_interim(&mut self, env: &ProviderEnv<'_>, fx: &mut Effects) {
-        let half = Usdc::from_micros(env.lead().micros() / 2);
+        let half = Usdc::from_micros(self.lead(env).micros() / 2);
         let behind = self.live_charge().excess_over(self.account.charged());
         let pressed = behind > Usdc::ZERO && (behind >= half || self.short_since.is_some());
         let due: Vec<ExecutionId> = self
@@ -74,23 +74,32 @@ impl ProviderSession {
             if self.unanswered.len() >= UNANSWERED_LIMIT {
                 return;
             }
-            if self.chargeable_now(execution, env.lead()).is_some_and(|ms| ms > self.account.receipted_ms(&execution)) {
+            if self.chargeable_now(execution, self.lead(env)).is_some_and(|ms| ms > self.account.receipted_ms(&execution)) {
                 self.report(execution, None, env, fx);
             }
         }
     }
 
     /// Work may not run ahead of what was promised by more than the credit, nor of what was redeemed by more than is risked with settlement.
+    /// How much more may be promised before something must be redeemed.
+    pub(super) fn room(&self, env: &ProviderEnv<'_>) -> Usdc {
+        env.unredeemed_ceiling.excess_over(self.promised())
+    }
+
+    /// How far work may run ahead of what was promised now.
+    pub(super) fn lead(&self, env: &ProviderEnv<'_>) -> Usdc {
+        env.credit.min(self.room(env))
+    }
+
+    pub(super) fn may_go_on(&self, env: &ProviderEnv<'_>) -> bool {
+        self.unvouchered() <= self.lead(env) && self.room(env) > Usdc::ZERO && self.unanswered.len() < UNANSWERED_LIMIT
+    }
+
     fn pause_if_short(&mut self, env: &ProviderEnv<'_>, fx: &mut Effects) {
-        if self.unvouchered() <= env.lead() && self.unanswered.len() < UNANSWERED_LIMIT {
+        if self.may_go_on(env) {
             return;
         }
-        // With every receipt answered it is not the agent who keeps us waiting.
-        let settlement = self.unanswered.is_empty() && env.unredeemed_room < env.credit;
-        let want = if settlement { Want::Redemption } else { Want::Voucher };
-        if self.short_since.is_none_or(|(wanted, _)| wanted != want) {
-            self.short_since = Some((want, env.now.mono));
-        }
+        self.note_want(env);
         for (execution, run) in &mut self.runs {
             if let Run::Running { paused, kill: None, .. } = run
                 && !*paused
@@ -98,6 +107,16 @@ impl ProviderSession {
                 *paused = true;
                 fx.push(ProviderEffect::Pause(*execution));
             }
+        }
+    }
+
+    /// Notes for want of what work is paused, and since when.
+    pub(super) fn note_want(&mut self, env: &ProviderEnv<'_>) {
+        // With every receipt answered it is not the agent who keeps us waiting.
+        let settlement = self.unanswered.is_empty() && self.room(env) < env.credit;
+        let want = if settlement { Want::Redemption } else { Want::Voucher };
+        if self.short_since.is_none_or(|(wanted, _)| wanted != want) {
+            self.short_since = Some((want, env.now.mono));
         }
     }
 
@@ -164,7 +183,7 @@ impl ProviderSession {
             _ => outcome,
         });
         let never_ran = outcome.is_some_and(|outcome| outcome.end == EndReason::SetupFailed);
-        let effective_ms = if never_ran { 0 } else { self.chargeable_now(execution, env.lead()).unwrap_or(0) };
+        let effective_ms = if never_ran { 0 } else { self.chargeable_now(execution, self.lead(env)).unwrap_or(0) };
         let charge = if never_ran { Usdc::ZERO } else { price.of(effective_ms).unwrap_or_default() };
         let work = Work { execution, job: job.hash(), tool: job.tool.clone(), usage: Usage { effective_ms, ..*usage }, charge, outcome };
         if let Some(Run::Running { receipted_at, .. }) = self.runs.get_mut(&execution) {

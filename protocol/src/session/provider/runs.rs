@@ -63,7 +63,7 @@ impl ProviderSession {
 
     fn check_money(&self, job: &Job, price: Price, env: &ProviderEnv<'_>) -> Result<(), Fault> {
         let overflow = |error| Fault::new(FaultCode::BUDGET_EXHAUSTED, error);
-        if env.unredeemed_room == Usdc::ZERO {
+        if self.room(env) == Usdc::ZERO {
             return Err(Fault::new(
                 FaultCode::UNREDEEMED,
                 "too much of this account waits for redemption; try again when settlement has answered",
@@ -106,7 +106,7 @@ impl ProviderSession {
     /// Starts jobs in order while there is a place and credit for their call fee.
     pub(super) fn start_waiting(&mut self, env: &ProviderEnv<'_>, fx: &mut Effects) {
         // Nothing new while too much waits for redemption; what runs may end.
-        if env.unredeemed_room == Usdc::ZERO {
+        if self.room(env) == Usdc::ZERO {
             return;
         }
         while self.phase == ProviderPhase::Open
@@ -116,7 +116,7 @@ impl ProviderSession {
             let Some(execution) = self.waiting.front().copied() else { return };
             let Some(Run::Waiting(job, _)) = self.runs.get(&execution) else { return };
             let (job, price) = (job.clone(), self.terms.price(&job.tool).unwrap_or_default());
-            if self.unanswered.len() >= UNANSWERED_LIMIT || !self.fee_within_credit(execution, price, env.lead()) {
+            if self.unanswered.len() >= UNANSWERED_LIMIT || !self.fee_within_credit(execution, price, self.lead(env)) {
                 return;
             }
             self.waiting.pop_front();
@@ -143,7 +143,7 @@ impl ProviderSession {
         let Some(execution) = self.waiting.front().copied() else { return };
         let Some(Run::Waiting(_, since)) = self.runs.get(&execution) else { return };
         let waited = env.now.mono.0.saturating_sub(since.0) >= VOUCHER_GRACE.0;
-        if waited && env.unredeemed_room > Usdc::ZERO && self.unanswered.is_empty() && self.running().next().is_none() {
+        if waited && self.room(env) > Usdc::ZERO && self.unanswered.is_empty() && self.running().next().is_none() {
             self.waiting.pop_front();
             let text = "the tool's call fee is above the credit that this account has here now: it grows with what is redeemed, and all sessions of the account share it";
             self.drop_job(execution, Fault::new(FaultCode::BUSY, text), fx);

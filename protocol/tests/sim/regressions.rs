@@ -1,0 +1,1 @@
+//! Seeds that once broke a rule, by the rule that they broke.
