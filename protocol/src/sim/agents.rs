@@ -4,7 +4,8 @@ use crate::fault::Fault;
 use crate::frame::ProviderFrame;
 use crate::id::{ExecutionId, RequestId, SessionId};
 use crate::money::Usdc;
-use crate::session::agent::{AgentEffect, AgentInput, AgentPhase, AgentSession, RunOrder};
+use crate::session::agent::{AgentEffect, AgentEvent, AgentInput, AgentPhase, AgentSession, RunOrder};
+use crate::sim::scenario::Weather;
 use crate::sim::seats::{Drawing, Link, Slot};
 use crate::sim::story::Brief;
 use crate::sim::world::{Event, World};
@@ -34,7 +35,7 @@ impl World<'_> {
                 }
                 AgentEffect::Send(frame) => self.agent_sends(slot, frame),
                 AgentEffect::Reserve { ceiling, .. } => self.ask(slot, ceiling),
-                AgentEffect::Tell(event) => self.say(|| format!("session {slot}: agent is told {}", event.brief())),
+                AgentEffect::Tell(event) => self.told(slot, &event),
             }
         }
         let closed = self.slots[slot].agent_machine.as_ref().is_some_and(|machine| matches!(machine.phase(), AgentPhase::Closed(_)));
@@ -44,6 +45,17 @@ impl World<'_> {
             self.slots[slot].link.agent_up = false;
             let soon = self.latency() + 200;
             self.after(soon, Event::ProviderLosesLink(slot, generation));
+        }
+    }
+
+    fn told(&mut self, slot: usize, event: &AgentEvent) {
+        self.say(|| format!("session {slot}: agent is told {}", event.brief()));
+        // Old news is no reason to refuse a voucher, and between honest parties there is no other.
+        let honest = self.scenario.adversary.is_none() && self.scenario.weather == Weather::Orderly;
+        if let AgentEvent::VoucherRefused(fault) = event
+            && honest
+        {
+            self.auditor.breach(|| format!("session {slot}: an honest voucher was refused: {fault}"));
         }
     }
 

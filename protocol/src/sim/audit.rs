@@ -101,6 +101,12 @@ pub struct Losses {
     pub provider_bound: u128,
     /// What an honest settlement redeemed beyond what it was granted.
     pub settlement: u128,
+    /// All work at honest providers that was never paid for.
+    pub unpaid: u128,
+    /// All that was redeemed at honest providers.
+    pub redeemed: u128,
+    /// What all tools at honest providers cost within one look of their provider each: by so much a limit may be passed.
+    pub ticks: u128,
 }
 
 /// Watches one world.

@@ -146,7 +146,7 @@ impl World<'_> {
         let idle = self.is_idle(slot);
         self.auditor.tool_worked(slot, execution, if idle { 0 } else { tool.ms });
         self.auditor.tool_ended(slot, execution);
-        let usage = self.reported(&tool);
+        let usage = self.reported(slot, &tool);
         self.provider_input(slot, ProviderInput::Ended { execution, usage, end, exit_code });
     }
 
@@ -183,7 +183,7 @@ impl World<'_> {
             match end {
                 Some((end, code)) => ended.push((execution, end, code)),
                 None => {
-                    let usage = self.reported(&tool);
+                    let usage = self.reported(slot, &tool);
                     self.provider_input(slot, ProviderInput::Progress(execution, usage));
                 }
             }

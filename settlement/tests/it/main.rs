@@ -9,3 +9,4 @@ mod live;
 mod properties;
 mod reserving;
 mod restarting;
+mod worlds;

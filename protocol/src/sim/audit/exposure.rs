@@ -63,6 +63,9 @@ impl Auditor {
         let mut losses = self.losses;
         for exposure in self.exposures(facts, policy).values() {
             losses.provider = losses.provider.max(exposure.unredeemed);
+            losses.unpaid += exposure.unredeemed;
+            losses.redeemed += exposure.redeemed;
+            losses.ticks += exposure.tick;
             losses.provider_bound = losses.provider_bound.max(u128::from(policy.credit.unredeemed_cap.micros()) + exposure.tick);
         }
         for audit in self.sessions.iter().filter(|audit| !audit.agent_cheats) {
