@@ -44,6 +44,10 @@ impl AgentSession {
 
     pub(super) fn on_accepted(&mut self, signature: PeerSignature, fx: &mut Effects) {
         let Agreement::Proposed(proposal) = &self.agreement else { return };
+        // An answer that crossed the end of the opening must not begin it again.
+        if self.phase != AgentPhase::Proposing {
+            return;
+        }
         let network = proposal.terms().agent.unverified().network.clone();
         match (**proposal).clone().countersigned(signature, &network) {
             Err(error) => self.fail_opening(Fault::new(FaultCode::BAD_SIGNATURE, error), fx),

@@ -44,9 +44,11 @@ impl AgentSession {
         }
     }
 
-    /// Whether the payee says that it will never redeem anything. It binds the payee even where we promised more.
+    /// Whether the payee says that it will never redeem anything; that binds it even where we promised more. A session that was free ends with such a close too, which comes to settlement
+    /// with the voucher, from the provider.
     pub(super) fn is_close_of_nothing(&self, close: &SignedClose) -> bool {
-        let Some(terms) = self.terms() else { return false };
+        let was_free = self.voucher.is_some_and(|voucher| voucher.total == Usdc::ZERO);
+        let Some(terms) = self.terms().filter(|_| !was_free) else { return false };
         let checked = close.verify(&terms.domain, &terms.claim_key());
         checked.is_ok_and(|close| close.channel == terms.channel() && close.total == Usdc::ZERO)
     }
