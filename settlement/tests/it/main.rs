@@ -7,5 +7,6 @@ mod claiming;
 mod kit;
 mod live;
 mod properties;
+mod releasing;
 mod reserving;
 mod restarting;
