@@ -132,10 +132,16 @@ impl Errand {
         let session = self.session();
         let said = match self.context.ask_settlement(question).await {
             Ok(Answer::Claimed(state)) => Ok(state),
-            Ok(_) => return Ok(tracing::warn!(%session, "settlement answered something else than was asked")),
+            Ok(_) => {
+                tracing::warn!(%session, "settlement answered something else than was asked");
+                return Ok(());
+            }
             Err(error) => match error.fault() {
                 Some(fault) => Err(fault.clone()),
-                None => return Ok(tracing::debug!(%session, %error, "settlement cannot be asked to release a reservation")),
+                None => {
+                    tracing::debug!(%session, %error, "settlement cannot be asked to release a reservation");
+                    return Ok(());
+                }
             },
         };
         match &said {
