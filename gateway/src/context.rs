@@ -41,6 +41,14 @@ impl Context {
         ask(&self.net, settlement.peer, question).await
     }
 
+    /// Where a provider may be: one that came back may listen elsewhere, and its newest offer says where.
+    pub(crate) fn addresses_of(&self, provider: &PeerId, known: &[String]) -> Vec<String> {
+        let listed = self.catalogue.provider(provider).map(|listed| listed.offer.addresses.clone());
+        let mut addresses = listed.unwrap_or_default();
+        addresses.extend(known.iter().filter(|known| !addresses.contains(known)).cloned().collect::<Vec<_>>());
+        addresses
+    }
+
     /// Asks a provider at these addresses.
     pub(crate) async fn ask_provider(&self, provider: PeerId, addresses: &[String], question: &Question) -> Result<Answer, AskError> {
         self.net.connect(provider, addresses).await?;

@@ -16,7 +16,7 @@ use std::time::Duration;
 use orien_bootstrap::clock;
 use orien_net::NetError;
 use orien_protocol::fault::{Fault, FaultCode};
-use orien_protocol::frame::AgentFrame;
+use orien_protocol::frame::{AgentFrame, Question};
 use orien_protocol::id::ExecutionId;
 use orien_protocol::money::Usdc;
 use orien_protocol::peer::PeerId;
@@ -28,6 +28,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::context::Context;
 use crate::desk::{Blame, By, Command, Desk};
+use crate::errand::Errand;
 use crate::link::Link;
 use crate::logs::{self, Source};
 use crate::rows::{Closing, ExecutionRow};
@@ -74,6 +75,8 @@ pub(crate) struct Courier {
     rows: BTreeMap<ExecutionId, ExecutionRow>,
     /// How the session closed, once that is staged.
     closing: Option<Closing>,
+    /// What settlement is told when it is over, if the provider gave it up.
+    hand_back: Option<Question>,
     /// Whose fault a failure of the next input is.
     by: By,
 }
@@ -107,6 +110,7 @@ impl Courier {
             staged: Vec::new(),
             rows: BTreeMap::new(),
             closing: None,
+            hand_back: None,
             by: By::Provider,
         }
     }
@@ -116,8 +120,8 @@ impl Courier {
         self.staged.push(put);
     }
 
-    /// Drives the session until it is over or `stop`; a session that is stopped stays open at its provider.
-    pub(crate) async fn run(mut self, first: Vec<AgentEffect>, stop: CancellationToken) -> Result<(), StoreError> {
+    /// Drives the session until it is over or `stop`; a session that is stopped stays open at its provider. What is left to be given back is for the errand.
+    pub(crate) async fn run(mut self, first: Vec<AgentEffect>, stop: CancellationToken) -> Result<Option<Errand>, StoreError> {
         let linked = self.link.is_some();
         self.desk.change(|state| state.connected = linked);
         self.carry_out(first).await?;
@@ -156,13 +160,20 @@ impl Courier {
         matches!(self.machine.phase(), AgentPhase::Closed(_))
     }
 
-    async fn finish(mut self) -> Result<(), StoreError> {
+    async fn finish(mut self) -> Result<Option<Errand>, StoreError> {
         self.commands.close();
         self.dialling.shutdown().await;
+        // Nothing may be reserved any more once it is given back.
         self.asking.shutdown().await;
-        if let Some(link) = self.link.take() {
+        let is_owing = self.machine.owes_release();
+        if let Some(link) = self.link.take_if(|_| !is_owing) {
             link.finish().await;
         }
+        self.end_logs().await?;
+        Ok(is_owing.then(|| Errand::after(self.context, self.machine, &self.desk.facts, self.seq, self.link, self.hand_back)))
+    }
+
+    async fn end_logs(&mut self) -> Result<(), StoreError> {
         let limit = if self.is_over() { LAST_LOGS } else { Duration::ZERO };
         let gone = self.gone.clone();
         let late = async move {
@@ -216,6 +227,7 @@ impl Courier {
                     self.commit().await?;
                     self.ask_for(*terms, ceiling);
                 }
+                AgentEffect::HandBack { terms, close } => self.hand_back = Some(Question::Release { terms, close }),
                 AgentEffect::Tell(event) => {
                     self.commit().await?;
                     self.tell(event);
@@ -254,10 +266,7 @@ impl Courier {
             return;
         }
         let (net, provider) = (self.context.net.clone(), self.provider);
-        // A provider that came back may listen elsewhere; its newest offer says where.
-        let listed = self.context.catalogue.provider(&provider).map(|listed| listed.offer.addresses.clone());
-        let mut addresses = listed.unwrap_or_default();
-        addresses.extend(self.desk.facts.addresses.iter().filter(|known| !addresses.contains(known)).cloned().collect::<Vec<_>>());
+        let addresses = self.context.addresses_of(&provider, &self.desk.facts.addresses);
         let wait = self.redial;
         self.redial = wait.saturating_mul(2).min(REDIAL.1);
         self.dialling.spawn(async move {

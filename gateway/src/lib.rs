@@ -11,6 +11,7 @@ mod courier;
 mod decimal;
 mod desk;
 mod directory;
+mod errand;
 mod files;
 mod http;
 mod lines;

@@ -1,6 +1,6 @@
 //! Every session of this gateway: the live ones with their couriers, the others as the store remembers them.
 //!
-//! Always true: a session that is not closed has exactly one courier, also after a restart; when [`Sessions::stop`] returns, no courier is left. A courier that cannot write ends the
+//! Always true: a session that is not closed has exactly one courier, and one that is closed with something to give back an errand, also after a restart; when [`Sessions::stop`] returns, no courier is left. A courier that cannot write ends the
 //! process.
 //!
 //! It does not know what a provider is chosen by, nor HTTP.
@@ -15,7 +15,7 @@ use orien_protocol::id::{ExecutionId, SessionId};
 use orien_protocol::money::Usdc;
 use orien_protocol::session::agent::{AgentEffect, AgentPhase, AgentRecord, AgentSession, RestoreError};
 use thiserror::Error;
-use tokio::sync::mpsc;
+use tokio::sync::{Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -23,11 +23,16 @@ use crate::context::Context;
 use crate::courier::{COMMANDS, Courier};
 use crate::desk::{Desk, Phase};
 use crate::directory::Directory;
+use crate::errand::Errand;
 use crate::rows::{Closing, ExecutionRow, SessionFacts};
 use crate::store::{Store, StoreError};
 
 /// Most sessions at once: each holds a control stream, and a log stream for each run.
 pub(crate) const LIVE_LIMIT: usize = 256;
+/// Most reservations that are being given back at once; beyond it they wait for the next start.
+const ERRANDS_LIMIT: usize = 1024;
+/// Most of them that ask somebody at the same moment.
+const ATTEMPTS_LIMIT: usize = 8;
 /// Longest orderly stop of all couriers: one commit and one frame each.
 const STOP_LIMIT: Duration = Duration::from_secs(10);
 
@@ -93,6 +98,8 @@ pub(crate) struct Sessions {
     pub(crate) directory: Directory,
     live: Mutex<BTreeMap<SessionId, Arc<Desk>>>,
     couriers: TaskTracker,
+    errands: Semaphore,
+    attempts: Semaphore,
     stop: CancellationToken,
     /// Cancelled when a courier could not write.
     failed: CancellationToken,
@@ -107,6 +114,8 @@ impl Sessions {
             directory,
             live: Mutex::new(BTreeMap::new()),
             couriers: TaskTracker::new(),
+            errands: Semaphore::new(ERRANDS_LIMIT),
+            attempts: Semaphore::new(ATTEMPTS_LIMIT),
             stop: CancellationToken::new(),
             failed,
             failure: Mutex::new(None),
@@ -131,7 +140,39 @@ impl Sessions {
         for (session, facts) in open {
             self.pick_up(session, facts).await?;
         }
+        for session in self.store().releases().await? {
+            self.pick_up_release(session).await?;
+        }
         Ok(count)
+    }
+
+    async fn pick_up_release(self: &Arc<Self>, session: SessionId) -> Result<(), RestoreSessionsError> {
+        let Some(facts) = self.store().session(session).await?.filter(|facts| facts.closing.is_some()) else { return Ok(()) };
+        let records = self.store().records(session).await?;
+        let seq = u64::try_from(records.len()).unwrap_or(u64::MAX);
+        let restored = AgentSession::restore(records, self.context.network.id(), self.context.keys.clone(), clock::now());
+        let (machine, effects) = restored.map_err(|reason| RestoreSessionsError::Records { session, reason })?;
+        let errand = Errand::after(Arc::clone(&self.context), machine, &facts, seq, None, None);
+        let sessions = Arc::clone(self);
+        self.couriers.spawn(async move { sessions.carry_back(errand, effects).await });
+        Ok(())
+    }
+
+    /// Gives back what a session that is over has reserved, unless too many do so already.
+    async fn carry_back(&self, errand: Errand, first: Vec<AgentEffect>) {
+        let session = errand.session();
+        let Ok(_errand) = self.errands.try_acquire() else {
+            return tracing::warn!(%session, "too many reservations are being given back; this one waits for the next start");
+        };
+        if let Some(Err(error)) = self.stop.run_until_cancelled(errand.run(first, &self.attempts)).await {
+            self.fail(session, error);
+        }
+    }
+
+    fn fail(&self, session: SessionId, error: StoreError) {
+        tracing::error!(%session, %error, "a session cannot go on; the gateway stops");
+        self.failure.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
+        self.failed.cancel();
     }
 
     async fn pick_up(self: &Arc<Self>, session: SessionId, facts: SessionFacts) -> Result<(), RestoreSessionsError> {
@@ -190,10 +231,10 @@ impl Sessions {
                 sessions.directory.note_dispute(desk.facts.provider);
             }
             sessions.desks().remove(&desk.id);
-            if let Err(error) = ended {
-                tracing::error!(session = %desk.id, %error, "a session cannot go on; the gateway stops");
-                sessions.failure.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
-                sessions.failed.cancel();
+            match ended {
+                Ok(Some(errand)) => sessions.carry_back(errand, Vec::new()).await,
+                Ok(None) => {}
+                Err(error) => sessions.fail(desk.id, error),
             }
         });
     }

@@ -34,6 +34,8 @@ const SESSION_EXECUTIONS: TableDefinition<'_, (&Id, &Id), ()> = TableDefinition:
 const OUTPUTS: TableDefinition<'_, &Id, &[u8]> = TableDefinition::new("outputs");
 const KEYS: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("idempotency");
 const RESERVATIONS: TableDefinition<'_, (&Id, u64), &Id> = TableDefinition::new("reservations");
+/// Sessions that are over and may still have something reserved.
+const RELEASES: TableDefinition<'_, &Id, ()> = TableDefinition::new("releases");
 
 /// First byte of every stored value: the layout of what follows.
 const VERSION: u8 = 1;
@@ -83,6 +85,7 @@ enum Change {
     ForgetKey { key: Vec<u8> },
     ForgetKeysBefore { now: UnixSeconds },
     Reservation { session: Id, ceiling: u64, request: Id },
+    Release { session: Id, is_owed: bool },
 }
 
 impl Put {
@@ -125,6 +128,11 @@ impl Put {
     /// Under which id settlement is asked for a ceiling.
     pub(crate) const fn reservation(session: &SessionId, ceiling: Usdc, request: &RequestId) -> Self {
         Self(Change::Reservation { session: *session.as_bytes(), ceiling: ceiling.micros(), request: *request.as_bytes() })
+    }
+
+    /// Whether what a session that is over has reserved is still to be given back.
+    pub(crate) const fn release(session: &SessionId, is_owed: bool) -> Self {
+        Self(Change::Release { session: *session.as_bytes(), is_owed })
     }
 }
 
@@ -297,6 +305,16 @@ impl Store {
         .await
     }
 
+    /// Sessions that are over, whose reservation is still to be given back.
+    pub(crate) async fn releases(&self) -> Result<Vec<SessionId>, StoreError> {
+        self.read(|read| {
+            let table = read.open_table(RELEASES)?;
+            let sessions = table.iter()?.map(|entry| Ok(SessionId::from_bytes(*entry?.0.value())));
+            sessions.collect()
+        })
+        .await
+    }
+
     async fn read<T: Send + 'static>(
         &self,
         job: impl FnOnce(&ReadTransaction) -> Result<T, Failure> + Send + 'static,
@@ -366,6 +384,7 @@ fn make_tables(database: &Database) -> Result<(), redb::Error> {
     write.open_table(OUTPUTS)?;
     write.open_table(KEYS)?;
     write.open_table(RESERVATIONS)?;
+    write.open_table(RELEASES)?;
     Ok(write.commit()?)
 }
 
@@ -431,6 +450,12 @@ fn apply(write: &WriteTransaction, change: &Change) -> Result<(), redb::Error> {
         }
         Change::Reservation { session, ceiling, request } => {
             write.open_table(RESERVATIONS)?.insert((session, *ceiling), request)?;
+        }
+        Change::Release { session, is_owed: true } => {
+            write.open_table(RELEASES)?.insert(session, ())?;
+        }
+        Change::Release { session, is_owed: false } => {
+            write.open_table(RELEASES)?.remove(session)?;
         }
     }
     Ok(())

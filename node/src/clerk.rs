@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use orien_bootstrap::clock;
 use orien_protocol::fault::{Fault, FaultCode};
-use orien_protocol::frame::AgentFrame;
+use orien_protocol::frame::{AgentFrame, ProviderFrame};
 use orien_protocol::id::{ExecutionId, SessionId};
 use orien_protocol::job::Job;
 use orien_protocol::money::Usdc;
@@ -96,8 +96,8 @@ pub(crate) struct Clerk {
     released: CancellationToken,
     /// Since when it is over or owed something, and nothing of it is left but records.
     over_since: Option<Instant>,
-    /// Whether there are records of it.
-    is_stored: bool,
+    /// Whether there are records of it; one that is only given up has none.
+    has_records: bool,
     stopping: bool,
     handed_in: (Usdc, Instant),
 }
@@ -119,7 +119,7 @@ impl Clerk {
         let executor = place.is_some().then(|| Executor::new(Arc::clone(&house.workshop), id, Arc::clone(&logs)));
         let mut clerk = Self {
             over_since: session.is_released().then(Instant::now),
-            is_stored: place.is_none(),
+            has_records: place.is_none(),
             account: session.terms().account(),
             interval_charge: session.terms().interval_charge(),
             handed_in: (session.promised(), Instant::now()),
@@ -183,18 +183,13 @@ impl Clerk {
             return true;
         }
         let Some(since) = self.over_since else { return false };
-        // A session that never opened has nothing that anybody could want to read.
-        let linger = match (self.session.is_over(), self.has_opened()) {
+        // Of one that left no records there is nothing that anybody could come back for.
+        let linger = match (self.session.is_over(), self.has_records) {
             (true, false) => Duration::ZERO,
             (true, true) => LINGER_CLOSED,
             (false, _) => LINGER_OWING,
         };
         since.elapsed() >= linger
-    }
-
-    /// Whether the first voucher came.
-    pub(super) fn has_opened(&self) -> bool {
-        self.session.claim(None).is_some()
     }
 
     fn tick(&self) -> Duration {
@@ -236,6 +231,12 @@ impl Clerk {
 
     async fn on_frame(&mut self, frame: Option<AgentFrame>) -> Result<(), Broken> {
         match frame {
+            // The desk has not looked at this one.
+            Some(AgentFrame::LetGo(_)) => {
+                let fault = Fault::new(FaultCode::WRONG_STATE, "a session is let go of on a stream of its own");
+                self.say(ProviderFrame::Refused(fault));
+                Ok(())
+            }
             Some(frame) => self.turn(ProviderInput::Frame(frame)).await,
             None => self.on_gone().await,
         }

@@ -1,7 +1,9 @@
-//! Where streams of agents arrive: new sessions, sessions picked up again, logs and files.
+//! Where streams of agents arrive: new sessions, sessions picked up again or let go of, logs and files.
 //!
 //! Always true: whoever opens a stream has to say within seconds what for; nobody reaches a session but the peer that its terms name; a proposal that is refused
 //! leaves nothing behind.
+
+mod letting_go;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -26,7 +28,7 @@ use tokio::time::timeout;
 
 use crate::admission;
 use crate::clerk::{Clerk, Counter, SessionView, Visit};
-use crate::house::House;
+use crate::house::{Deciding, House};
 use crate::line::{Io, PeerStream};
 use crate::places::Place;
 use crate::store::StoreError;
@@ -34,7 +36,7 @@ use crate::{files, log};
 
 /// An opener knows what it wants before it opens a stream.
 const FIRST_FRAME_TIME_MAX: Duration = Duration::from_secs(10);
-/// A refusal that is not read is not waited for.
+/// A refusal or other last word that is not read is not waited for.
 const REFUSAL_TIME_MAX: Duration = Duration::from_secs(5);
 
 /// A file stream that overtakes the first voucher waits for it as long as messages of one peer may be apart.
@@ -80,22 +82,26 @@ impl Desk {
         let first = match first_frame::<AgentFrame>(&mut stream).await {
             Ok(Some(first)) => first,
             Ok(None) => return,
-            Err(fault) => return refuse(stream, &ProviderFrame::Refused(fault)).await,
+            Err(fault) => return say_last(stream, &ProviderFrame::Refused(fault)).await,
         };
         let refused = match first {
             AgentFrame::Propose(terms) => self.propose(peer, stream, *terms).await,
             AgentFrame::Resume { session, .. } => self.resume(peer, stream, session, first).await,
-            _ => Err((stream, Fault::new(FaultCode::WRONG_STATE, "a control stream begins with a proposal or a resumption"))),
+            AgentFrame::LetGo(terms) => self.let_go(peer, stream, terms).await,
+            _ => {
+                let text = "a control stream begins with a proposal, a resumption or a letting go";
+                Err((stream, Fault::new(FaultCode::WRONG_STATE, text)))
+            }
         };
         if let Err((stream, fault)) = refused {
             tracing::debug!(%peer, %fault, "refused at the desk");
-            refuse(stream, &ProviderFrame::Refused(fault)).await;
+            say_last(stream, &ProviderFrame::Refused(fault)).await;
         }
     }
 
     async fn propose(&self, peer: PeerId, stream: PeerStream, terms: Signed<Terms>) -> Result<(), (PeerStream, Fault)> {
         match self.admit(peer, terms).await {
-            Ok((session, effects, place)) => {
+            Ok((session, effects, place, _deciding)) => {
                 let id = session.terms().session;
                 let (mut clerk, counter) = Clerk::new(Arc::clone(&self.house), session, Some(place));
                 clerk.attach(stream);
@@ -107,21 +113,21 @@ impl Desk {
         }
     }
 
-    async fn admit(&self, peer: PeerId, terms: Signed<Terms>) -> Result<(ProviderSession, Vec<ProviderEffect>, Place), Fault> {
+    async fn admit(&self, peer: PeerId, terms: Signed<Terms>) -> Result<(ProviderSession, Vec<ProviderEffect>, Place, Deciding), Fault> {
         let proposal = ProposedTerms::verify(terms, &self.house.standing.network).map_err(|error| malformed(&error))?;
         let id = proposal.terms().session;
         let account = proposal.terms().agent.unverified().principal;
         let now = clock::now();
         admission::check(&proposal, peer, &self.house.standing, &self.house.offers(), now.wall)?;
         self.house.book().admits(account, id)?;
-        let used =
-            self.house.counter(id).is_some() || self.house.store.read(id, |records| records.next().is_some()).await.map_err(internal)?;
-        if used {
-            return Err(Fault::new(FaultCode::CONFLICT, "this session id was used before"));
+        let used = || Fault::new(FaultCode::CONFLICT, "this session id was used before");
+        let deciding = self.house.decide(id).ok_or_else(used)?;
+        if self.house.counter(id).is_some() || self.house.store.is_used(id).await.map_err(internal)? {
+            return Err(used());
         }
         let place = self.house.places.take(account, peer)?;
         let (session, effects) = ProviderSession::accept(proposal, self.house.keys.clone(), now).map_err(|error| malformed(&error))?;
-        Ok((session, effects, place))
+        Ok((session, effects, place, deciding))
     }
 
     async fn resume(&self, peer: PeerId, stream: PeerStream, session: SessionId, first: AgentFrame) -> Result<(), (PeerStream, Fault)> {
@@ -129,15 +135,7 @@ impl Desk {
             Ok(counter) => counter,
             Err(fault) => return Err((stream, fault)),
         };
-        let visit = Visit::Stream(Box::new(stream), first);
-        match timeout(REFUSAL_TIME_MAX, counter.visits.send(visit)).await {
-            // It ended at this moment: the agent tries again and gets it from disk.
-            Ok(Err(error)) => match error.0 {
-                Visit::Stream(stream, _) => Err((*stream, Fault::new(FaultCode::BUSY, "the session is being put away; try again"))),
-                Visit::Files(_) | Visit::Stop => Ok(()),
-            },
-            Ok(Ok(())) | Err(_) => Ok(()),
-        }
+        hand_over(&counter, stream, first).await
     }
 
     /// The session's counter; one that is only on disk is picked up from there.
@@ -171,11 +169,11 @@ impl Desk {
         let request = match first_frame::<LogRequest>(&mut stream).await {
             Ok(Some(request)) => request,
             Ok(None) => return,
-            Err(fault) => return refuse(stream, &LogFrame::Refused(fault)).await,
+            Err(fault) => return say_last(stream, &LogFrame::Refused(fault)).await,
         };
         match self.present(peer, request.session) {
             Ok(counter) => log::follow(stream, request, &counter.logs).await,
-            Err(fault) => refuse(stream, &LogFrame::Refused(fault)).await,
+            Err(fault) => say_last(stream, &LogFrame::Refused(fault)).await,
         }
     }
 
@@ -183,11 +181,11 @@ impl Desk {
         let request = match first_frame::<FileRequest>(&mut stream).await {
             Ok(Some(request)) => request,
             Ok(None) => return,
-            Err(fault) => return refuse(stream, &FileAnswer::Refused(fault)).await,
+            Err(fault) => return say_last(stream, &FileAnswer::Refused(fault)).await,
         };
         let (counter, files) = match self.open_files(peer, request.session).await {
             Ok(found) => found,
-            Err(fault) => return refuse(stream, &FileAnswer::Refused(fault)).await,
+            Err(fault) => return say_last(stream, &FileAnswer::Refused(fault)).await,
         };
         // A workspace that is given back takes its transfers with it.
         counter.released.run_until_cancelled(files::serve(stream, request.action, &files)).await;
@@ -229,6 +227,19 @@ pub(crate) async fn restore(
     }))
 }
 
+/// Gives a stream and its first frame to the session's clerk.
+async fn hand_over(counter: &Counter, stream: PeerStream, first: AgentFrame) -> Result<(), (PeerStream, Fault)> {
+    let visit = Visit::Stream(Box::new(stream), first);
+    match timeout(REFUSAL_TIME_MAX, counter.visits.send(visit)).await {
+        // It ended at this moment: the agent tries again and gets it from disk.
+        Ok(Err(error)) => match error.0 {
+            Visit::Stream(stream, _) => Err((*stream, Fault::new(FaultCode::BUSY, "the session is being put away; try again"))),
+            Visit::Files(_) | Visit::Stop => Ok(()),
+        },
+        Ok(Ok(())) | Err(_) => Ok(()),
+    }
+}
+
 fn theirs(counter: Counter, peer: PeerId) -> Result<Counter, Fault> {
     // Strangers learn nothing of which sessions there are.
     if counter.agent == peer { Ok(counter) } else { Err(unknown_session()) }
@@ -264,12 +275,12 @@ async fn first_frame<T: DeserializeOwned>(stream: &mut PeerStream) -> Result<Opt
     }
 }
 
-async fn refuse(mut stream: PeerStream, frame: &impl Serialize) {
-    let refused = async {
+async fn say_last(mut stream: PeerStream, frame: &impl Serialize) {
+    let said = async {
         stream.send(frame).await?;
         stream.finish().await
     };
-    if !matches!(timeout(REFUSAL_TIME_MAX, refused).await, Ok(Ok(()))) {
-        tracing::debug!("a refusal was not taken");
+    if !matches!(timeout(REFUSAL_TIME_MAX, said).await, Ok(Ok(()))) {
+        tracing::debug!("a last word was not taken");
     }
 }

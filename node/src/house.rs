@@ -2,7 +2,7 @@
 //!
 //! Always true: each lock is held for one look or one note and never across an await; the first failed write is kept and ends the process.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use orien_protocol::credit::CreditBook;
@@ -24,6 +24,8 @@ use crate::store::{Store, StoreError};
 
 /// Sessions read back from disk at the same time: each checks every signature it ever had.
 const RESTORES_MAX: usize = 2;
+/// Sessions given up at the same time, so that strangers who let go of many do not keep the store from those who work.
+const LETTING_GO_MAX: usize = 2;
 
 /// The shared parts.
 pub(crate) struct House {
@@ -40,6 +42,10 @@ pub(crate) struct House {
     /// Ends them all at once.
     pub(crate) halt: CancellationToken,
     pub(crate) restores: Semaphore,
+    /// Each that is given up costs a few signatures and a commit.
+    pub(crate) letting_go: Semaphore,
+    /// Session ids that are being opened or given up at this moment.
+    deciding: Mutex<BTreeSet<SessionId>>,
     /// Cancelled at the first failed write.
     pub(crate) broken: CancellationToken,
     failure: OnceLock<StoreError>,
@@ -74,12 +80,19 @@ impl House {
             tasks: TaskTracker::new(),
             halt: CancellationToken::new(),
             restores: Semaphore::new(RESTORES_MAX),
+            letting_go: Semaphore::new(LETTING_GO_MAX),
+            deciding: Mutex::default(),
             broken: CancellationToken::new(),
             failure: OnceLock::new(),
             book: Mutex::new(book),
             offers: Mutex::default(),
             counters: Mutex::default(),
         })
+    }
+
+    /// Keeps everybody else from deciding whether a session id is used, until the decision can be seen; none while somebody does.
+    pub(crate) fn decide(self: &Arc<Self>, session: SessionId) -> Option<Deciding> {
+        lock(&self.deciding).insert(session).then(|| Deciding { house: Arc::clone(self), session })
     }
 
     /// The exposure to every account.
@@ -149,6 +162,18 @@ impl House {
     /// The write that failed, if one did.
     pub(crate) fn failure(&self) -> Option<&StoreError> {
         self.failure.get()
+    }
+}
+
+/// One decision over a session id: whoever holds this looks, writes or employs, and drops it.
+pub(crate) struct Deciding {
+    house: Arc<House>,
+    session: SessionId,
+}
+
+impl Drop for Deciding {
+    fn drop(&mut self) {
+        lock(&self.house.deciding).remove(&self.session);
     }
 }
 

@@ -19,7 +19,7 @@ use orien_protocol::offer::{Confinement, Offer};
 use orien_protocol::peer::PeerId;
 use orien_protocol::session::provider::{ProviderKeys, ProviderPhase};
 use orien_protocol::signing::{Address, MoneyDomain};
-use orien_protocol::time::Millis;
+use orien_protocol::time::{Millis, Timestamp};
 use orien_sandbox::{Level, Sandbox, SandboxConfig};
 use thiserror::Error;
 use tokio::sync::watch;
@@ -102,7 +102,7 @@ pub enum OpenShopError {
 /// Sums over all sessions that are kept.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Takings {
-    /// Sessions that are kept.
+    /// Sessions that opened and are kept.
     pub sessions: u64,
     /// Their sums; what is redeemed includes sessions that are forgotten.
     pub balance: Balance,
@@ -190,7 +190,7 @@ impl Shop {
             takings.balance.redeemed = sum(takings.balance.redeemed, redeemed);
         }
         for session in self.house.store.sessions().await? {
-            let Some(summary) = self.house.store.summary(session).await? else { continue };
+            let Some(summary) = self.house.store.summary(session).await?.filter(Summary::has_opened) else { continue };
             takings.sessions = takings.sessions.saturating_add(1);
             takings.balance.charged = sum(takings.balance.charged, summary.charged);
             takings.balance.promised = sum(takings.balance.promised, summary.promised());
@@ -283,9 +283,12 @@ async fn pick_up(house: &Arc<House>) -> Result<(), StoreError> {
             continue;
         };
         let handed = house.store.handed(session).await?;
-        house.book().note(summary.account(), session, Usdc::ZERO, summary.promised(), summary.is_over());
-        house.book().redeemed(summary.account(), session, handed.state.redeemed);
-        if !is_settled(&summary, &handed) {
+        // One that never opened promised nothing, and is only kept so that it cannot open any more.
+        if summary.has_opened() {
+            house.book().note(summary.account(), session, Usdc::ZERO, summary.promised(), summary.is_over());
+            house.book().redeemed(summary.account(), session, handed.state.redeemed);
+        }
+        if summary.has_opened() && !is_settled(&summary, &handed) {
             house.collector.hand_in(session);
         }
         if !summary.is_over() {
@@ -341,6 +344,7 @@ async fn chores(house: Arc<House>, stop: CancellationToken) {
 
 async fn forget_old(house: &House) -> Result<(), StoreError> {
     let now = clock::wall();
+    house.store.forget_given_up(Timestamp(now.0.saturating_sub(KEPT_AFTER_REDEMPTION.0)).seconds()).await?;
     for session in house.store.sessions().await? {
         if house.counter(session).is_some() {
             continue;

@@ -17,8 +17,8 @@ use orien_protocol::money::Usdc;
 use orien_protocol::receipt::Receipt;
 use orien_protocol::session::provider::ProviderRecord;
 use orien_protocol::signing::{Address, Signed};
-use orien_protocol::time::Timestamp;
-use redb::{Database, ReadTransaction, ReadableDatabase, ReadableTable, TableDefinition, WriteTransaction};
+use orien_protocol::time::{Timestamp, UnixSeconds};
+use redb::{Database, ReadTransaction, ReadableDatabase, ReadableTable, ReadableTableMetadata, TableDefinition, WriteTransaction};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
@@ -28,6 +28,8 @@ pub use summary::Summary;
 const RECORDS: TableDefinition<'_, (&[u8; 16], u64), &[u8]> = TableDefinition::new("records");
 /// Session to version and [`Handed`].
 const HANDED: TableDefinition<'_, &[u8; 16], &[u8]> = TableDefinition::new("handed_in");
+/// Session that will never be opened to the second until which a close of it means something.
+const GIVEN_UP: TableDefinition<'_, &[u8; 16], u64> = TableDefinition::new("given_up");
 /// Account to what it had redeemed, in micro-USDC, in sessions that are not kept any more.
 const HISTORY: TableDefinition<'_, &[u8; 20], u64> = TableDefinition::new("history");
 /// Name to number.
@@ -126,13 +128,15 @@ impl Store {
         let transaction = database.begin_write()?;
         transaction.open_table(RECORDS)?;
         transaction.open_table(HANDED)?;
+        transaction.open_table(GIVEN_UP)?;
         transaction.open_table(HISTORY)?;
         transaction.open_table(STATS)?;
         transaction.commit()?;
         Ok(Self { database: Arc::new(database) })
     }
 
-    /// Writes records behind those that a session has, all or none. They are on disk when this returns.
+    /// Writes records behind those that a session has, all or none. They are on disk when this returns. A session that is given up has no records, only a row of its own: that
+    /// is all that anybody can ask about it.
     pub async fn append(&self, session: SessionId, records: Vec<ProviderRecord>) -> Result<(), StoreError> {
         self.write(move |transaction| append(transaction, session, &records)).await
     }
@@ -151,6 +155,31 @@ impl Store {
             failed.map_or(Ok(folded), Err)
         })
         .await
+    }
+
+    /// Whether a session id was used: it has records, or was given up.
+    pub async fn is_used(&self, session: SessionId) -> Result<bool, StoreError> {
+        self.view(move |transaction| {
+            let given_up = transaction.open_table(GIVEN_UP)?.get(session.as_bytes())?.is_some();
+            let records = transaction.open_table(RECORDS)?;
+            let first = records.range((session.as_bytes(), 0)..=(session.as_bytes(), u64::MAX))?.next().transpose()?;
+            Ok(given_up || first.is_some())
+        })
+        .await
+    }
+
+    /// Whether a session was given up, and how many are.
+    pub async fn given_up(&self, session: SessionId) -> Result<(bool, u64), StoreError> {
+        self.view(move |transaction| {
+            let table = transaction.open_table(GIVEN_UP)?;
+            Ok((table.get(session.as_bytes())?.is_some(), table.len()?))
+        })
+        .await
+    }
+
+    /// Forgets sessions that were given up and whose closes mean nothing since before `end`.
+    pub async fn forget_given_up(&self, end: UnixSeconds) -> Result<(), StoreError> {
+        self.write(move |transaction| Ok(transaction.open_table(GIVEN_UP)?.retain(|_, redeem_until| redeem_until >= end.0)?)).await
     }
 
     /// What a session's records add up to; none when there are none.
@@ -318,6 +347,10 @@ fn append(transaction: &WriteTransaction, session: SessionId, records: &[Provide
     let mut stats = transaction.open_table(STATS)?;
     for record in records {
         match record {
+            ProviderRecord::GivenUp { redeem_until } => {
+                transaction.open_table(GIVEN_UP)?.insert(session.as_bytes(), redeem_until.0)?;
+                continue;
+            }
             // The first voucher answers receipt 1, and nothing else does.
             ProviderRecord::Voucher(voucher) if voucher.unverified().receipt_number == 1 => add(&mut stats, SESSIONS_TOTAL, 1)?,
             ProviderRecord::Closed { reason, .. } if summary::is_without_fault(*reason) => {

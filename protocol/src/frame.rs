@@ -59,6 +59,8 @@ pub enum AgentFrame {
         /// Content id of that receipt.
         head_hash: Hash,
     },
+    /// First on its stream: says that a session under terms that the provider countersigned is given up, and asks for its close.
+    LetGo(Box<SignedTerms>),
 }
 
 /// From the provider, on the control stream.
@@ -66,7 +68,7 @@ pub enum AgentFrame {
 pub enum ProviderFrame {
     /// The provider's signature over the proposed terms.
     Accepted(PeerSignature),
-    /// The proposal, the allowance or the resumption is refused; nothing more follows.
+    /// The proposal, the allowance, the resumption or the letting go is refused; nothing more follows.
     Refused(Fault),
     /// What happened.
     Receipt(Box<Signed<Receipt>>),
@@ -299,6 +301,13 @@ pub enum Question {
     ChannelState(ChannelId),
     /// To settlement: what was earned at this payout address?
     Earnings(Address),
+    /// To settlement: the payee gives this channel up, from which nothing was redeemed.
+    Release {
+        /// Signed by both.
+        terms: Box<SignedTerms>,
+        /// Of a total of zero, signed by the provider's claim key.
+        close: SignedClose,
+    },
 }
 
 /// Documents that redeem a channel: everything needed to check the claim without asking anyone.
@@ -374,7 +383,7 @@ pub enum Answer {
     },
     /// The reservation.
     Allowance(SignedAllowance),
-    /// A claim was taken, now or earlier.
+    /// A claim or a release was taken, now or earlier.
     Claimed(ChannelState),
     /// An account.
     Balance(Funds),

@@ -86,6 +86,9 @@ async fn answer(clerk: &Clerk, peer: PeerId, question: Question) -> Answer {
             clerk.call(move |desk, now| desk.reserve(peer, request, *terms, ceiling, now)).await.map(Answer::Allowance)
         }
         Question::Claim(claim) => clerk.call(move |desk, now| desk.claim(*claim, now)).await.map(Answer::Claimed),
+        Question::Release { terms, close } => {
+            clerk.call(move |desk, now| desk.release(peer, *terms, close, now)).await.map(Answer::Claimed)
+        }
         Question::Balance(account) => clerk.call(move |desk, _| desk.funds(&account)).await.map(Answer::Balance),
         Question::ChannelState(channel) => clerk.call(move |desk, _| desk.channel_state(&channel)).await.map(Answer::ChannelState),
         Question::Earnings(payee) => clerk.call(move |desk, _| desk.earnings(&payee)).await.map(Answer::Earnings),
@@ -106,6 +109,7 @@ const fn kind(question: &Question) -> &'static str {
     match question {
         Question::Reserve { .. } => "reserve",
         Question::Claim(_) => "claim",
+        Question::Release { .. } => "release",
         Question::Balance(_) => "balance",
         Question::ChannelState(_) => "channel_state",
         Question::Earnings(_) => "earnings",

@@ -10,6 +10,7 @@ mod claiming;
 mod granting;
 mod payouts;
 mod record;
+mod releasing;
 mod reserving;
 mod restoring;
 mod sweeping;

@@ -17,13 +17,13 @@ use orien_protocol::peer::PeerId;
 use orien_protocol::signing::{Address, Signed};
 use orien_protocol::terms::SignedTerms;
 use orien_protocol::time::Timestamp;
-use orien_protocol::voucher::SignedAllowance;
+use orien_protocol::voucher::{SignedAllowance, SignedClose};
 use thiserror::Error;
 use tokio_util::sync::CancellationToken;
 
 use crate::batch::{BATCH_EVIDENCE_BYTES_MAX, Batch, BatchSummary, Payout, Settlement};
 use crate::books::{AccountRecord, Books, Change, Grant, Restore};
-use crate::evidence::{CheckedClaim, check_terms};
+use crate::evidence::{CheckedClaim, CheckedRelease, check_terms};
 use crate::house::House;
 use crate::ledger::Sums;
 use crate::rail::Rail;
@@ -143,6 +143,18 @@ impl Desk {
         let mut state = self.enter()?;
         self.recall(&mut state, &channel)?;
         let planned = state.books.claim(&claim, now);
+        let done = planned.map_err(DeskError::from).and_then(|(change, answer)| self.carry_out(&mut state, &change).map(|()| answer));
+        state.books.set_aside(&channel);
+        done
+    }
+
+    /// Ends a channel from which nothing was redeemed, on its payee's word; the channel as it is then.
+    pub fn release(&self, caller: PeerId, terms: SignedTerms, close: SignedClose, now: Timestamp) -> Result<ChannelState, DeskError> {
+        let release = CheckedRelease::check(terms, close, self.house.facts())?;
+        let channel = release.terms().channel();
+        let mut state = self.enter()?;
+        self.recall(&mut state, &channel)?;
+        let planned = state.books.release(caller, &release, now);
         let done = planned.map_err(DeskError::from).and_then(|(change, answer)| self.carry_out(&mut state, &change).map(|()| answer));
         state.books.set_aside(&channel);
         done

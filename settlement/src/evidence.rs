@@ -10,7 +10,7 @@ use orien_protocol::money::Usdc;
 use orien_protocol::receipt::Receipt;
 use orien_protocol::signing::Verified;
 use orien_protocol::terms::{SignedTerms, TermsError, VerifiedTerms};
-use orien_protocol::voucher::{Allowance, Close, MoneyVerified, Voucher};
+use orien_protocol::voucher::{Allowance, Close, MoneyVerified, SignedClose, Voucher};
 
 use crate::house::NetworkFacts;
 
@@ -23,6 +23,13 @@ pub struct CheckedClaim {
     voucher: MoneyVerified<Voucher>,
     receipt: Verified<Receipt>,
     close: Option<MoneyVerified<Close>>,
+}
+
+/// A release whose documents were all checked: terms of both, and the payee's word that it will never redeem anything of their channel.
+#[derive(Clone, Debug)]
+pub struct CheckedRelease {
+    terms: VerifiedTerms,
+    close: MoneyVerified<Close>,
 }
 
 /// Checks terms: ours, signed by both, sensible.
@@ -110,6 +117,31 @@ impl CheckedClaim {
     /// At which total the payee closes the channel.
     pub fn close_total(&self) -> Option<Usdc> {
         self.close.as_ref().map(|close| close.total)
+    }
+}
+
+impl CheckedRelease {
+    /// Checks everything that the documents themselves can prove.
+    pub fn check(terms: SignedTerms, close: SignedClose, facts: &NetworkFacts) -> Result<Self, Fault> {
+        let terms = check_terms(terms, facts)?;
+        let close = close.verify(&facts.domain, &terms.claim_key()).map_err(|error| Fault::new(FaultCode::BAD_SIGNATURE, error))?;
+        if close.channel != terms.channel() {
+            return Err(Fault::new(FaultCode::MALFORMED, "the close is for another channel"));
+        }
+        if close.total > Usdc::ZERO {
+            return Err(Fault::new(FaultCode::MALFORMED, "the close names a total; it counts with the claim of that total"));
+        }
+        Ok(Self { terms, close })
+    }
+
+    /// The terms.
+    pub const fn terms(&self) -> &VerifiedTerms {
+        &self.terms
+    }
+
+    /// The close.
+    pub const fn close(&self) -> &SignedClose {
+        self.close.signed()
     }
 }
 

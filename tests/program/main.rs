@@ -8,4 +8,5 @@ mod discovery;
 mod kit;
 mod main_job;
 mod money;
+mod openings;
 mod readme;

@@ -25,7 +25,15 @@ const RETRY: (Duration, Duration) = (Duration::from_millis(200), Duration::from_
 
 /// What became of a question.
 #[derive(Debug)]
-pub(super) struct Reserved(Result<SignedAllowance, Blame>);
+pub(super) struct Reserved(Result<SignedAllowance, NoAllowance>);
+
+/// Why there is no allowance.
+#[derive(Debug)]
+struct NoAllowance {
+    blame: Blame,
+    /// Settlement said no to every question that it was asked: nothing is held.
+    is_sure: bool,
+}
 
 impl Courier {
     /// Starts to ask settlement for a ceiling.
@@ -45,14 +53,15 @@ impl Courier {
                 self.by = By::Settlement;
                 self.inputs.push_back(AgentInput::Reserved(allowance));
             }
-            Err(blame) => match self.top_up.take() {
+            Err(NoAllowance { blame, is_sure }) => match self.top_up.take() {
                 Some(top_up) => {
                     // Whoever asked may be gone; nothing has changed.
                     let _ = top_up.send(Err(blame));
                 }
                 None => {
                     self.by = blame.by;
-                    self.inputs.push_back(AgentInput::NotReserved(blame.fault));
+                    let input = if is_sure { AgentInput::NotReserved } else { AgentInput::NotAnswered };
+                    self.inputs.push_back(input(blame.fault));
                 }
             },
         }
@@ -91,19 +100,25 @@ async fn request_id(context: &Context, session: SessionId, ceiling: Usdc) -> Res
     Ok(request)
 }
 
-async fn reserve(context: &Context, question: &Question) -> Result<SignedAllowance, Blame> {
+async fn reserve(context: &Context, question: &Question) -> Result<SignedAllowance, NoAllowance> {
     let mut wait = RETRY.0;
     let mut last = AskError::Net(orien_net::NetError::TimedOut);
+    let mut is_sure = true;
     let attempts = async {
         loop {
             match context.ask_settlement(question).await {
                 Ok(Answer::Allowance(allowance)) => return Ok(allowance),
                 Ok(_) => {
                     let fault = Fault::new(FaultCode::MALFORMED, "settlement answered something else than was asked");
-                    return Err(Blame { fault, by: By::Settlement });
+                    return Err(NoAllowance { blame: Blame { fault, by: By::Settlement }, is_sure: false });
                 }
-                Err(error) if error.is_passing() => last = error,
-                Err(error) => return Err(blame(&error)),
+                Err(error) => {
+                    is_sure &= is_refused(&error);
+                    if !error.is_passing() {
+                        return Err(NoAllowance { blame: blame(&error), is_sure });
+                    }
+                    last = error;
+                }
             }
             tokio::time::sleep(wait).await;
             wait = wait.saturating_mul(2).min(RETRY.1);
@@ -111,8 +126,14 @@ async fn reserve(context: &Context, question: &Question) -> Result<SignedAllowan
     };
     match tokio::time::timeout(ASK_LIMIT, attempts).await {
         Ok(answered) => answered,
-        Err(_) => Err(blame(&last)),
+        // The last question may still be answered with a reservation.
+        Err(_) => Err(NoAllowance { blame: blame(&last), is_sure: false }),
     }
+}
+
+/// Whether settlement itself said that it did not reserve. One that failed or is stopping does not know.
+fn is_refused(error: &AskError) -> bool {
+    error.fault().is_some_and(|fault| fault.code != FaultCode::INTERNAL)
 }
 
 fn blame(error: &AskError) -> Blame {

@@ -37,7 +37,12 @@ impl Courier {
                     self.rows.insert(*execution, row);
                 }
             }
-            AgentRecord::Closed { reason, .. } => self.stage_closing(*reason, refusal)?,
+            AgentRecord::Closed { reason, .. } => {
+                self.stage_closing(*reason, refusal)?;
+                if self.machine.owes_release() {
+                    self.staged.push(Put::release(&self.desk.id, true));
+                }
+            }
             _ => {}
         }
         Ok(())

@@ -82,3 +82,30 @@ async fn an_opening_that_a_stop_interrupted_is_given_up_and_its_request_opens_on
     shop.close().await;
     world.close().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_reserved_for_a_session_that_did_not_open_is_given_back_also_after_a_restart() {
+    let mut world = World::new().await;
+    let shop = world.shop("shop", ShopPlan { hangs_up: true, ..ShopPlan::default() }).await;
+    let body = json!({ "providerId": shop.id().to_string(), "budgetAllowance": "0.5" });
+    assert!(world.client().post("/api/sessions", "open", &body).await.status >= 400);
+    let failed = world.client().get("/api/sessions?status=failed").await.ok(200);
+    assert_eq!(failed["sessions"].as_array().unwrap().len(), 1, "it is over for everybody else");
+    until("the provider was asked", || async { shop.see(|seen| seen.asked_to_let_go > 0).then_some(()) }).await;
+    assert_eq!(world.reserved(), 1);
+
+    world.stop_gateway().await;
+    shop.see(|seen| (seen.lets_go, seen.asked_to_let_go) = (true, 0));
+    world.start_gateway().await;
+    until("the reservation was given back", || async { (world.reserved() == 0).then_some(()) }).await;
+    assert_eq!(world.client().get("/api/sessions?status=failed").await.ok(200), failed, "nothing else has changed");
+
+    // What is done is not done again.
+    world.stop_gateway().await;
+    let asked = shop.see(|seen| seen.asked_to_let_go);
+    world.start_gateway().await;
+    tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+    assert_eq!(shop.see(|seen| seen.asked_to_let_go), asked);
+    shop.close().await;
+    world.close().await;
+}

@@ -18,7 +18,9 @@ use orien_protocol::money::{Price, Usdc};
 use orien_protocol::offer::*;
 use orien_protocol::peer::PeerId;
 use orien_protocol::receipt::{EndReason, Receipt, Usage};
-use orien_protocol::session::provider::{ProviderEffect, ProviderEnv, ProviderInput, ProviderKeys, ProviderRecord, ProviderSession};
+use orien_protocol::session::provider::{
+    ProviderEffect, ProviderEnv, ProviderInput, ProviderKeys, ProviderRecord, ProviderSession, let_go,
+};
 use orien_protocol::signing::{Address, Signed};
 use orien_protocol::terms::ProposedTerms;
 use orien_protocol::time::{Millis, Timestamp};
@@ -37,11 +39,13 @@ pub(crate) struct ShopPlan {
     pub(crate) per_minute: Usdc,
     /// What it answers to every proposal.
     pub(crate) refuse: Option<FaultCode>,
+    /// Hangs up when it is shown an allowance.
+    pub(crate) hangs_up: bool,
 }
 
 impl Default for ShopPlan {
     fn default() -> Self {
-        Self { label: "shop", per_minute: Usdc::from_micros(600_000), refuse: None }
+        Self { label: "shop", per_minute: Usdc::from_micros(600_000), refuse: None, hangs_up: false }
     }
 }
 
@@ -51,6 +55,9 @@ pub(crate) struct Seen {
     pub(crate) jobs: Vec<Job>,
     pub(crate) vouchers: Vec<SeenVoucher>,
     pub(crate) files: BTreeMap<String, (Vec<u8>, bool)>,
+    /// Whether it signs closes of nothing, and how often it was asked.
+    pub(crate) lets_go: bool,
+    pub(crate) asked_to_let_go: usize,
     logs: BTreeMap<ExecutionId, (Vec<LogFrame>, bool)>,
     sessions: BTreeMap<SessionId, mpsc::Sender<ToSession>>,
 }
@@ -158,6 +165,7 @@ type Writer = FrameWriter<WriteHalf<NetStream>>;
 #[derive(Debug)]
 enum ToSession {
     Stream(Writer),
+    HangUp,
     Input(Box<ProviderInput>),
 }
 
@@ -186,18 +194,33 @@ async fn control(peer: Arc<Peer>, plan: ShopPlan, seen: Arc<Mutex<Seen>>, stream
             let Some(to) = seen.lock().unwrap().sessions.get(&session).cloned() else { return };
             (to, Some(resume))
         }
+        AgentFrame::LetGo(terms) => {
+            let keys = ProviderKeys { peer: peer.key(), claim: peer.money_key() };
+            let answer = match seen.lock().unwrap().lets_go {
+                true => let_go(&terms.verify(peer.network().id()).unwrap(), &keys).1,
+                false => ProviderFrame::Refused(Fault::new(FaultCode::BUSY, "not now")),
+            };
+            writer.send(&answer).await.unwrap();
+            let _ = writer.finish().await;
+            seen.lock().unwrap().asked_to_let_go += 1;
+            return;
+        }
         _ => return,
     };
     let _ = session.send(ToSession::Stream(writer)).await;
     if let Some(first) = first {
         let _ = session.send(ToSession::Input(Box::new(ProviderInput::Frame(first)))).await;
     }
-    read(reader, session, seen).await;
+    read(reader, session, seen, plan.hangs_up).await;
 }
 
-async fn read(mut reader: FrameReader<ReadHalf<NetStream>>, session: mpsc::Sender<ToSession>, seen: Arc<Mutex<Seen>>) {
+async fn read(mut reader: FrameReader<ReadHalf<NetStream>>, session: mpsc::Sender<ToSession>, seen: Arc<Mutex<Seen>>, hangs_up: bool) {
     while let Ok(Some(frame)) = reader.recv::<AgentFrame>().await {
         match &frame {
+            AgentFrame::Present(_) if hangs_up => {
+                let _ = session.send(ToSession::HangUp).await;
+                return;
+            }
             AgentFrame::Run(job) => seen.lock().unwrap().jobs.push(job.unverified().clone()),
             AgentFrame::Voucher(voucher) => {
                 let voucher = voucher.unverified();
@@ -227,7 +250,7 @@ async fn session_task(
         let mut effects = std::mem::take(&mut waiting);
         tokio::select! {
             said = inputs.recv() => match said {
-                None => return,
+                None | Some(ToSession::HangUp) => return,
                 Some(ToSession::Stream(writer)) => script.writer = Some(writer),
                 Some(ToSession::Input(input)) => {
                     let env = ProviderEnv { now: clock::now(), credit: PLENTY, unredeemed_ceiling: PLENTY, vet: &vet };

@@ -2,14 +2,15 @@
 
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use orien_bootstrap::{DataDir, DoorFile, DoorSettings, Keys, Network, Peer, PeerConfig, RoleName, Settlement};
 use orien_gateway::{Config, RunGatewayError};
+use orien_protocol::channel::ChannelId;
 use orien_protocol::fault::{Fault, FaultCode};
-use orien_protocol::frame::{Answer, Funds, Question};
+use orien_protocol::frame::{Answer, ChannelState, Funds, Question};
 use orien_protocol::money::Usdc;
 use orien_protocol::terms::VerifiedTerms;
 use orien_protocol::voucher::{Allowance, MoneyVerified};
@@ -31,8 +32,12 @@ pub(crate) struct World {
     settling: JoinHandle<()>,
     /// Whether settlement leaves every question without an answer.
     pub(crate) silent: Arc<AtomicBool>,
+    /// What is reserved, by channel.
+    held: Held,
     gateway: Option<Running>,
 }
+
+type Held = Arc<Mutex<BTreeMap<ChannelId, Usdc>>>;
 
 struct Running {
     cancel: CancellationToken,
@@ -53,8 +58,9 @@ impl World {
         );
         let network = network.with_bootstrap(&peer.net().listen_addresses().await.unwrap()).unwrap();
         let silent = Arc::new(AtomicBool::new(false));
-        let settling = tokio::spawn(settle(Arc::clone(&peer), Arc::clone(&silent)));
-        let mut world = Self { root, network, settlement: peer, settling, silent, gateway: None };
+        let held = Held::default();
+        let settling = tokio::spawn(settle(Arc::clone(&peer), Arc::clone(&silent), Arc::clone(&held)));
+        let mut world = Self { root, network, settlement: peer, settling, silent, held, gateway: None };
         world.start_gateway().await;
         world
     }
@@ -77,6 +83,11 @@ impl World {
         let Running { cancel, task, .. } = self.gateway.take().unwrap();
         cancel.cancel();
         tokio::time::timeout(HUNG, task).await.unwrap().unwrap().unwrap();
+    }
+
+    /// How many channels hold something.
+    pub(crate) fn reserved(&self) -> usize {
+        self.held.lock().unwrap().len()
     }
 
     pub(crate) fn client(&self) -> Client {
@@ -137,35 +148,45 @@ pub(crate) async fn until<T, W: Future<Output = Option<T>>>(what: &str, mut look
     tokio::time::timeout(HUNG, looking).await.unwrap_or_else(|_| panic!("{what} did not come"))
 }
 
-async fn settle(peer: Arc<Peer>, silent: Arc<AtomicBool>) {
+async fn settle(peer: Arc<Peer>, silent: Arc<AtomicBool>, held: Held) {
     let mut unanswered = Vec::new();
     let mut questions = peer.take_questions().unwrap();
-    let mut ceilings = BTreeMap::new();
     while let Some(inbound) = questions.recv().await {
         if silent.load(Ordering::SeqCst) {
             unanswered.push(inbound);
             continue;
         }
-        let answer = match inbound.question {
-            Question::Reserve { terms, ceiling, .. } => {
-                let terms = terms.verify(peer.network().id()).unwrap();
-                let others: u64 =
-                    ceilings.iter().filter(|(channel, _)| **channel != terms.channel()).map(|(_, held): (_, &Usdc)| held.micros()).sum();
-                let missing = Usdc::from_micros(others).plus(ceiling).unwrap().excess_over(FUNDS);
-                if missing > Usdc::ZERO {
-                    Answer::Refused(Fault::new(FaultCode::INSUFFICIENT_FUNDS, "the account has less").missing(missing))
-                } else {
-                    ceilings.insert(terms.channel(), ceiling);
-                    Answer::Allowance(allowance(&peer, &terms, ceiling))
-                }
-            }
-            Question::Balance(_) => {
-                let reserved = Usdc::from_micros(ceilings.values().map(|held| held.micros()).sum());
-                Answer::Balance(Funds { funded: FUNDS, reserved, redeemed: Usdc::ZERO, available: FUNDS.minus(reserved).unwrap() })
-            }
-            _ => Answer::Refused(Fault::new(FaultCode::NOT_FOUND, "not in this script")),
-        };
+        let answer = answer(&peer, inbound.question, &mut held.lock().unwrap());
         inbound.reply.answer(&answer).await.unwrap();
+    }
+}
+
+fn answer(peer: &Peer, question: Question, ceilings: &mut BTreeMap<ChannelId, Usdc>) -> Answer {
+    match question {
+        Question::Reserve { terms, ceiling, .. } => {
+            let terms = terms.verify(peer.network().id()).unwrap();
+            let others: u64 =
+                ceilings.iter().filter(|(channel, _)| **channel != terms.channel()).map(|(_, held): (_, &Usdc)| held.micros()).sum();
+            let missing = Usdc::from_micros(others).plus(ceiling).unwrap().excess_over(FUNDS);
+            if missing > Usdc::ZERO {
+                Answer::Refused(Fault::new(FaultCode::INSUFFICIENT_FUNDS, "the account has less").missing(missing))
+            } else {
+                ceilings.insert(terms.channel(), ceiling);
+                Answer::Allowance(allowance(peer, &terms, ceiling))
+            }
+        }
+        Question::Release { terms, close } => {
+            let terms = terms.verify(peer.network().id()).unwrap();
+            let close = close.verify(&terms.domain, &terms.claim_key()).unwrap();
+            assert_eq!((close.channel, close.total), (terms.channel(), Usdc::ZERO));
+            let ceiling = ceilings.remove(&terms.channel()).unwrap_or_default();
+            Answer::Claimed(ChannelState { ceiling, redeemed: Usdc::ZERO, closed: true })
+        }
+        Question::Balance(_) => {
+            let reserved = Usdc::from_micros(ceilings.values().map(|held| held.micros()).sum());
+            Answer::Balance(Funds { funded: FUNDS, reserved, redeemed: Usdc::ZERO, available: FUNDS.minus(reserved).unwrap() })
+        }
+        _ => Answer::Refused(Fault::new(FaultCode::NOT_FOUND, "not in this script")),
     }
 }
 

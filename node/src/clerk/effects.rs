@@ -39,7 +39,7 @@ impl Clerk {
         if records.is_empty() {
             return Ok(());
         }
-        self.is_stored = true;
+        self.has_records |= !records.iter().all(|record| matches!(record, ProviderRecord::GivenUp { .. }));
         records.iter().for_each(|record| self.keep_log(record));
         self.house.store.append(self.id, records).await.map_err(|error| self.broken(error))
     }
@@ -74,12 +74,12 @@ impl Clerk {
             ProviderEffect::Kill(execution) => self.on_executor(|executor, id| executor.kill(id), execution),
             // The claim is made of the records whenever it is handed in, so that none is lost with this process.
             ProviderEffect::HandIn(_) => self.house.collector.hand_in(self.id),
-            ProviderEffect::Release(reason) => self.release(reason).await?,
+            ProviderEffect::Release(reason) => self.release(reason),
         }
         Ok(None)
     }
 
-    fn say(&self, frame: ProviderFrame) {
+    pub(super) fn say(&self, frame: ProviderFrame) {
         if self.line.as_ref().is_some_and(|line| !line.say(frame)) {
             self.line_is_deaf();
         }
@@ -90,7 +90,7 @@ impl Clerk {
         tracing::info!(session = %self.id, "the agent does not read what it is sent; its stream is cut");
     }
 
-    async fn release(&mut self, reason: CloseReason) -> Result<(), Broken> {
+    fn release(&mut self, reason: CloseReason) {
         tracing::info!(session = %self.id, reason = reason.name(), charged = %self.session.charged(), "session closed");
         self.released.cancel();
         self.over_since = Some(Instant::now());
@@ -105,11 +105,5 @@ impl Clerk {
             });
         }
         self.place = None;
-        if self.session.is_over() && self.is_stored && !self.has_opened() {
-            // It never opened: nothing was promised, nothing was done, nothing is worth keeping.
-            let forgotten = self.house.store.forget(self.id, self.account).await;
-            return forgotten.map_err(|error| self.broken(error));
-        }
-        Ok(())
     }
 }

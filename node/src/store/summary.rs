@@ -68,7 +68,11 @@ impl Summary {
                 self.voucher = Some(voucher);
             }
             ProviderRecord::Closed { reason, close } => (self.closed, self.close) = (Some(reason), close),
-            ProviderRecord::Opened { .. } | ProviderRecord::Job(_) | ProviderRecord::JobDropped(_) | ProviderRecord::Draining(_) => {}
+            ProviderRecord::Opened { .. }
+            | ProviderRecord::Job(_)
+            | ProviderRecord::JobDropped(_)
+            | ProviderRecord::Draining(_)
+            | ProviderRecord::GivenUp { .. } => {}
         }
     }
 

@@ -16,6 +16,7 @@ use orien_protocol::session::agent::{AgentEffect, AgentEvent, AgentInput, AgentK
 use orien_protocol::signing::Verified;
 use orien_protocol::terms::Terms;
 use orien_protocol::time::Millis;
+use orien_protocol::voucher::SignedClose;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use crate::kit::{HUNG, Kit};
@@ -32,6 +33,10 @@ pub(crate) struct Agent<'a> {
     pub(crate) records: Vec<AgentRecord>,
     /// Whether vouchers are sent.
     pub(crate) signs: bool,
+    /// Whether settlement answers.
+    pub(crate) reserves: bool,
+    /// Closes of nothing, on their way to settlement.
+    pub(crate) handed_back: Vec<SignedClose>,
 }
 
 /// Any way to a provider.
@@ -63,7 +68,17 @@ impl<'a> Agent<'a> {
 
     pub(crate) async fn propose_over(kit: &'a Kit, stream: Wire, terms: Terms, keys: AgentKeys, budget: u64) -> Self {
         let (session, effects) = AgentSession::propose(terms, Usdc::from_micros(budget), &kit.network, keys.clone()).unwrap();
-        let mut agent = Self { kit, keys, session, stream: Some(stream), events: Vec::new(), records: Vec::new(), signs: true };
+        let mut agent = Self {
+            kit,
+            keys,
+            session,
+            stream: Some(stream),
+            events: Vec::new(),
+            records: Vec::new(),
+            signs: true,
+            reserves: true,
+            handed_back: Vec::new(),
+        };
         agent.carry_out(effects).await;
         agent
     }
@@ -211,6 +226,8 @@ impl<'a> Agent<'a> {
                         self.stream = None;
                     }
                 }
+                AgentEffect::HandBack { close, .. } => self.handed_back.push(close),
+                AgentEffect::Reserve { .. } if !self.reserves => {}
                 AgentEffect::Reserve { terms, ceiling } => {
                     let reserved = AgentInput::Reserved(self.kit.allowance(&terms, ceiling));
                     queue.extend(self.session.handle(reserved, clock::now()));

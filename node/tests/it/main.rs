@@ -7,6 +7,7 @@ mod credit;
 mod desk;
 mod files;
 mod kit;
+mod letting_go;
 mod network;
 mod restart;
 mod sessions;

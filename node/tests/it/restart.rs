@@ -15,7 +15,7 @@ fn runs(text: &str) -> bool {
 }
 
 /// Runs what `until` wants of a shop on a runtime of its own, then lets everything of it vanish at once, as a kill does.
-fn killed<T>(until: impl Future<Output = T>) -> T {
+pub(crate) fn killed<T>(until: impl Future<Output = T>) -> T {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     let value = runtime.block_on(until);
     runtime.shutdown_timeout(std::time::Duration::from_secs(30));
@@ -23,7 +23,7 @@ fn killed<T>(until: impl Future<Output = T>) -> T {
 }
 
 /// Leaves a shop to its runtime, so that both vanish together and nothing is done in order.
-fn forgotten(shop: Shop) {
+pub(crate) fn forgotten(shop: Shop) {
     tokio::spawn(async move {
         let _shop = shop;
         std::future::pending::<()>().await;

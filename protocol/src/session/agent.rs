@@ -7,6 +7,7 @@
 
 mod opening;
 mod receipts;
+mod release;
 mod restore;
 mod runs;
 
@@ -16,7 +17,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use crate::fault::{Fault, FaultCode};
-use crate::frame::{AgentFrame, CloseReason, ProviderFrame};
+use crate::frame::{AgentFrame, ChannelState, CloseReason, ProviderFrame};
 use crate::hash::Hash;
 use crate::id::{ExecutionId, SessionId};
 use crate::job::Job;
@@ -53,8 +54,12 @@ pub enum AgentInput {
     Disconnected,
     /// Settlement reserved, for the opening or a top-up.
     Reserved(SignedAllowance),
-    /// Settlement refused the opening's reservation.
+    /// Settlement refused the opening's reservation: nothing is held.
     NotReserved(Fault),
+    /// Settlement did not say whether it reserved for the opening: something may be held.
+    NotAnswered(Fault),
+    /// What settlement says to a close of nothing that it was handed.
+    HandedBack(Result<ChannelState, Fault>),
     /// The caller wants a run.
     Run(RunOrder),
     /// The caller wants a run to stop.
@@ -78,6 +83,13 @@ pub enum AgentEffect {
         terms: Box<SignedTerms>,
         /// The budget.
         ceiling: Usdc,
+    },
+    /// Hand settlement this close of nothing, again until it has an answer; no question to reserve may be asked any more. The answer comes back as an input.
+    HandBack {
+        /// Signed by both.
+        terms: Box<SignedTerms>,
+        /// The payee's, of a total of zero.
+        close: SignedClose,
     },
     /// Tell whoever waits for it.
     Tell(AgentEvent),
@@ -146,6 +158,10 @@ pub enum AgentRecord {
         /// The payee's close, when it sent one.
         close: Option<SignedClose>,
     },
+    /// The payee's close of nothing, which came after the session was over.
+    LetGo(SignedClose),
+    /// Nothing is reserved any more, or nothing can be done about it.
+    Released,
 }
 
 /// Where a session stands.
@@ -191,6 +207,10 @@ pub struct AgentSession {
     connected: bool,
     /// Since when the opening is waited for, as far as ticks tell.
     opening_since: Option<Millis>,
+    /// The payee's close of nothing.
+    let_go: Option<SignedClose>,
+    /// Settlement holds nothing for this session any more, or it is too late.
+    released: bool,
 }
 
 impl AgentSession {
@@ -263,7 +283,9 @@ impl AgentSession {
                 }
             }
             AgentInput::Reserved(allowance) => self.on_reserved(allowance, &mut fx),
-            AgentInput::NotReserved(fault) => self.fail_opening(fault, &mut fx),
+            AgentInput::NotReserved(fault) => self.on_not_reserved(fault, &mut fx),
+            AgentInput::NotAnswered(fault) => self.fail_opening(fault, &mut fx),
+            AgentInput::HandedBack(answer) => self.on_handed_back(answer, &mut fx),
             AgentInput::Run(order) => self.on_run(order, now, &mut fx),
             AgentInput::Cancel(execution) => self.on_cancel(execution, &mut fx),
             AgentInput::End => self.on_end(now, &mut fx),
@@ -319,16 +341,20 @@ impl AgentSession {
                     self.close(if over { CloseReason::Expired } else { CloseReason::Ended }, None, fx);
                 }
             }
-            AgentPhase::Open | AgentPhase::Closed(_) => {}
+            AgentPhase::Closed(_) => self.give_up_release(now, fx),
+            AgentPhase::Open => {}
         }
     }
 
     fn on_closed(&mut self, reason: CloseReason, close: Option<SignedClose>, fx: &mut Effects) {
         if self.terms().is_none() || matches!(self.phase, AgentPhase::Proposing | AgentPhase::Reserving | AgentPhase::Presenting) {
             let text = format!("the provider closed the session before it opened: {}", reason.name());
-            return self.fail_opening(Fault::new(FaultCode::SESSION_ENDED, text), fx);
+            return self.fail_opening_with(Fault::new(FaultCode::SESSION_ENDED, text), close, fx);
         }
-        let close = close.filter(|close| self.is_our_close(close));
+        if matches!(self.phase, AgentPhase::Closed(_)) {
+            return self.on_let_go(close, fx);
+        }
+        let close = close.filter(|close| self.is_our_close(close) || self.is_close_of_nothing(close));
         self.close(reason, close, fx);
     }
 
@@ -344,8 +370,10 @@ impl AgentSession {
             return;
         }
         self.phase = AgentPhase::Closed(reason);
+        self.let_go = close.filter(|close| self.is_close_of_nothing(close));
         fx.push(AgentEffect::Persist(Box::new(AgentRecord::Closed { reason, close })));
         fx.push(AgentEffect::Tell(AgentEvent::Closed(reason)));
+        self.hand_back(fx);
     }
 
     fn on_connected(&mut self, now: Now, fx: &mut Effects) {
@@ -361,6 +389,8 @@ impl AgentSession {
         if self.account.head().0 > 0 {
             let (head, head_hash) = self.account.head();
             fx.push(AgentEffect::Send(AgentFrame::Resume { session: self.id(), head, head_hash }));
+        } else {
+            self.ask_to_let_go(fx);
         }
     }
 

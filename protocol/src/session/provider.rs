@@ -5,6 +5,7 @@
 //!
 //! It does not know how tools run (an executor reports usage), how other sessions stand (the driver passes the credit in), or whether an argument fits a tool (a function passed in says so).
 
+mod letting_go;
 mod metering;
 mod opening;
 mod restore;
@@ -26,10 +27,11 @@ use crate::receipt::{EndReason, Receipt, Usage};
 use crate::session::{AGENT_GONE, DRAIN_GRACE, REDEMPTION_GRACE, VOUCHER_GRACE};
 use crate::signing::{MoneyKey, PeerKey, Signed, Verified};
 use crate::terms::{SignedTerms, VerifiedTerms};
-use crate::time::{Millis, Now};
+use crate::time::{Millis, Now, UnixSeconds};
 use crate::voucher::{Allowance, Close, MoneyVerified, SignedAllowance, SignedClose, SignedVoucher, Voucher};
 
 pub use super::RestoreError;
+pub use letting_go::let_go;
 
 /// The keys that a provider signs with.
 #[derive(Clone, Debug)]
@@ -143,6 +145,11 @@ pub enum ProviderRecord {
         reason: CloseReason,
         /// Signed by the claim key.
         close: Option<SignedClose>,
+    },
+    /// The session will never be opened; alone in its session, and written before a close of nothing is signed for it.
+    GivenUp {
+        /// Until when a close of it means something.
+        redeem_until: UnixSeconds,
     },
 }
 
@@ -286,6 +293,7 @@ impl ProviderSession {
             AgentFrame::Voucher(voucher) => self.on_voucher(voucher, env, fx),
             AgentFrame::End => self.on_end(env, fx),
             AgentFrame::Resume { head, head_hash, .. } => self.on_resume(head, head_hash, fx),
+            AgentFrame::LetGo(terms) => self.on_let_go(&terms, env, fx),
         }
     }
 

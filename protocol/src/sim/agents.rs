@@ -12,6 +12,9 @@ use crate::sim::world::{Event, World};
 use crate::time::Millis;
 use crate::voucher::SignedAllowance;
 
+/// How long a gateway asks settlement to reserve.
+const ASK_LIMIT_MS: u64 = 20_000;
+
 impl World<'_> {
     pub(super) fn agent_input(&mut self, slot: usize, input: AgentInput) {
         let agent = self.slots[slot].agent;
@@ -35,6 +38,11 @@ impl World<'_> {
                 }
                 AgentEffect::Send(frame) => self.agent_sends(slot, frame),
                 AgentEffect::Reserve { ceiling, .. } => self.ask(slot, ceiling),
+                AgentEffect::HandBack { terms, close } => {
+                    self.slots[slot].asked.clear();
+                    let latency = self.latency();
+                    self.after(latency, Event::AskRelease(slot, terms, close));
+                }
                 AgentEffect::Tell(event) => self.told(slot, &event),
             }
         }
@@ -45,6 +53,8 @@ impl World<'_> {
             self.slots[slot].link.agent_up = false;
             let soon = self.latency() + 200;
             self.after(soon, Event::ProviderLosesLink(slot, generation));
+            // It dials again for what it may still get back.
+            self.redial(slot);
         }
     }
 
@@ -64,6 +74,14 @@ impl World<'_> {
         self.slots[slot].asked.insert(ceiling);
         let latency = self.latency();
         self.after(latency, Event::AskReserve(slot, ceiling));
+        self.after(ASK_LIMIT_MS, Event::GivesUpAsking(slot, ceiling));
+    }
+
+    pub(super) fn gives_up_asking(&mut self, slot: usize, ceiling: Usdc) {
+        if self.slots[slot].asked.remove(&ceiling) {
+            let fault = Fault::new(crate::fault::FaultCode::INTERNAL, "settlement gave no answer");
+            self.agent_input(slot, AgentInput::NotAnswered(fault));
+        }
     }
 
     pub(super) fn reserve(&mut self, slot: usize, ceiling: Usdc) {

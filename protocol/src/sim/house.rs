@@ -12,7 +12,7 @@ use crate::money::{Split, Usdc};
 use crate::network::NetworkId;
 use crate::peer::PeerId;
 use crate::signing::{Address, MoneyDomain, MoneyKey};
-use crate::terms::{SignedTerms, TermsError};
+use crate::terms::{SignedTerms, TermsError, VerifiedTerms};
 use crate::time::{Millis, Timestamp, UnixSeconds};
 use crate::voucher::{Allowance, MoneyVerified, SignedAllowance, SignedClose};
 
@@ -74,8 +74,8 @@ pub trait House {
     /// Redeems.
     fn claim(&mut self, claim: Claim, now: Timestamp) -> Result<ChannelState, Fault>;
 
-    /// Ends a channel that nothing was promised in, because its payee says so.
-    fn release(&mut self, terms: SignedTerms, close: SignedClose, now: Timestamp) -> Result<ChannelState, Fault>;
+    /// Ends a channel that nothing was redeemed from, because its payee says so; one that was never reserved, too.
+    fn release(&mut self, caller: PeerId, terms: SignedTerms, close: SignedClose, now: Timestamp) -> Result<ChannelState, Fault>;
 
     /// Ends what is over.
     fn sweep(&mut self, now: Timestamp);
@@ -99,6 +99,13 @@ struct Reservation {
     state: ChannelState,
     redeem_until: UnixSeconds,
     paid: Usdc,
+}
+
+impl Reservation {
+    fn of(terms: &VerifiedTerms, state: ChannelState) -> Self {
+        let (account, payout, redeem_until) = (terms.account(), terms.payout(), terms.redeem_until);
+        Self { account, payout, terms: terms.hash(), rank: (0, 0), state, redeem_until, paid: Usdc::ZERO }
+    }
 }
 
 /// The plainest settlement.
@@ -191,15 +198,7 @@ impl House for PlainHouse {
         let (channel, claim_key) = (terms.channel(), terms.claim_key());
         let allowance = Allowance { channel, ceiling, work_until, redeem_until, terms: terms.hash(), claim_key };
         let allowance = *MoneyVerified::sign(allowance, &self.domain, &self.key).signed();
-        let entry = self.channels.entry(channel).or_insert(Reservation {
-            account: terms.account(),
-            payout: terms.payout(),
-            terms: terms.hash(),
-            rank: (0, 0),
-            state: ChannelState::default(),
-            redeem_until,
-            paid: Usdc::ZERO,
-        });
+        let entry = self.channels.entry(channel).or_insert_with(|| Reservation::of(&terms, ChannelState::default()));
         entry.state.ceiling = ceiling;
         self.answers.insert((caller, request), (terms.hash(), ceiling, allowance));
         Ok(allowance)
@@ -238,9 +237,13 @@ impl House for PlainHouse {
         Ok(channel.state)
     }
 
-    fn release(&mut self, terms: SignedTerms, close: SignedClose, _: Timestamp) -> Result<ChannelState, Fault> {
+    fn release(&mut self, caller: PeerId, terms: SignedTerms, close: SignedClose, _: Timestamp) -> Result<ChannelState, Fault> {
         let terms = terms.verify(&self.network).map_err(|error| terms_fault(&error))?;
         let close = close.verify(&self.domain, &terms.claim_key()).map_err(|error| Fault::new(FaultCode::BAD_SIGNATURE, error))?;
+        if caller == terms.agent() {
+            // A question to reserve that is still on its way finds the channel closed.
+            self.channels.entry(terms.channel()).or_insert_with(|| Reservation::of(&terms, ChannelState::default()));
+        }
         let Some(channel) = self.channels.get_mut(&terms.channel()) else {
             return Err(Fault::new(FaultCode::NOT_FOUND, "nothing was reserved"));
         };

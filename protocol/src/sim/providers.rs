@@ -6,7 +6,7 @@ use crate::id::ExecutionId;
 use crate::job::Job;
 use crate::money::Usdc;
 use crate::receipt::{EndReason, Usage};
-use crate::session::provider::{ProviderEffect, ProviderEnv, ProviderInput, ProviderPhase, ProviderRecord, ProviderSession};
+use crate::session::provider::{ProviderEffect, ProviderEnv, ProviderInput, ProviderPhase, ProviderRecord, ProviderSession, let_go};
 use crate::signing::Signed;
 use crate::sim::TICK_MS;
 use crate::sim::house::LAG_AND_DELAY;
@@ -14,7 +14,7 @@ use crate::sim::scenario::Adversary;
 use crate::sim::story::Brief;
 use crate::sim::tools::Tool;
 use crate::sim::world::{Event, World};
-use crate::terms::{ProposedTerms, Terms};
+use crate::terms::{ProposedTerms, SignedTerms, Terms};
 
 impl World<'_> {
     pub(super) fn slots_of_provider(&self, provider: usize) -> Vec<usize> {
@@ -219,6 +219,30 @@ impl World<'_> {
         }
     }
 
+    /// As the node does: a session that is over and left nothing, or only that it was given up, is on disk alone.
+    pub(super) fn put_away(&mut self, slot: usize) {
+        let over = self.slots[slot].provider_machine.as_ref().is_some_and(ProviderSession::is_over);
+        if over && self.slots[slot].provider_log.iter().all(is_given_up) {
+            self.slots[slot].provider_machine = None;
+        }
+    }
+
+    /// The agent gives up a session that is not here.
+    pub(super) fn let_go(&mut self, slot: usize, terms: SignedTerms) {
+        let Ok(terms) = terms.verify(&self.network) else { return };
+        let keys = self.providers[self.slots[slot].provider].keys.clone();
+        let (record, answer) = let_go(&terms, &keys);
+        if self.slots[slot].provider_log.is_empty() {
+            if self.misfortune() {
+                return self.crash_provider(self.slots[slot].provider);
+            }
+            self.keep(slot, record);
+        }
+        if self.slots[slot].provider_log.iter().all(is_given_up) {
+            self.provider_says(slot, answer);
+        }
+    }
+
     /// As the node does: of a session that was only proposed nothing is kept when its stream is gone.
     pub(super) fn forget_if_proposed(&mut self, slot: usize) {
         let phase = self.slots[slot].provider_machine.as_ref().map(ProviderSession::phase);
@@ -266,7 +290,7 @@ impl World<'_> {
 
     fn restore_provider(&mut self, slot: usize) {
         let seat = &self.providers[self.slots[slot].provider];
-        if self.slots[slot].provider_log.is_empty() {
+        if self.slots[slot].provider_log.iter().all(is_given_up) {
             return;
         }
         let vet = |_: &Job| -> Result<(), Fault> { Ok(()) };
@@ -317,6 +341,10 @@ impl World<'_> {
         self.slots[slot].due = state.redeemed < machine.promised() || machine.is_over() && !taken;
         self.providers[provider].book.redeemed(account, id, state.redeemed);
     }
+}
+
+const fn is_given_up(record: &ProviderRecord) -> bool {
+    matches!(record, ProviderRecord::GivenUp { .. })
 }
 
 fn record_of(effect: &ProviderEffect) -> Option<&ProviderRecord> {

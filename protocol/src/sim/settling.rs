@@ -2,8 +2,11 @@
 
 use crate::fault::{Fault, FaultCode};
 use crate::frame::{ChannelState, Claim};
+use crate::session::agent::AgentSession;
 use crate::sim::scenario::Adversary;
 use crate::sim::world::{Event, World};
+use crate::terms::SignedTerms;
+use crate::voucher::SignedClose;
 
 impl World<'_> {
     /// Settlement carries a claim out, and may not live to say so.
@@ -21,6 +24,27 @@ impl World<'_> {
         }
         let latency = self.latency();
         self.after(latency, Event::Claimed(slot, Box::new(claim), Box::new(answer)));
+    }
+
+    /// A close of nothing is shown, again until there is an answer.
+    pub(super) fn release(&mut self, slot: usize, terms: &SignedTerms, close: SignedClose) {
+        let owes = self.slots[slot].agent_machine.as_ref().is_some_and(AgentSession::owes_release);
+        if !owes {
+            return;
+        }
+        self.after(2_000, Event::AskRelease(slot, Box::new(terms.clone()), close));
+        if !self.house_up {
+            return;
+        }
+        let (caller, wall) = (self.agents[self.slots[slot].agent].keys.peer.id(), self.house_clock.wall(self.t));
+        let answer = self.house.release(caller, terms.clone(), close, wall);
+        self.say(|| format!("session {slot}: settlement is asked to release: {answer:?}"));
+        self.look_at_books();
+        if self.house_stumbles() {
+            return;
+        }
+        let latency = self.latency();
+        self.after(latency, Event::Released(slot, Box::new(answer)));
     }
 
     fn answer_claim(&mut self, claim: Claim, wall: crate::time::Timestamp) -> Result<ChannelState, Fault> {

@@ -44,6 +44,7 @@ impl Brief for AgentFrame {
             Self::Cancel(execution) => format!("cancel {}", run(execution)),
             Self::Voucher(signed) => voucher(signed.unverified()),
             Self::End => "end".to_owned(),
+            Self::LetGo(_) => "let go".to_owned(),
             Self::Resume { head, .. } => format!("resume after {head}"),
         }
     }
@@ -80,6 +81,8 @@ impl Brief for AgentRecord {
             Self::Disputed(receipt) => format!("dispute of {}", receipt.unverified().brief()),
             Self::Ending => "ending".to_owned(),
             Self::Closed { reason, .. } => format!("closed {}", reason.name()),
+            Self::LetGo(_) => "let go".to_owned(),
+            Self::Released => "released".to_owned(),
         }
     }
 }
@@ -94,6 +97,7 @@ impl Brief for ProviderRecord {
             Self::Receipt(receipt) => receipt.unverified().brief(),
             Self::Voucher(signed) => voucher(signed.unverified()),
             Self::Draining(reason) => format!("draining {}", reason.name()),
+            Self::GivenUp { .. } => "given up".to_owned(),
             Self::Closed { reason, close } => {
                 format!("closed {}, total {:?}", reason.name(), close.map(|close| close.unverified().total.micros()))
             }

@@ -1,7 +1,7 @@
 //! Control streams between two sides of a session: in order and cut now and then, or wild.
 
 use crate::frame::{AgentFrame, ProviderFrame};
-use crate::session::agent::{AgentInput, AgentPhase};
+use crate::session::agent::{AgentInput, AgentPhase, AgentSession};
 use crate::session::provider::ProviderInput;
 use crate::sim::story::Brief;
 use crate::sim::world::{Event, World};
@@ -55,7 +55,9 @@ impl World<'_> {
             return;
         }
         self.say(|| format!("session {slot}: provider hears {}", frame.brief()));
+        self.put_away(slot);
         match (self.slots[slot].provider_machine.is_some(), frame) {
+            (false, AgentFrame::LetGo(terms)) => self.let_go(slot, *terms),
             (false, AgentFrame::Propose(terms)) => self.proposed(slot, *terms),
             (false, AgentFrame::Resume { .. }) => self.refuse(slot),
             (false, _) => {}
@@ -112,7 +114,7 @@ impl World<'_> {
     pub(super) fn dial(&mut self, slot: usize) {
         self.slots[slot].link.dialling = false;
         let (agent, provider) = (self.slots[slot].agent, self.slots[slot].provider);
-        let wanted = self.slots[slot].agent_machine.as_ref().is_some_and(|machine| wants_link(machine.phase()));
+        let wanted = self.slots[slot].agent_machine.as_ref().is_some_and(|machine| wants_link(machine));
         if !wanted || self.slots[slot].link.agent_up {
             return;
         }
@@ -127,7 +129,8 @@ impl World<'_> {
     }
 }
 
-/// As the gateway does: a session that is over, or that never opened, is not dialled for.
-const fn wants_link(phase: AgentPhase) -> bool {
-    matches!(phase, AgentPhase::Open | AgentPhase::Ending(_))
+/// As the gateway does: a session that is over is not dialled for, unless its reservation may still be given back.
+fn wants_link(machine: &AgentSession) -> bool {
+    let wants_close = machine.owes_release() && !machine.is_let_go();
+    wants_close || matches!(machine.phase(), AgentPhase::Open | AgentPhase::Ending(_))
 }

@@ -7,6 +7,7 @@ use crate::fault::Fault;
 use crate::frame::{AgentFrame, ChannelState, Claim, ProviderFrame};
 use crate::money::Usdc;
 use crate::network::NetworkId;
+use crate::session::agent::AgentInput;
 use crate::signing::{Address, MoneyDomain, MoneyKey};
 use crate::sim::audit::{Auditor, Policy};
 use crate::sim::clock::{Clock, SKEW_MAX_MS};
@@ -15,7 +16,8 @@ use crate::sim::random::Random;
 use crate::sim::scenario::{Adversary, Scenario, Weather};
 use crate::sim::seats::{AgentSeat, ProviderSeat, Slot};
 use crate::sim::{Counts, TICK_MS};
-use crate::voucher::SignedAllowance;
+use crate::terms::SignedTerms;
+use crate::voucher::{SignedAllowance, SignedClose};
 
 /// What will happen.
 #[derive(Debug)]
@@ -32,6 +34,9 @@ pub(super) enum Event {
     Dial(usize),
     AskReserve(usize, Usdc),
     Reserved(usize, Usdc, Box<Result<SignedAllowance, Fault>>),
+    GivesUpAsking(usize, Usdc),
+    AskRelease(usize, Box<SignedTerms>, SignedClose),
+    Released(usize, Box<Result<ChannelState, Fault>>),
     AskClaim(usize, Box<Claim>),
     Claimed(usize, Box<Claim>, Box<Result<ChannelState, Fault>>),
     HouseRounds,
@@ -139,6 +144,9 @@ impl World<'_> {
             Event::Dial(slot) => self.dial(slot),
             Event::AskReserve(slot, ceiling) => self.reserve(slot, ceiling),
             Event::Reserved(slot, ceiling, answer) => self.reserved(slot, ceiling, *answer),
+            Event::GivesUpAsking(slot, ceiling) => self.gives_up_asking(slot, ceiling),
+            Event::AskRelease(slot, terms, close) => self.release(slot, &terms, close),
+            Event::Released(slot, answer) => self.agent_input(slot, AgentInput::HandedBack(*answer)),
             Event::AskClaim(slot, claim) => self.redeem(slot, *claim),
             Event::Claimed(slot, claim, answer) => self.claimed(slot, &claim, *answer),
             Event::HouseRounds => self.house_rounds(),

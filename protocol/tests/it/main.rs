@@ -5,6 +5,7 @@ mod corners;
 mod decoding;
 mod golden;
 mod kit;
+mod letting_go;
 mod money;
 mod opening;
 mod pair;

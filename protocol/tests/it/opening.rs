@@ -95,6 +95,19 @@ fn a_provider_that_signs_other_terms_does_not_get_a_reservation() {
 }
 
 #[test]
+fn an_answer_that_comes_after_the_opening_was_given_up_reserves_nothing() {
+    let mut pair = Pair::propose(100_000);
+    step(&mut pair);
+    let accepted = pair.to_agent.pop_front().unwrap();
+    assert!(matches!(accepted, ProviderFrame::Accepted(_)));
+    pair.agent_input(AgentInput::End);
+    let before = pair.agent_log.len();
+    pair.agent_input(AgentInput::Frame(accepted));
+    assert_eq!(pair.agent.phase(), AgentPhase::Closed(CloseReason::NotOpened));
+    assert_eq!((pair.agent_log.len(), pair.agent.terms().is_none()), (before, true));
+}
+
+#[test]
 fn terms_with_a_stolen_binding_a_wrong_order_of_times_or_no_tool_are_refused() {
     let kit = Kit::new();
     let refuse = |change: &dyn Fn(&mut orien_protocol::terms::Terms)| {

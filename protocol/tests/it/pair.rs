@@ -3,15 +3,16 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use orien_protocol::fault::Fault;
-use orien_protocol::frame::{AgentFrame, Claim, ProviderFrame};
+use orien_protocol::frame::{AgentFrame, ChannelState, Claim, ProviderFrame};
 use orien_protocol::id::ExecutionId;
 use orien_protocol::job::Job;
 use orien_protocol::money::Usdc;
 use orien_protocol::receipt::{EndReason, Usage};
 use orien_protocol::session::agent::{AgentEffect, AgentEvent, AgentInput, AgentRecord, AgentSession, RunOrder};
-use orien_protocol::session::provider::{ProviderEffect, ProviderEnv, ProviderInput, ProviderRecord, ProviderSession};
-use orien_protocol::terms::{ProposedTerms, Terms};
+use orien_protocol::session::provider::{ProviderEffect, ProviderEnv, ProviderInput, ProviderRecord, ProviderSession, let_go};
+use orien_protocol::terms::{ProposedTerms, SignedTerms, Terms};
 use orien_protocol::time::{Millis, Now};
+use orien_protocol::voucher::SignedClose;
 
 use crate::kit::{Kit, START, usdc};
 
@@ -37,6 +38,12 @@ pub(crate) struct Pair {
     pub(crate) events: Vec<AgentEvent>,
     pub(crate) tools: BTreeMap<ExecutionId, Tool>,
     pub(crate) claims: Vec<Claim>,
+    /// What settlement holds, as far as this pair knows; none while it was never asked or after it was given back.
+    pub(crate) reserved: Option<Usdc>,
+    /// Closes that were handed in and wait for an answer.
+    pub(crate) handed_back: Vec<SignedClose>,
+    /// What settlement hears reaches it, and no answer comes back.
+    pub(crate) settlement_is_silent: bool,
     pub(crate) released: bool,
     /// While set, nothing the agent says arrives.
     pub(crate) agent_is_silent: bool,
@@ -67,6 +74,9 @@ impl Pair {
             events: Vec::new(),
             tools: BTreeMap::new(),
             claims: Vec::new(),
+            reserved: None,
+            handed_back: Vec::new(),
+            settlement_is_silent: false,
             released: false,
             agent_is_silent: false,
             kit,
@@ -106,6 +116,13 @@ impl Pair {
         }
     }
 
+    /// Delivers the next frame to the provider.
+    pub(crate) fn deliver_one(&mut self) {
+        if let Some(frame) = self.to_provider.pop_front() {
+            self.deliver_to_provider(frame);
+        }
+    }
+
     fn deliver_to_provider(&mut self, frame: AgentFrame) {
         if self.agent_is_silent {
             return;
@@ -116,7 +133,21 @@ impl Pair {
             self.provider = Some(session);
             return self.carry_out_provider(effects);
         }
-        self.provider_input(ProviderInput::Frame(frame));
+        // What a node's desk does for a session of which nothing is left but its id.
+        let is_here = self.provider.as_ref().is_some_and(|session| !session.is_over() || self.is_stored());
+        if let (false, AgentFrame::LetGo(terms)) = (is_here, &frame) {
+            let terms = (**terms).clone().verify(&self.kit.network).unwrap();
+            let (record, answer) = let_go(&terms, &self.kit.provider);
+            return self.carry_out_provider(vec![ProviderEffect::Persist(Box::new(record)), ProviderEffect::Send(answer)]);
+        }
+        if self.provider.is_some() {
+            self.provider_input(ProviderInput::Frame(frame));
+        }
+    }
+
+    /// Whether the provider has more of the session than that it is given up.
+    pub(crate) fn is_stored(&self) -> bool {
+        self.provider_log.iter().any(|record| !matches!(record, ProviderRecord::GivenUp { .. }))
     }
 
     pub(crate) fn agent_input(&mut self, input: AgentInput) {
@@ -137,11 +168,27 @@ impl Pair {
                 AgentEffect::Persist(record) => self.agent_log.push(*record),
                 AgentEffect::Send(frame) => self.to_provider.push_back(frame),
                 AgentEffect::Reserve { terms, ceiling } => {
+                    self.reserved = Some(ceiling);
                     let allowance = self.kit.allowance(&terms, ceiling);
-                    self.agent_input(AgentInput::Reserved(allowance));
+                    if !self.settlement_is_silent {
+                        self.agent_input(AgentInput::Reserved(allowance));
+                    }
                 }
+                AgentEffect::HandBack { terms, close } => self.release(&terms, close),
                 AgentEffect::Tell(event) => self.events.push(event),
             }
+        }
+    }
+
+    /// Settlement takes a close of nothing, if it is one.
+    fn release(&mut self, terms: &SignedTerms, close: SignedClose) {
+        let terms = terms.clone().verify(&self.kit.network).unwrap();
+        let checked = close.verify(&terms.domain, &terms.claim_key()).unwrap();
+        assert_eq!((checked.channel, checked.total), (terms.channel(), Usdc::ZERO));
+        self.handed_back.push(close);
+        let state = ChannelState { ceiling: self.reserved.take().unwrap_or_default(), redeemed: Usdc::ZERO, closed: true };
+        if !self.settlement_is_silent {
+            self.agent_input(AgentInput::HandedBack(Ok(state)));
         }
     }
 
@@ -165,7 +212,10 @@ impl Pair {
                 ProviderEffect::Pause(execution) => self.tools.get_mut(&execution).unwrap().paused = true,
                 ProviderEffect::Unpause(execution) => self.tools.get_mut(&execution).unwrap().paused = false,
                 ProviderEffect::Kill(execution) => self.finish(execution, EndReason::Signalled, Some(137)),
-                ProviderEffect::HandIn(claim) => self.claims.push(*claim),
+                ProviderEffect::HandIn(claim) => {
+                    self.reserved = self.reserved.filter(|_| claim.close.is_none());
+                    self.claims.push(*claim);
+                }
                 ProviderEffect::Release(_) => self.released = true,
             }
         }

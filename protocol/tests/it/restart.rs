@@ -16,6 +16,10 @@ impl Pair {
         let vet = |_: &orien_protocol::job::Job| Ok(());
         let env = ProviderEnv { now: self.now, credit: usdc(0), unredeemed_ceiling: usdc(u64::MAX), vet: &vet };
         let records = self.provider_log.clone();
+        if !self.is_stored() {
+            self.provider = None;
+            return;
+        }
         let (session, effects) = ProviderSession::restore(records, &self.kit.network, self.kit.provider.clone(), &env).unwrap();
         self.provider = Some(session);
         self.carry_out_provider(effects);

@@ -72,7 +72,7 @@ impl Books {
         if closes {
             record.status = ChannelStatus::Closed;
             record.close = claim.claim().close;
-            let rest = Self::release(&record, Reason::Close, &mut postings)?;
+            let rest = Self::give_rest_back(&record, Reason::Close, &mut postings)?;
             let account = self.account(&record.account).map(|account| account.with_returned(rest, now));
             change.accounts.extend(account.map(|account| (record.account, account)));
         }
@@ -86,7 +86,7 @@ impl Books {
     }
 
     /// Gives back what a channel that just ended still holds; how much that is.
-    pub(super) fn release(record: &ChannelRecord, reason: Reason, postings: &mut Postings<'_>) -> Result<Usdc, Fault> {
+    pub(super) fn give_rest_back(record: &ChannelRecord, reason: Reason, postings: &mut Postings<'_>) -> Result<Usdc, Fault> {
         let rest = record.ceiling.excess_over(record.redeemed);
         let (from, to) = (LedgerAccount::Channel(record.id()), LedgerAccount::Agent(record.account));
         postings.add(from, to, rest, reason).map_err(|error| Fault::new(FaultCode::INTERNAL, error))?;

@@ -73,7 +73,7 @@ pub struct ChannelRecord {
     pub requests: u32,
     /// Whether it holds money.
     pub status: ChannelStatus,
-    /// The payee's close, if that ended it.
+    /// The payee's close, if that ended it; kept also for a channel that was closed before it was reserved.
     pub close: Option<SignedClose>,
 }
 

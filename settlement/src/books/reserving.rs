@@ -66,7 +66,7 @@ impl Books {
         Ok((change, allowance))
     }
 
-    fn check_caller(&self, caller: PeerId, terms: &VerifiedTerms) -> Result<(), Fault> {
+    pub(super) fn check_caller(&self, caller: PeerId, terms: &VerifiedTerms) -> Result<(), Fault> {
         let facts = self.house().facts();
         if *terms.network() != facts.network || terms.domain != facts.domain || terms.settlement_signer != facts.signer {
             return Err(Fault::new(FaultCode::WRONG_NETWORK, "the terms name another network, chain, escrow or settlement signer"));
@@ -116,7 +116,7 @@ impl Books {
         Ok(record)
     }
 
-    fn allowance(&self, terms: &VerifiedTerms, ceiling: Usdc) -> SignedAllowance {
+    pub(super) fn allowance(&self, terms: &VerifiedTerms, ceiling: Usdc) -> SignedAllowance {
         let allowance = Allowance {
             channel: terms.channel(),
             ceiling,
@@ -148,7 +148,7 @@ impl AccountRecord {
     }
 }
 
-fn opened(terms: &VerifiedTerms, allowance: SignedAllowance) -> ChannelRecord {
+pub(super) fn opened(terms: &VerifiedTerms, allowance: SignedAllowance) -> ChannelRecord {
     ChannelRecord {
         allowance,
         session: terms.session,

@@ -22,7 +22,7 @@ impl Books {
             let Some(old) = self.channel(channel) else { continue };
             let mut record = old.clone();
             record.status = ChannelStatus::Expired;
-            let rest = Self::release(&record, Reason::Expire, &mut postings)?;
+            let rest = Self::give_rest_back(&record, Reason::Expire, &mut postings)?;
             if let Some(account) = accounts.get(&record.account).or_else(|| self.account(&record.account)) {
                 let account = account.with_returned(rest, now);
                 accounts.insert(record.account, account);

@@ -13,7 +13,7 @@ use orien_protocol::receipt::Receipt;
 use orien_protocol::signing::{Address, MoneyDomain, MoneyKey, PeerKey, Verified};
 use orien_protocol::terms::{ProposedTerms, Terms, ToolPrice, VerifiedTerms};
 use orien_protocol::time::{Millis, Timestamp};
-use orien_protocol::voucher::{Close, MoneyVerified, SignedAllowance, Voucher};
+use orien_protocol::voucher::{Close, MoneyVerified, SignedAllowance, SignedClose, Voucher};
 use orien_settlement::books::{Books, Change, Grant};
 use orien_settlement::desk::Desk;
 use orien_settlement::house::House;
@@ -156,6 +156,11 @@ impl Kit {
         let voucher = Voucher { channel: terms.channel(), total, receipt_number: number, receipt_hash: receipt.hash() };
         let voucher = *MoneyVerified::sign(voucher, &self.domain, &agent.money).signed();
         Claim { terms: terms.to_signed(), allowance, voucher, receipt: receipt.into_signed(), close: None }
+    }
+
+    /// The payee's close of the terms' channel at `total`.
+    pub(crate) fn close_of(&self, terms: &VerifiedTerms, provider: &Party, total: Usdc) -> SignedClose {
+        *MoneyVerified::sign(Close { channel: terms.channel(), total }, &self.domain, &provider.money).signed()
     }
 
     /// The same claim with the payee's close at `total`.

@@ -7,6 +7,7 @@ mod claiming;
 mod kit;
 mod live;
 mod properties;
+mod releasing;
 mod reserving;
 mod restarting;
 mod worlds;

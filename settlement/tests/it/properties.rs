@@ -10,7 +10,7 @@ use orien_protocol::terms::VerifiedTerms;
 use orien_protocol::time::{Millis, Timestamp};
 use orien_protocol::voucher::SignedAllowance;
 use orien_settlement::books::{Books, Change, Restore};
-use orien_settlement::evidence::CheckedClaim;
+use orien_settlement::evidence::{CheckedClaim, CheckedRelease};
 use orien_settlement::ledger::LedgerAccount;
 use orien_settlement::rail::LedgerRail;
 use proptest::prelude::*;
@@ -25,6 +25,7 @@ enum Step {
     Reserve { channel: usize, request: u128, micros: u64 },
     Claim { channel: usize, number: u64, micros: u64, close: bool },
     Replay { which: usize },
+    Release { channel: usize },
     Wait { seconds: u64 },
     Sweep,
     Batch,
@@ -37,6 +38,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         4 => (0..CHANNELS, 0..12_u128, 1..3_000_000_u64).prop_map(|(channel, request, micros)| Step::Reserve { channel, request, micros }),
         8 => (0..CHANNELS, 1..9_u64, 0..3_000_000_u64, prop::bool::weighted(0.1)).prop_map(|(channel, number, micros, close)| Step::Claim { channel, number, micros, close }),
         3 => (0..64_usize).prop_map(|which| Step::Replay { which }),
+        1 => (0..CHANNELS).prop_map(|channel| Step::Release { channel }),
         1 => (1..4_000_u64).prop_map(|seconds| Step::Wait { seconds }),
         1 => Just(Step::Sweep),
         2 => Just(Step::Batch),
@@ -117,6 +119,7 @@ impl World {
                     self.claim(channel, claim);
                 }
             }
+            Step::Release { channel } => self.release(channel),
             Step::Wait { seconds } => self.now = self.now.plus(Millis::from_secs(seconds)),
             Step::Sweep => {
                 let change = self.books.sweep(self.now).unwrap();
@@ -152,6 +155,18 @@ impl World {
         self.take(change);
         let (again, same) = self.books.claim(&checked, self.now).unwrap();
         assert!(again.is_empty() && same == state, "a repeated claim changed something");
+    }
+
+    fn release(&mut self, channel: usize) {
+        let (caller, terms) = (self.agents[channel % 2].peer.id(), &self.terms[channel]);
+        let close = self.kit.close_of(terms, &self.providers[channel / 2], micros(0));
+        let release = CheckedRelease::check(terms.to_signed(), close, self.kit.house.facts()).unwrap();
+        let is_redeemed = self.redeemed.get(&channel).is_some_and(|total| *total > Usdc::ZERO);
+        let Ok((change, state)) = self.books.release(caller, &release, self.now) else { return };
+        assert!(!is_redeemed && state.closed, "released what was redeemed from");
+        self.take(change);
+        let (again, same) = self.books.release(caller, &release, self.now).unwrap();
+        assert!(again.is_empty() && same == state, "a repeated release changed something");
     }
 
     fn batch(&mut self) {

@@ -20,7 +20,7 @@ use orien_protocol::time::Timestamp;
 use orien_protocol::voucher::{SignedAllowance, SignedClose};
 use orien_settlement::batch::Payout;
 use orien_settlement::books::{AccountRecord, Books, Change, ChannelRecord, Grant, RequestKey, RequestRecord, Restore};
-use orien_settlement::evidence::{CheckedClaim, check_terms};
+use orien_settlement::evidence::{CheckedClaim, CheckedRelease, check_terms};
 use orien_settlement::house::House;
 use orien_settlement::ledger::{LedgerAccount, Transfer};
 use orien_settlement::rail::LedgerRail;
@@ -113,8 +113,12 @@ impl SimHouse for RealHouse {
         Ok(state)
     }
 
-    fn release(&mut self, _: SignedTerms, _: SignedClose, _: Timestamp) -> Result<ChannelState, Fault> {
-        unimplemented!()
+    fn release(&mut self, caller: PeerId, terms: SignedTerms, close: SignedClose, now: Timestamp) -> Result<ChannelState, Fault> {
+        let release = CheckedRelease::check(terms, close, self.house.facts())?;
+        self.recall(&release.terms().channel());
+        let (change, state) = self.books.release(caller, &release, now)?;
+        self.carry_out(&change);
+        Ok(state)
     }
 
     fn sweep(&mut self, now: Timestamp) {

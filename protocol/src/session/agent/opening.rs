@@ -8,7 +8,7 @@ use crate::money::Usdc;
 use crate::network::NetworkId;
 use crate::signing::PeerSignature;
 use crate::terms::{ProposedTerms, Terms, TermsError};
-use crate::voucher::{Allowance, MoneyVerified, SignedAllowance};
+use crate::voucher::{Allowance, MoneyVerified, SignedAllowance, SignedClose};
 
 impl AgentSession {
     /// Proposes a session.
@@ -37,11 +37,17 @@ impl AgentSession {
             // A session is proposed on a stream that is there.
             connected: true,
             opening_since: None,
+            let_go: None,
+            released: false,
         }
     }
 
     pub(super) fn on_accepted(&mut self, signature: PeerSignature, fx: &mut Effects) {
         let Agreement::Proposed(proposal) = &self.agreement else { return };
+        // An answer that crossed the end of the opening must not begin it again.
+        if self.phase != AgentPhase::Proposing {
+            return;
+        }
         let network = proposal.terms().agent.unverified().network.clone();
         match (**proposal).clone().countersigned(signature, &network) {
             Err(error) => self.fail_opening(Fault::new(FaultCode::BAD_SIGNATURE, error), fx),
@@ -97,19 +103,36 @@ impl AgentSession {
         }
     }
 
+    pub(super) fn on_not_reserved(&mut self, fault: Fault, fx: &mut Effects) {
+        self.released |= self.phase == AgentPhase::Reserving;
+        self.fail_opening(fault, fx);
+    }
+
     pub(super) fn fail_opening(&mut self, fault: Fault, fx: &mut Effects) {
+        self.fail_opening_with(fault, None, fx);
+    }
+
+    /// Gives the opening up; a close that the provider sent with the bad news may already free what settlement reserved.
+    pub(super) fn fail_opening_with(&mut self, fault: Fault, close: Option<SignedClose>, fx: &mut Effects) {
         if matches!(self.phase, AgentPhase::Proposing | AgentPhase::Reserving | AgentPhase::Presenting) {
             self.phase = AgentPhase::Closed(CloseReason::NotOpened);
-            let record = AgentRecord::Closed { reason: CloseReason::NotOpened, close: None };
+            self.let_go = close.filter(|close| self.is_close_of_nothing(close));
+            let record = AgentRecord::Closed { reason: CloseReason::NotOpened, close: self.let_go };
             fx.push(AgentEffect::Persist(Box::new(record)));
+            if self.released {
+                fx.push(AgentEffect::Persist(Box::new(AgentRecord::Released)));
+            }
             fx.push(AgentEffect::Send(AgentFrame::End));
             fx.push(AgentEffect::Tell(AgentEvent::NotOpened(fault)));
+            self.hand_back(fx);
         }
     }
 
     pub(super) fn on_refused(&mut self, fault: Fault, fx: &mut Effects) {
         match self.phase {
             AgentPhase::Proposing | AgentPhase::Reserving | AgentPhase::Presenting => self.fail_opening(fault, fx),
+            // It never opened: the provider has broken nothing, and what is reserved is still to be given back.
+            AgentPhase::Ending(_) if self.voucher.is_none() => self.close(CloseReason::NotOpened, None, fx),
             AgentPhase::Open | AgentPhase::Ending(_) => {
                 fx.push(AgentEffect::Tell(AgentEvent::Disputed(fault)));
                 self.close(CloseReason::Dispute, None, fx);

@@ -1,4 +1,5 @@
-//! Picks a session up from its records after a restart. Every signature is checked again; an opening that was interrupted is given up.
+//! Picks a session up from its records after a restart. Every signature is checked again; an opening that was interrupted is given up, and what it may have reserved
+//! is given back.
 
 use super::runs::{Run, Stopwatch};
 use super::{AgentEffect, AgentKeys, AgentPhase, AgentRecord, AgentSession, Agreement, Effects};
@@ -33,6 +34,7 @@ impl AgentSession {
         }
         let mut fx = Effects::new();
         session.fail_opening(Fault::new(FaultCode::INTERNAL, "the gateway stopped while the session was opening"), &mut fx);
+        session.hand_back(&mut fx);
         Ok((session, fx))
     }
 
@@ -70,7 +72,12 @@ impl AgentSession {
                 self.phase = AgentPhase::Ending(now.mono);
             }
             AgentRecord::Ending => self.phase = AgentPhase::Ending(now.mono),
-            AgentRecord::Closed { reason, .. } => self.phase = AgentPhase::Closed(reason),
+            AgentRecord::Closed { reason, close } => {
+                self.phase = AgentPhase::Closed(reason);
+                self.let_go = close.filter(|close| self.is_close_of_nothing(close));
+            }
+            AgentRecord::LetGo(close) => self.let_go = Some(close).filter(|close| self.is_close_of_nothing(close)),
+            AgentRecord::Released => self.released = true,
         }
         Ok(())
     }

@@ -72,7 +72,7 @@ impl ProviderSession {
         env: &ProviderEnv<'_>,
     ) -> Result<(), RestoreError> {
         match record {
-            ProviderRecord::Opened { .. } => return Err(RestoreError::Order),
+            ProviderRecord::Opened { .. } | ProviderRecord::GivenUp { .. } => return Err(RestoreError::Order),
             ProviderRecord::ToppedUp(allowance) => self.allowance = Some(self.check_allowance(allowance)?),
             ProviderRecord::Job(job) => self.replay_job(job)?,
             ProviderRecord::JobDropped(execution) => {

@@ -93,6 +93,10 @@ impl Auditor {
             let disputed = self.sessions[slot].disputed;
             self.check(!disputed, || format!("session {slot}: a dispute between honest parties"));
         }
+        for (account, sums) in &facts.accounts {
+            let held = sums.reserved;
+            self.check(held == 0, || format!("settlement: {held} of {account} is held for sessions that are over"));
+        }
         self.check_ends();
     }
 

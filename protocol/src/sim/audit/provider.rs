@@ -40,6 +40,11 @@ impl Auditor {
                 self.check(fits, || format!("session {slot}: a voucher of {total} for receipt {number} was accepted"));
             }
             ProviderRecord::Draining(_) => {}
+            ProviderRecord::GivenUp { .. } => {
+                let opened = self.sessions[slot].ceiling > 0;
+                self.sessions[slot].close = Some(0);
+                self.check(!opened, || format!("session {slot}: given up after it was opened"));
+            }
             ProviderRecord::Closed { close, .. } => {
                 let Some(close) = close else { return };
                 let (total, accepted) = (u128::from(close.unverified().total.micros()), self.sessions[slot].accepted);
