@@ -46,7 +46,9 @@ impl World<'_> {
                 AgentEffect::Tell(event) => self.told(slot, &event),
             }
         }
-        let closed = self.slots[slot].agent_machine.as_ref().is_some_and(|machine| matches!(machine.phase(), AgentPhase::Closed(_)));
+        let Some(machine) = &self.slots[slot].agent_machine else { return };
+        let on_errand = self.slots[slot].link.errand && machine.owes_release() && !machine.is_let_go();
+        let closed = matches!(machine.phase(), AgentPhase::Closed(_)) && !on_errand;
         if closed && self.slots[slot].link.agent_up {
             // A gateway hangs up when a session is over.
             let generation = self.slots[slot].link.generation;

@@ -55,6 +55,8 @@ pub(super) struct Link {
     pub(super) to_agent: u64,
     pub(super) to_provider: u64,
     pub(super) dialling: bool,
+    /// Only for what may still be got back from a session that never opened.
+    pub(super) errand: bool,
 }
 
 /// A session with both of its sides, and what each has on disk.

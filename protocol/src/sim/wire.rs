@@ -122,7 +122,9 @@ impl World<'_> {
             return self.redial(slot);
         }
         let t = self.t;
+        let closed = self.slots[slot].agent_machine.as_ref().is_some_and(|machine| matches!(machine.phase(), AgentPhase::Closed(_)));
         let link = &mut self.slots[slot].link;
+        link.errand = closed;
         link.generation += 1;
         (link.agent_up, link.provider_up, link.to_agent, link.to_provider) = (true, true, t, t);
         self.agent_input(slot, AgentInput::Connected);

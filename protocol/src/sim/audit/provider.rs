@@ -35,7 +35,8 @@ impl Auditor {
                 self.sessions[slot].accepted = total;
                 self.sessions[slot].is_paid_for = true;
                 let named = usize::try_from(number).ok().and_then(|n| self.sessions[slot].chain.get(n.wrapping_sub(1)));
-                let fits = named.is_some_and(|(id, charged)| *id == hash && *charged == total);
+                let ours = voucher.unverified().channel == self.sessions[slot].channel;
+                let fits = ours && named.is_some_and(|(id, charged)| *id == hash && *charged == total);
                 self.check(total >= before, || format!("session {slot}: the accepted promise fell from {before} to {total}"));
                 self.check(fits, || format!("session {slot}: a voucher of {total} for receipt {number} was accepted"));
             }
