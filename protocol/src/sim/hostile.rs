@@ -6,7 +6,7 @@ use crate::frame::{AgentFrame, Claim, ProviderFrame};
 use crate::hash::Hash;
 use crate::money::Usdc;
 use crate::receipt::{Receipt, Usage};
-use crate::session::provider::ProviderRecord;
+use crate::session::provider::{ProviderInput, ProviderPhase, ProviderRecord};
 use crate::signing::{MoneyKey, Signed, Verified};
 use crate::sim::scenario::Adversary;
 use crate::sim::tools::Tool;
@@ -105,6 +105,27 @@ impl World<'_> {
 
     fn sign_receipt(&self, slot: usize, receipt: Receipt) -> Signed<Receipt> {
         Verified::sign(receipt, &self.network, &self.providers[self.slots[slot].provider].keys.peer).into_signed()
+    }
+
+    /// What a cheating provider does when its session has opened: it works under more than was reserved.
+    pub(super) fn cheat_with_budget(&mut self, slot: usize) {
+        let cheats = self.cheats(Adversary::IgnoresBudget) && self.providers[self.slots[slot].provider].cheats;
+        let Some(machine) = self.slots[slot].provider_machine.as_ref().filter(|_| cheats) else { return };
+        if machine.phase() == ProviderPhase::Open && machine.ceiling() <= self.scenario.budget {
+            let terms = machine.terms().to_signed();
+            let more = Usdc::from_micros(self.scenario.budget.micros() * 10);
+            if let Some(forged) = self.forge_allowance(&terms, more) {
+                self.provider_input(slot, ProviderInput::Frame(AgentFrame::Present(forged)));
+            }
+        }
+    }
+
+    fn forge_allowance(&self, terms: &SignedTerms, ceiling: Usdc) -> Option<SignedAllowance> {
+        let terms = terms.clone().verify(&self.network).ok()?;
+        let (channel, claim_key, hash) = (terms.channel(), terms.claim_key(), terms.hash());
+        let (work_until, redeem_until) = (terms.work_until, terms.redeem_until);
+        let body = Allowance { channel, ceiling, work_until, redeem_until, terms: hash, claim_key };
+        Some(*MoneyVerified::sign(body, &self.domain, &self.house_key).signed())
     }
 
     /// Whether a provider's tools do nothing.

@@ -157,6 +157,7 @@ impl World<'_> {
             return;
         }
         for slot in self.slots_of_provider(provider) {
+            self.cheat_with_budget(slot);
             self.tools_work(slot);
             if self.t.is_multiple_of(1_000) || !self.slots[slot].tools.is_empty() {
                 self.provider_input(slot, ProviderInput::Tick);

@@ -46,6 +46,8 @@ pub enum Adversary {
     WorksWithoutOutput,
     /// A provider that lets sessions open and then does nothing.
     BaitsOpenings,
+    /// A provider that works on under an allowance which settlement forged for it.
+    IgnoresBudget,
     /// An agent and a provider that close a channel early and redeem it later.
     FreesEarly,
     /// Settlement signs for escrow that is not there, for an agent that it knows.
@@ -60,7 +62,7 @@ pub enum Adversary {
 
 impl Adversary {
     /// All of them.
-    pub const ALL: [Self; 20] = [
+    pub const ALL: [Self; 21] = [
         Self::StopsSigning,
         Self::SignsLess,
         Self::SignsForAnother,
@@ -76,6 +78,7 @@ impl Adversary {
         Self::ClaimsLate,
         Self::WorksWithoutOutput,
         Self::BaitsOpenings,
+        Self::IgnoresBudget,
         Self::FreesEarly,
         Self::OverPromises,
         Self::Redirects,
@@ -111,6 +114,7 @@ impl Adversary {
                 | Self::ClaimsLate
                 | Self::WorksWithoutOutput
                 | Self::BaitsOpenings
+                | Self::IgnoresBudget
                 | Self::FreesEarly
         )
     }
@@ -160,7 +164,7 @@ impl Scenario {
     /// The world of a seed: one in three has an adversary, all have crashes.
     pub fn of_seed(seed: u64) -> Self {
         let mut random = Random::new(seed ^ 0x5eed);
-        let adversary = (seed % 3 == 2).then(|| Adversary::ALL[usize::try_from(seed / 3 % 20).unwrap_or(0)]);
+        let adversary = (seed % 3 == 2).then(|| Adversary::ALL[usize::try_from(seed / 3 % 21).unwrap_or(0)]);
         Self::drawn(seed, adversary, &mut random)
     }
 

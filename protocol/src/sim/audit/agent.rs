@@ -47,6 +47,9 @@ impl Auditor {
                     self.check_answer(slot, work.execution, t);
                 }
                 let charged = u128::from(receipt.charged.micros());
+                let last = self.sessions[slot].vouchers.last().map_or((0, crate::hash::Hash::ZERO), |(_, number, hash)| (*number, *hash));
+                let follows = receipt.number == last.0 + 1 && receipt.previous == last.1;
+                self.check(follows, || format!("session {slot}: receipt {} was signed for and does not follow", receipt.number));
                 let fits = voucher.unverified().total == receipt.charged
                     && voucher.unverified().receipt_number == receipt.number
                     && voucher.unverified().receipt_hash == receipt.hash(&self.network);
