@@ -4,6 +4,7 @@
 mod auditing;
 mod batching;
 mod claiming;
+mod crashes;
 mod kit;
 mod live;
 mod properties;
