@@ -3,6 +3,7 @@
 
 mod admission;
 mod agent;
+mod crashes;
 mod credit;
 mod desk;
 mod files;
