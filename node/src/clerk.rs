@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use orien_bootstrap::clock;
 use orien_protocol::fault::{Fault, FaultCode};
-use orien_protocol::frame::AgentFrame;
+use orien_protocol::frame::{AgentFrame, CloseReason};
 use orien_protocol::id::{ExecutionId, SessionId};
 use orien_protocol::job::Job;
 use orien_protocol::money::Usdc;
@@ -184,7 +184,7 @@ impl Clerk {
         }
         let Some(since) = self.over_since else { return false };
         // A session that never opened has nothing that anybody could want to read.
-        let linger = match (self.session.is_over(), self.has_opened()) {
+        let linger = match (self.session.is_over(), self.is_wanted()) {
             (true, false) => Duration::ZERO,
             (true, true) => LINGER_CLOSED,
             (false, _) => LINGER_OWING,
@@ -192,8 +192,15 @@ impl Clerk {
         since.elapsed() >= linger
     }
 
+    /// Whether its agent may come back to it: it opened, or this provider stopped while the first voucher may have been on its way. Whoever signed that voucher
+    /// holds the session for open, and has to hear that it is not.
+    pub(super) fn is_wanted(&self) -> bool {
+        let was_stopped = self.session.phase() == ProviderPhase::Closed(CloseReason::ProviderStopped);
+        self.has_opened() || (self.is_stored && was_stopped)
+    }
+
     /// Whether the first voucher came.
-    pub(super) fn has_opened(&self) -> bool {
+    fn has_opened(&self) -> bool {
         self.session.claim(None).is_some()
     }
 

@@ -105,7 +105,7 @@ impl Clerk {
             });
         }
         self.place = None;
-        if self.session.is_over() && self.is_stored && !self.has_opened() {
+        if self.session.is_over() && self.is_stored && !self.is_wanted() {
             // It never opened: nothing was promised, nothing was done, nothing is worth keeping.
             let forgotten = self.house.store.forget(self.id, self.account).await;
             return forgotten.map_err(|error| self.broken(error));

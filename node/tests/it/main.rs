@@ -6,6 +6,7 @@ mod agent;
 mod crashes;
 mod credit;
 mod desk;
+mod failing;
 mod files;
 mod kit;
 mod network;
