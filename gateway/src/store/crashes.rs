@@ -327,7 +327,7 @@ async fn crash(story: &Story, operation: u64, seed: u64) {
     disk.cut_at(operation, seed);
     let done = write_all_until_it_fails(&disk, writes(story)).await;
     let mut left = disk.left(seed);
-    if seed % 3 == 0 {
+    if seed.is_multiple_of(3) {
         // It fails again while the store is opened on what is left.
         let disk = FaultyDisk::holding(left);
         disk.cut_at(seed % 11, seed);
@@ -357,7 +357,7 @@ async fn whenever_the_power_fails_each_write_is_there_wholly_or_not_at_all_and_t
     let end = disk.operations();
     let is_all = std::env::var("ORIEN_CRASHES").is_ok_and(|which| which == "all");
     let step = if is_all { 1 } else { (end / 60).max(1) };
-    for operation in (0..=end).filter(|operation| operation % step == 0) {
+    for operation in (0..=end).filter(|operation| operation.is_multiple_of(step)) {
         // Not the same operation of each commit.
         let operation = if is_all { operation } else { operation + operation / step % step };
         crash(&story, operation, operation * 31).await;

@@ -225,7 +225,7 @@ async fn crash(operation: u64, seed: u64, charged: [u64; 2]) {
     }
     // The handle that is replaced belongs to the process that is gone.
     let mut left = disk.left(seed);
-    if seed % 3 == 0 {
+    if seed.is_multiple_of(3) {
         // It fails again while the store is opened on what is left.
         let disk = FaultyDisk::holding(left);
         disk.cut_at(seed % 11, seed);

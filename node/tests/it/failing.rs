@@ -104,7 +104,7 @@ async fn a_shop_whose_disk_fails_says_nothing_that_is_not_kept_and_is_picked_up_
     shop.close().await;
     let is_all = std::env::var("ORIEN_CRASHES").is_ok_and(|which| which == "all");
     let step = if is_all { 1 } else { ((end - opened) / 9).max(1) };
-    for operation in (opened..end).filter(|operation| (operation - opened) % step == 0) {
+    for operation in (opened..end).filter(|operation| (operation - opened).is_multiple_of(step)) {
         crash(operation, operation * 31).await;
     }
 }

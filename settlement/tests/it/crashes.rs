@@ -217,7 +217,7 @@ fn crash(plan: &Plan, operation: u64, seed: u64) {
         }
     }
     let mut left = disk.left(seed);
-    if seed % 3 == 0 {
+    if seed.is_multiple_of(3) {
         // It fails again while the desk is opened on what is left.
         let disk = FaultyDisk::holding(left);
         disk.cut_at(seed % 11, seed);

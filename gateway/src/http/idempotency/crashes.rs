@@ -100,7 +100,7 @@ async fn whenever_the_power_fails_a_request_that_is_repeated_is_carried_out_once
     let end = disk.operations();
     let is_all = std::env::var("ORIEN_CRASHES").is_ok_and(|which| which == "all");
     let step = if is_all { 1 } else { (end / 60).max(1) };
-    for operation in (0..=end).filter(|operation| operation % step == 0) {
+    for operation in (0..=end).filter(|operation| operation.is_multiple_of(step)) {
         crash(operation, operation).await;
     }
 }
