@@ -111,7 +111,7 @@ async fn a_gateway_whose_disk_fails_sends_nothing_that_is_not_kept_and_does_what
     let mut image = disk.left(0);
     let is_all = std::env::var("ORIEN_CRASHES").is_ok_and(|which| which == "all");
     let step = if is_all { 1 } else { (length / 8).max(1) };
-    for (number, at) in (1..).zip((0..length).filter(|at| at.is_multiple_of(step))) {
+    for (number, at) in (1_usize..).zip((0..length).filter(|at| at.is_multiple_of(step))) {
         if number.is_multiple_of(CRASHES_PER_WORLD) {
             shop.close().await;
             world.start_gateway().await;
