@@ -166,9 +166,9 @@ impl Plan {
         let (mut world, disk, mut model) = (World::new(), FaultyDisk::default(), Model::default());
         let desk = world.desk(&disk).unwrap();
         let mut plan = Self { said: Vec::new(), views: vec![model.view()], operations: vec![disk.operations()] };
-        for which in 0..STEPS.len() {
+        for (which, (_, step)) in STEPS.iter().enumerate() {
             let said = world.ask(&desk, which, time(which), 0).unwrap();
-            model.take(&STEPS[which].1, matches!(said, Said::Refused(_)), time(which) > after(REDEEM));
+            model.take(step, matches!(said, Said::Refused(_)), time(which) > after(REDEEM));
             let view = model.view();
             assert_eq!(View::of(&desk, &world), view, "after {:?}", STEPS[which]);
             plan.said.push(said);
@@ -241,8 +241,8 @@ fn crash(plan: &Plan, operation: u64, seed: u64) {
 fn is_shut(world: &mut World, desk: &Desk, disk: &FaultyDisk) {
     assert!(disk.is_off() && desk.failed().is_cancelled() && desk.why_shut().is_some());
     let operations = disk.operations();
-    for which in 0..STEPS.len() {
-        match STEPS[which].1 {
+    for (which, (_, step)) in STEPS.iter().enumerate() {
+        match *step {
             // Documents that contradict themselves are refused before anybody looks into the books.
             Step::Claim { channel, micros: total, .. }
                 if world.allowances[channel].is_none_or(|held| held.unverified().ceiling < micros(total)) => {}
@@ -264,7 +264,7 @@ fn go_on(plan: &Plan, world: &mut World, desk: &Desk, disk: &FaultyDisk, (done, 
         }
     }
     assert_eq!(disk.operations(), operations, "a repeated request wrote something");
-    for which in done..STEPS.len() {
+    for (which, (_, step)) in STEPS.iter().enumerate().skip(done) {
         let said = world.ask(desk, which, time(which), 1).unwrap();
         let expected = match &plan.said[which] {
             Said::Batch(Some(_)) if which > done || !was_done => Said::Batch(Some(batch_id(which as u128 * 10 + 1))),
@@ -275,12 +275,12 @@ fn go_on(plan: &Plan, world: &mut World, desk: &Desk, disk: &FaultyDisk, (done, 
             let paid = |payouts: &[(BatchId, Address, Usdc)]| payouts.iter().map(|(_, payee, sum)| (*payee, *sum)).collect::<BTreeSet<_>>();
             assert_eq!(paid(said), paid(expected));
         } else {
-            assert_eq!(said, expected, "{:?}", STEPS[which]);
+            assert_eq!(said, expected, "{:?}", step);
         }
         let operations = disk.operations();
-        assert_eq!(world.ask(desk, which, time(which), 2).unwrap(), said, "{:?}", STEPS[which]);
-        assert_eq!(disk.operations(), operations, "{:?} was done twice", STEPS[which]);
-        assert_eq!(View::of(desk, world), plan.views[which + 1], "{:?}", STEPS[which]);
+        assert_eq!(world.ask(desk, which, time(which), 2).unwrap(), said, "{:?}", step);
+        assert_eq!(disk.operations(), operations, "{:?} was done twice", step);
+        assert_eq!(View::of(desk, world), plan.views[which + 1], "{:?}", step);
     }
 }
 

@@ -1,5 +1,5 @@
 //! Settlement from outside: real keys, real documents, real stores.
-#![expect(clippy::unwrap_used, reason = "a failed unwrap is the test failing")]
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a failed unwrap is the test failing")]
 
 mod auditing;
 mod batching;
