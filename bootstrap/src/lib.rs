@@ -46,3 +46,6 @@ pub use publish::{OfferSource, OfferStamp, PublishError};
 pub use role::{BOOTSTRAP_DOOR_PORT, Config, RunError, run};
 pub use shared::{OfferSeen, SharedCatalogue};
 pub use store::StoreError;
+#[cfg(any(test, feature = "faulty-store"))]
+pub use store::faulty::FaultyDisk;
+pub use store::making::{open_database, open_database_over};

@@ -3,6 +3,10 @@
 //! Always true: a record carries its layout version in its first byte; what comes back has been verified anew, because a file is no proof. The catalogue
 //! is a copy of what the network says, so a record that cannot be read is dropped; the database itself being unusable is an error.
 
+#[cfg(any(test, feature = "faulty-store"))]
+pub(crate) mod faulty;
+pub(crate) mod making;
+
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -84,7 +88,7 @@ impl Store {
         builder.set_cache_size(CACHE_BYTES);
         // A damaged file is then an error at the start and not a panic later.
         builder.set_check_integrity_on_open(true);
-        let database = builder.create(path).map_err(|error| StoreError::failed(path)(error.into()))?;
+        let database = making::open_database(&builder, path).map_err(|error| StoreError::failed(path)(error.into()))?;
         let store = Self { database, path: path.to_owned() };
         store.attempt(|database| {
             let write = database.begin_write()?;

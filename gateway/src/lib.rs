@@ -24,6 +24,6 @@ mod run;
 mod sessions;
 mod store;
 
-pub use run::{Config, GATEWAY_DOOR_PORT, RunGatewayError, run};
+pub use run::{Config, GATEWAY_DOOR_PORT, RunGatewayError, run, run_over};
 pub use sessions::RestoreSessionsError;
 pub use store::StoreError;

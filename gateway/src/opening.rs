@@ -21,7 +21,7 @@ use thiserror::Error;
 use tokio::sync::mpsc;
 
 use crate::courier::{COMMANDS, Courier};
-use crate::desk::{Blame, By, Desk};
+use crate::desk::{Blame, By, Desk, State};
 use crate::link::Link;
 use crate::matching::{Candidate, Wish, rank};
 use crate::rows::SessionFacts;
@@ -91,6 +91,10 @@ fn us(code: FaultCode, text: impl std::fmt::Display) -> OpenError {
     OpenError::Blame(Blame { fault: Fault::new(code, text), by: By::Us })
 }
 
+fn too_long() -> OpenError {
+    us(FaultCode::INTERNAL, "the opening took too long; look at the session again later")
+}
+
 /// The ids that a request may give to sessions, in order.
 fn ids(seed: [u8; 16]) -> impl Iterator<Item = SessionId> {
     (0..IDS).map(move |step| {
@@ -105,6 +109,11 @@ impl Sessions {
     pub(crate) async fn open(self: &Arc<Self>, request: &OpenRequest) -> Result<SessionId, OpenError> {
         let mut used = 0;
         for id in ids(request.seed) {
+            // What an earlier process began is being given up at this moment, or goes on: which of the two, is known when it is on disk.
+            if let Some(desk) = self.desk(&id) {
+                let decided = |state: &State| (state.opening.is_some() || state.closing.is_some()).then_some(());
+                desk.wait(OPENING_LIMIT, decided).await.ok_or_else(too_long)?;
+            }
             match self.view(id).await? {
                 // Ids are used in order: the rest are free.
                 None => break,
@@ -188,7 +197,7 @@ impl Sessions {
         self.launch(courier, Arc::clone(&desk), first);
         match desk.wait(OPENING_LIMIT, |state| state.opening.clone()).await {
             Some(opened) => Ok(opened?),
-            None => Err(us(FaultCode::INTERNAL, "the opening took too long; look at the session again later")),
+            None => Err(too_long()),
         }
     }
 

@@ -16,7 +16,7 @@ use crate::directory::Directory;
 use crate::http::{self, App};
 use crate::logs::Logs;
 use crate::sessions::{RestoreSessionsError, Sessions};
-use crate::store::{Store, StoreError};
+use crate::store::{StorageBackend, Store, StoreError};
 
 /// Usual port of the gateway's local door.
 pub const GATEWAY_DOOR_PORT: u16 = 8402;
@@ -60,10 +60,26 @@ pub enum RunGatewayError {
 
 /// Runs the gateway until `cancel`; when this returns, everything it started has stopped. Sessions stay open at their providers and are picked up at the next start.
 pub async fn run(config: Config, cancel: CancellationToken) -> Result<(), RunGatewayError> {
+    run_with(config, cancel, |peer, broken| Store::open(&peer.data_dir().store("sessions"), broken)).await
+}
+
+/// The same with its sessions on another storage than a file.
+pub async fn run_over(storage: impl StorageBackend, config: Config, cancel: CancellationToken) -> Result<(), RunGatewayError> {
+    run_with(config, cancel, |_, broken| Store::over(storage, broken)).await
+}
+
+async fn run_with(
+    config: Config,
+    cancel: CancellationToken,
+    open: impl FnOnce(&Peer, CancellationToken) -> Result<Store, StoreError>,
+) -> Result<(), RunGatewayError> {
     // Cancelled by whoever runs us, by the peer when it fails, or by a session that cannot be written.
     let stop = cancel.child_token();
     let peer = Arc::new(Peer::start(config.peer.clone(), stop.clone()).await?);
-    let worked = work(&config, &peer, stop).await;
+    let worked = match open(&peer, stop.clone()) {
+        Ok(store) => work(&config, &peer, store, stop).await,
+        Err(error) => Err(error.into()),
+    };
     peer.stop().await;
     match peer.failure() {
         Some(failure) => Err(RunGatewayError::Peer(failure)),
@@ -71,7 +87,7 @@ pub async fn run(config: Config, cancel: CancellationToken) -> Result<(), RunGat
     }
 }
 
-async fn work(config: &Config, peer: &Arc<Peer>, stop: CancellationToken) -> Result<(), RunGatewayError> {
+async fn work(config: &Config, peer: &Arc<Peer>, store: Store, stop: CancellationToken) -> Result<(), RunGatewayError> {
     let account = config.account.unwrap_or_else(|| peer.money_key().address());
     let context = Context {
         own: peer.id(),
@@ -80,7 +96,7 @@ async fn work(config: &Config, peer: &Arc<Peer>, stop: CancellationToken) -> Res
         catalogue: peer.catalogue().clone(),
         keys: AgentKeys { peer: peer.key(), spending: peer.money_key() },
         binding: peer.binding(account),
-        store: Store::open(&peer.data_dir().store("sessions"), stop.clone())?,
+        store,
         logs: Arc::new(Logs::default()),
     };
     let sessions = Arc::new(Sessions::new(Arc::new(context), Directory::new(), stop.clone()));

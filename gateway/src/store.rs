@@ -6,6 +6,7 @@
 //! It does not know what a record means.
 
 use std::collections::BTreeMap;
+use std::fmt::Display;
 use std::ops::RangeInclusive;
 use std::path::Path;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
@@ -16,7 +17,8 @@ use orien_protocol::id::{ExecutionId, RequestId, SessionId};
 use orien_protocol::money::Usdc;
 use orien_protocol::session::agent::AgentRecord;
 use orien_protocol::time::UnixSeconds;
-use redb::{Database, ReadTransaction, ReadableDatabase, ReadableTable, TableDefinition, WriteTransaction};
+pub(crate) use redb::StorageBackend;
+use redb::{Database, DatabaseError, ReadTransaction, ReadableDatabase, ReadableTable, TableDefinition, WriteTransaction};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use thiserror::Error;
@@ -167,8 +169,17 @@ impl Drop for Inner {
 impl Store {
     /// Opens the store, or makes it. `broken` is cancelled when it cannot be written any more.
     pub(crate) fn open(path: &Path, broken: CancellationToken) -> Result<Self, StoreError> {
-        let refused = |reason: String| StoreError::Open { path: path.display().to_string(), reason };
-        let database = Arc::new(Database::create(path).map_err(|error| refused(error.to_string()))?);
+        Self::with(&path.display(), orien_bootstrap::open_database(&Database::builder(), path), broken)
+    }
+
+    /// The same on another storage than a file.
+    pub(crate) fn over(storage: impl StorageBackend, broken: CancellationToken) -> Result<Self, StoreError> {
+        Self::with(&"that is no file", orien_bootstrap::open_database_over(&Database::builder(), storage), broken)
+    }
+
+    fn with(path: &dyn Display, database: Result<Database, DatabaseError>, broken: CancellationToken) -> Result<Self, StoreError> {
+        let refused = |reason: String| StoreError::Open { path: path.to_string(), reason };
+        let database = Arc::new(database.map_err(|error| refused(error.to_string()))?);
         make_tables(&database).map_err(|error| refused(error.to_string()))?;
         let (writes, queue) = mpsc::channel(QUEUE);
         let failure = Arc::new(OnceLock::new());
@@ -463,3 +474,6 @@ fn apply(write: &WriteTransaction, change: &Change) -> Result<(), redb::Error> {
 
 #[cfg(test)]
 mod tests;
+
+#[cfg(test)]
+mod crashes;

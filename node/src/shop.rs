@@ -127,11 +127,16 @@ impl std::fmt::Debug for Shop {
 impl Shop {
     /// Opens the store, clears what an earlier process left, picks its sessions up, and starts to hand in.
     pub async fn open(config: ShopConfig, settlement: impl Settlement) -> Result<Self, OpenShopError> {
+        let store = Store::open(&config.store)?;
+        Self::over(store, config, settlement).await
+    }
+
+    /// The same with a store that is open already.
+    pub async fn over(store: Store, config: ShopConfig, settlement: impl Settlement) -> Result<Self, OpenShopError> {
         let mut sandbox = SandboxConfig::new(config.workspaces.clone());
         sandbox.helper = config.helper.clone().unwrap_or(sandbox.helper);
         // Tools of an earlier process are killed before their sessions are reported on.
         let sandbox = Sandbox::open(sandbox).await?;
-        let store = Store::open(&config.store)?;
         store.note_running(clock::wall(), 0).await?;
         let house = House::new(parts(&config, sandbox, store));
         pick_up(&house).await?;

@@ -18,7 +18,9 @@ use orien_protocol::receipt::Receipt;
 use orien_protocol::session::provider::ProviderRecord;
 use orien_protocol::signing::{Address, Signed};
 use orien_protocol::time::{Timestamp, UnixSeconds};
-use redb::{Database, ReadTransaction, ReadableDatabase, ReadableTable, ReadableTableMetadata, TableDefinition, WriteTransaction};
+use redb::{
+    Database, ReadTransaction, ReadableDatabase, ReadableTable, ReadableTableMetadata, StorageBackend, TableDefinition, WriteTransaction,
+};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
@@ -78,7 +80,7 @@ macro_rules! from_database {
     )*};
 }
 
-from_database!(redb::TransactionError, redb::TableError, redb::StorageError, redb::CommitError);
+from_database!(redb::DatabaseError, redb::TransactionError, redb::TableError, redb::StorageError, redb::CommitError);
 
 /// What settlement said of a session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -124,7 +126,15 @@ impl Store {
     /// Opens or makes the file.
     pub fn open(path: &Path) -> Result<Self, StoreError> {
         let refused = |error: &dyn std::fmt::Display| StoreError::Open { path: path.to_owned(), reason: error.to_string() };
-        let database = Database::create(path).map_err(|error| refused(&error))?;
+        Self::with(orien_bootstrap::open_database(&Database::builder(), path).map_err(|error| refused(&error))?)
+    }
+
+    /// Opens or makes it on another storage than a file.
+    pub fn over(storage: impl StorageBackend) -> Result<Self, StoreError> {
+        Self::with(orien_bootstrap::open_database_over(&Database::builder(), storage)?)
+    }
+
+    fn with(database: Database) -> Result<Self, StoreError> {
         let transaction = database.begin_write()?;
         transaction.open_table(RECORDS)?;
         transaction.open_table(HANDED)?;

@@ -27,7 +27,7 @@ use crate::evidence::{CheckedClaim, CheckedRelease, check_terms};
 use crate::house::House;
 use crate::ledger::Sums;
 use crate::rail::Rail;
-use crate::store::{RestoreError, Store, StoreError, settlement_key};
+use crate::store::{RestoreError, StorageBackend, Store, StoreError, settlement_key};
 
 /// Why the desk did not do something.
 #[derive(Debug, Clone, Error)]
@@ -69,7 +69,13 @@ impl Desk {
         Self::with(store, house, rail)
     }
 
-    pub(crate) fn with(store: Store, house: Arc<House>, rail: Arc<dyn Rail>) -> Result<Self, OpenDeskError> {
+    /// The same on another storage than a file.
+    pub fn over(storage: impl StorageBackend, house: Arc<House>, rail: Arc<dyn Rail>) -> Result<Self, OpenDeskError> {
+        let store = Store::over(storage, house.facts()).map_err(RestoreError::from)?;
+        Self::with(store, house, rail)
+    }
+
+    fn with(store: Store, house: Arc<House>, rail: Arc<dyn Rail>) -> Result<Self, OpenDeskError> {
         let mut restore = Restore::new(Arc::clone(&house), Arc::clone(&rail));
         store.restore(&mut restore)?;
         let books = restore.finish().map_err(RestoreError::from)?;
@@ -272,8 +278,11 @@ impl Desk {
         self.listed(self.store.settlements(after.as_ref().map(<[u8; 48]>::as_slice), limit))
     }
 
-    /// Stored rows can be read beside a change in progress; a failure still shuts the desk.
+    /// Stored rows can be read beside a change in progress; a failure still shuts the desk, and a desk that is shut lists nothing.
     fn listed<T>(&self, rows: Result<T, StoreError>) -> Result<T, DeskError> {
+        if self.failed.is_cancelled() {
+            drop(self.enter()?);
+        }
         match rows {
             Ok(rows) => Ok(rows),
             Err(error) => Err(shut(&mut *self.enter()?, &error)),

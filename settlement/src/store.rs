@@ -13,6 +13,7 @@ use orien_protocol::frame::Claim;
 use orien_protocol::hash::Hash;
 use orien_protocol::id::{BatchId, PayoutId};
 use orien_protocol::signing::{Address, Signed};
+pub(crate) use redb::StorageBackend;
 use redb::{Database, ReadTransaction, ReadableDatabase, ReadableTable, TableDefinition, WriteTransaction};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -103,7 +104,12 @@ pub(crate) struct Store {
 impl Store {
     /// Opens or makes the file for one network.
     pub(crate) fn open(path: &Path, facts: &NetworkFacts) -> Result<Self, StoreError> {
-        Self::with(Database::builder().set_cache_size(CACHE_BYTES).create(path).map_err(failed)?, facts)
+        Self::with(orien_bootstrap::open_database(Database::builder().set_cache_size(CACHE_BYTES), path).map_err(failed)?, facts)
+    }
+
+    /// Opens or makes it on another storage than a file.
+    pub(crate) fn over(storage: impl StorageBackend, facts: &NetworkFacts) -> Result<Self, StoreError> {
+        Self::with(orien_bootstrap::open_database_over(Database::builder().set_cache_size(CACHE_BYTES), storage).map_err(failed)?, facts)
     }
 
     fn with(database: Database, facts: &NetworkFacts) -> Result<Self, StoreError> {
@@ -342,7 +348,6 @@ mod tests {
     use orien_protocol::money::Usdc;
     use orien_protocol::signing::{MoneyDomain, MoneyKey, PeerKey};
     use orien_protocol::time::{Millis, Timestamp};
-    use redb::StorageBackend;
     use redb::backends::InMemoryBackend;
 
     use super::*;
@@ -399,8 +404,7 @@ mod tests {
     fn a_failed_write_is_not_answered_and_shuts_the_desk_for_good() {
         let (house, broken) = (house(), Arc::new(AtomicBool::new(false)));
         let disk = Disk { memory: InMemoryBackend::new(), broken: Arc::clone(&broken) };
-        let store = Store::with(Database::builder().create_with_backend(disk).unwrap(), house.facts()).unwrap();
-        let desk = Desk::with(store, Arc::new(house), Arc::new(LedgerRail)).unwrap();
+        let desk = Desk::over(disk, Arc::new(house), Arc::new(LedgerRail)).unwrap();
         let (account, now) = (Address::from_bytes([1; 20]), Timestamp(1));
         let grant = |key: &str| desk.grant(key, &Grant::of(account, Usdc::from_micros(5)), now);
         assert_eq!(grant("one").unwrap().funded, Usdc::from_micros(5));

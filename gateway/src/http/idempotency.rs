@@ -226,6 +226,9 @@ fn answer(done: Done) -> Response {
 }
 
 #[cfg(test)]
+mod crashes;
+
+#[cfg(test)]
 mod tests {
     use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -236,7 +239,7 @@ mod tests {
 
     use super::*;
 
-    async fn key(text: &str) -> IdempotencyKey {
+    pub(super) async fn key(text: &str) -> IdempotencyKey {
         let (mut parts, ()) = Request::builder().header("idempotency-key", text).body(()).unwrap().into_parts();
         <IdempotencyKey as FromRequestParts<()>>::from_request_parts(&mut parts, &()).await.unwrap()
     }
@@ -245,7 +248,7 @@ mod tests {
         Keys::new(store.clone())
     }
 
-    async fn body(response: Response) -> (u16, bool, String) {
+    pub(super) async fn body(response: Response) -> (u16, bool, String) {
         let (status, again) = (response.status().as_u16(), response.headers().contains_key(&REPLAYED));
         let bytes = axum::body::to_bytes(response.into_body(), 100_000).await.unwrap();
         (status, again, String::from_utf8(bytes.to_vec()).unwrap())

@@ -276,7 +276,9 @@ pub(crate) fn status(view: &SessionView) -> &'static str {
         _ if closing.is_disputed() => "failed",
         CloseReason::Ended => "completed",
         CloseReason::Expired | CloseReason::AgentGone => "expired",
-        CloseReason::NotSigned | CloseReason::Unredeemed | CloseReason::ProviderStopped | CloseReason::Dispute | CloseReason::NotOpened => "failed",
+        CloseReason::NotSigned | CloseReason::Unredeemed | CloseReason::ProviderStopped | CloseReason::Dispute | CloseReason::NotOpened => {
+            "failed"
+        }
     }
 }
 

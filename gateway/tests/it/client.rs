@@ -33,21 +33,32 @@ impl Client {
         self.send("POST", path, &extra, body.to_string().as_bytes()).await
     }
 
+    /// The answer, unless the gateway ends before there is one.
+    pub(crate) async fn try_post(&self, path: &str, key: &str, body: &Value) -> Option<Answer> {
+        let extra = format!("content-type: application/json\r\nidempotency-key: {key}\r\n");
+        let bytes = self.talk("POST", path, &extra, body.to_string().as_bytes()).await.ok()?;
+        bytes.windows(4).any(|window| window == b"\r\n\r\n").then(|| Answer::parse(&bytes))
+    }
+
     pub(crate) async fn send(&self, method: &str, path: &str, extra: &str, body: &[u8]) -> Answer {
+        Answer::parse(&self.talk(method, path, extra, body).await.unwrap())
+    }
+
+    async fn talk(&self, method: &str, path: &str, extra: &str, body: &[u8]) -> std::io::Result<Vec<u8>> {
         let Self { address, token } = self;
         let length = body.len();
         let head = format!(
             "{method} {path} HTTP/1.1\r\nhost: {address}\r\nauthorization: Bearer {token}\r\nconnection: close\r\ncontent-length: {length}\r\n{extra}\r\n"
         );
-        let mut stream = TcpStream::connect(address).await.unwrap();
         let talk = async {
-            stream.write_all(head.as_bytes()).await.unwrap();
-            stream.write_all(body).await.unwrap();
+            let mut stream = TcpStream::connect(address).await?;
+            stream.write_all(head.as_bytes()).await?;
+            stream.write_all(body).await?;
             let mut bytes = Vec::new();
-            stream.read_to_end(&mut bytes).await.unwrap();
-            bytes
+            stream.read_to_end(&mut bytes).await?;
+            Ok(bytes)
         };
-        Answer::parse(&tokio::time::timeout(HUNG, talk).await.unwrap())
+        tokio::time::timeout(HUNG, talk).await.unwrap()
     }
 }
 

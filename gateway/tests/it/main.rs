@@ -4,6 +4,7 @@
 
 mod client;
 mod doors;
+mod failing;
 mod job;
 mod money;
 mod restart;

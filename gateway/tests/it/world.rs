@@ -2,11 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use orien_bootstrap::{DataDir, DoorFile, DoorSettings, Keys, Network, Peer, PeerConfig, RoleName, Settlement};
+use orien_bootstrap::{DataDir, DoorFile, DoorSettings, FaultyDisk, Keys, Network, Peer, PeerConfig, RoleName, Settlement};
 use orien_gateway::{Config, RunGatewayError};
 use orien_protocol::channel::ChannelId;
 use orien_protocol::fault::{Fault, FaultCode};
@@ -66,17 +67,41 @@ impl World {
     }
 
     pub(crate) async fn start_gateway(&mut self) {
-        let home = self.root.path().join("gateway");
-        let config = Config {
-            peer: PeerConfig::loopback(RoleName::Gateway, &home, self.network.clone()),
+        let cancel = CancellationToken::new();
+        let task = tokio::spawn(orien_gateway::run(self.config(), cancel.clone()));
+        self.started(cancel, task).await;
+    }
+
+    /// Starts it with its sessions on a disk that may fail.
+    pub(crate) async fn start_gateway_over(&mut self, disk: &FaultyDisk) {
+        let cancel = CancellationToken::new();
+        let task = tokio::spawn(orien_gateway::run_over(disk.clone(), self.config(), cancel.clone()));
+        self.started(cancel, task).await;
+    }
+
+    fn home(&self) -> PathBuf {
+        self.root.path().join("gateway")
+    }
+
+    fn config(&self) -> Config {
+        Config {
+            peer: PeerConfig::loopback(RoleName::Gateway, self.home(), self.network.clone()),
             door: DoorSettings::local(SocketAddr::from((Ipv4Addr::LOCALHOST, 0))),
             account: None,
-        };
-        let cancel = CancellationToken::new();
-        let task = tokio::spawn(orien_gateway::run(config, cancel.clone()));
+        }
+    }
+
+    async fn started(&mut self, cancel: CancellationToken, task: JoinHandle<Result<(), RunGatewayError>>) {
+        let home = self.home();
         let file = until("the gateway's door", || async { DoorFile::read(&home).ok() }).await;
         let token = orien_door::Token::read(&file.token_file).unwrap().expose().to_owned();
         self.gateway = Some(Running { cancel, task, client: Client { address: file.address, token } });
+    }
+
+    /// Waits until the gateway has ended by itself, and gives why.
+    pub(crate) async fn failed(&mut self) -> RunGatewayError {
+        let Running { task, .. } = self.gateway.take().unwrap();
+        tokio::time::timeout(HUNG, task).await.unwrap().unwrap().unwrap_err()
     }
 
     pub(crate) async fn stop_gateway(&mut self) {

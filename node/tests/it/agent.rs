@@ -200,7 +200,12 @@ impl<'a> Agent<'a> {
         }
     }
 
-    async fn listen(&mut self) {
+    /// Whether it has a stream to the shop.
+    pub(crate) fn is_connected(&self) -> bool {
+        self.stream.is_some()
+    }
+
+    pub(crate) async fn listen(&mut self) {
         let tick = tokio::time::sleep(Duration::from_millis(50));
         let Some(stream) = &mut self.stream else { return tick.await };
         let heard = tokio::select! {

@@ -6,11 +6,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use orien_bootstrap::{clock, random_id};
+use orien_bootstrap::{FaultyDisk, clock, random_id};
 use orien_node::collector::{ClaimError, Settlement};
 use orien_node::config::{self, HostPrograms, ProviderConfig};
 use orien_node::listing::{Listing, Today, hardware};
-use orien_node::shop::{Shop, ShopConfig};
+use orien_node::shop::{OpenShopError, Shop, ShopConfig};
+use orien_node::store::Store;
 use orien_protocol::binding::SignedBinding;
 use orien_protocol::credit::CreditPolicy;
 use orien_protocol::frame::{ChannelState, Claim};
@@ -130,7 +131,26 @@ impl Kit {
 
     /// Opens the shop, with an offer that it honours.
     pub(crate) async fn open(&self) -> (Shop, Arc<Verified<Offer>>) {
-        let config = ShopConfig {
+        let shop = Shop::open(self.shop_config(), self.till.clone()).await.unwrap();
+        let offer = self.honoured(&shop);
+        (shop, offer)
+    }
+
+    /// The same on another disk.
+    pub(crate) async fn open_over(&self, disk: &FaultyDisk) -> Result<(Shop, Arc<Verified<Offer>>), OpenShopError> {
+        let shop = Shop::over(Store::over(disk.clone())?, self.shop_config(), self.till.clone()).await?;
+        let offer = self.honoured(&shop);
+        Ok((shop, offer))
+    }
+
+    fn honoured(&self, shop: &Shop) -> Arc<Verified<Offer>> {
+        let offer = Arc::new(Verified::sign(self.offer(shop), &self.network, &self.provider.peer));
+        shop.honour(offer.hash(), (**offer).clone());
+        offer
+    }
+
+    fn shop_config(&self) -> ShopConfig {
+        ShopConfig {
             store: self.directory.path().join("sessions.redb"),
             workspaces: self.workspaces(),
             helper: Some(HELPER.into()),
@@ -143,11 +163,7 @@ impl Kit {
             finality_lag: Millis(0),
             exit_delay: Millis::from_secs(86_400),
             credit: self.credit,
-        };
-        let shop = Shop::open(config, self.till.clone()).await.unwrap();
-        let offer = Arc::new(Verified::sign(self.offer(&shop), &self.network, &self.provider.peer));
-        shop.honour(offer.hash(), (**offer).clone());
-        (shop, offer)
+        }
     }
 
     pub(crate) fn listing(&self) -> Listing {

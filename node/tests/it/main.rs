@@ -3,8 +3,10 @@
 
 mod admission;
 mod agent;
+mod crashes;
 mod credit;
 mod desk;
+mod failing;
 mod files;
 mod kit;
 mod letting_go;

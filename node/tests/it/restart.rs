@@ -3,6 +3,7 @@
 use orien_node::shop::Shop;
 use orien_protocol::frame::CloseReason;
 use orien_protocol::receipt::EndReason;
+use orien_protocol::session::agent::AgentEvent;
 
 use crate::agent::Agent;
 use crate::kit::{Kit, MINIMUM, PER_MS, agent_keys, eventually};
@@ -110,6 +111,29 @@ fn a_session_that_is_over_is_read_from_disk_for_an_agent_that_did_not_hear_of_it
         kit.till.silent.store(false, std::sync::atomic::Ordering::SeqCst);
         let session = agent.session.id();
         eventually("what was never handed in is handed in now", || kit.till.redeemed(session) == Some((charged.micros(), true))).await;
+        shop.close().await;
+    });
+}
+
+#[test]
+fn an_agent_whose_first_voucher_was_lost_in_a_kill_hears_that_the_session_is_over_and_disputes_nothing() {
+    let kit = Kit::new();
+    let mut agent = killed(async {
+        let (shop, offer) = kit.open().await;
+        let mut agent = Agent::propose(&kit, &shop, &offer, agent_keys(1), 5_000_000).await;
+        agent.signs = false;
+        agent.opened().await;
+        agent.hang_up().await;
+        forgotten(shop);
+        agent
+    });
+    killed(async {
+        let (shop, _) = kit.open().await;
+        agent.reconnect(&shop).await;
+        agent.until("closed", |agent| agent.closed().is_some()).await;
+        assert_eq!(agent.closed(), Some(CloseReason::ProviderStopped));
+        assert!(!agent.has(|event| matches!(event, AgentEvent::Disputed(_))), "{:?}", agent.events);
+        assert_eq!(kit.till.redeemed(agent.session.id()), None, "the provider asks for nothing");
         shop.close().await;
     });
 }

@@ -1,9 +1,10 @@
 //! Settlement from outside: real keys, real documents, real stores.
-#![expect(clippy::unwrap_used, reason = "a failed unwrap is the test failing")]
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a failed unwrap is the test failing")]
 
 mod auditing;
 mod batching;
 mod claiming;
+mod crashes;
 mod kit;
 mod live;
 mod properties;
