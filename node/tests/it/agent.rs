@@ -160,6 +160,10 @@ impl<'a> Agent<'a> {
         self.input(AgentInput::Connected).await;
     }
 
+    pub(crate) const fn is_connected(&self) -> bool {
+        self.stream.is_some()
+    }
+
     /// Hangs up.
     pub(crate) async fn hang_up(&mut self) {
         self.stream = None;

@@ -115,6 +115,41 @@ fn a_session_that_is_over_is_read_from_disk_for_an_agent_that_did_not_hear_of_it
 }
 
 #[test]
+fn agents_that_all_come_back_at_once_are_never_refused_what_they_only_have_to_wait_for() {
+    const AGENTS: u8 = 24;
+    let kit = Kit::new();
+    let agents = killed(async {
+        let (shop, offer) = kit.open().await;
+        let mut agents = Vec::new();
+        for seed in 20..20 + AGENTS {
+            let mut agent = Agent::open(&kit, &shop, &offer, agent_keys(seed), 5_000_000).await;
+            agent.input(orien_protocol::session::agent::AgentInput::End).await;
+            eventually("over", || *shop.free().borrow() == 4).await;
+            agent.hang_up().await;
+            agents.push(agent);
+        }
+        forgotten(shop);
+        agents
+    });
+    killed(async {
+        let (shop, _) = kit.open().await;
+        let mut left = agents;
+        // As agents do: whoever hears nothing comes again.
+        while !left.is_empty() {
+            for agent in &mut left {
+                agent.reconnect(&shop).await;
+            }
+            for agent in &mut left {
+                agent.until("an answer", |agent| agent.closed().is_some() || !agent.is_connected()).await;
+            }
+            assert!(left.iter().all(|agent| agent.closed().is_none_or(|reason| reason == CloseReason::Ended)), "taken for a dispute");
+            left.retain(|agent| agent.closed().is_none());
+        }
+        shop.close().await;
+    });
+}
+
+#[test]
 fn a_second_shop_on_the_same_store_is_refused() {
     let kit = Kit::new();
     killed(async {
