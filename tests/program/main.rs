@@ -9,3 +9,4 @@ mod kit;
 mod main_job;
 mod money;
 mod readme;
+mod storm;
