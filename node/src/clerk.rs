@@ -183,8 +183,8 @@ impl Clerk {
             return true;
         }
         let Some(since) = self.over_since else { return false };
-        // A session that never opened has nothing that anybody could want to read.
-        let linger = match (self.session.is_over(), self.has_opened()) {
+        // Of one that is forgotten there is nothing that anybody could come back for; one that is on disk is here because somebody does.
+        let linger = match (self.session.is_over(), self.is_stored) {
             (true, false) => Duration::ZERO,
             (true, true) => LINGER_CLOSED,
             (false, _) => LINGER_OWING,

@@ -108,6 +108,7 @@ impl Clerk {
         if self.session.is_over() && self.is_stored && !self.has_opened() {
             // It never opened: nothing was promised, nothing was done, nothing is worth keeping.
             let forgotten = self.house.store.forget(self.id, self.account).await;
+            self.is_stored = false;
             return forgotten.map_err(|error| self.broken(error));
         }
         Ok(())
