@@ -67,7 +67,8 @@ fn storm(field: &mut Field, seed: u64, kills: usize) -> String {
     wait_until("every session ends", || end_all(&doors, &short));
     let outcomes: Vec<Vec<Outcome>> = doors.iter().map(all_sessions).collect();
     let ended = |id: &String| outcomes.iter().flatten().find(|session| session.id == *id).map(|session| session.reason.as_str());
-    assert!(short.iter().all(|id| ended(id) == Some("expired")), "time did not end {short:?}");
+    // Whichever side's clock strikes first says the word; the agent's is that it ends.
+    assert!(short.iter().all(|id| matches!(ended(id), Some("expired" | "ended"))), "time did not end {short:?}: {outcomes:?}");
     wait_until("everything is settled", || sums::unsettled(field, &outcomes));
     wait_until("nothing is left of any run", || traces::left_behind(field));
     sums::check_once(&asked, &outcomes);
