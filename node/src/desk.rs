@@ -84,6 +84,7 @@ impl Desk {
             Ok(None) => return,
             Err(fault) => return say_last(stream, &ProviderFrame::Refused(fault)).await,
         };
+        let resumes = matches!(first, AgentFrame::Resume { .. });
         let refused = match first {
             AgentFrame::Propose(terms) => self.propose(peer, stream, *terms).await,
             AgentFrame::Resume { session, .. } => self.resume(peer, stream, session, first).await,
@@ -95,6 +96,10 @@ impl Desk {
         };
         if let Err((stream, fault)) = refused {
             tracing::debug!(%peer, %fault, "refused at the desk");
+            // Whoever resumes takes a refusal for the end of the session, with everything that is not answered yet. One who only hears nothing comes again.
+            if resumes && fault.code == FaultCode::BUSY {
+                return;
+            }
             say_last(stream, &ProviderFrame::Refused(fault)).await;
         }
     }

@@ -50,11 +50,17 @@ pub(crate) struct Role {
 }
 
 impl Role {
-    /// Starts a role in its folder and waits for its door.
+    /// Starts a role in its folder, on ports that happen to be free, and waits for its door.
     pub(crate) fn start(name: &'static str, folder: &Path, more: &[&str]) -> Self {
+        Self::start_at(name, folder, [0, 0], more)
+    }
+
+    /// Starts a role that is found at the same ports after a restart: its door's, and the one for peers.
+    pub(crate) fn start_at(name: &'static str, folder: &Path, [door, peers]: [u16; 2], more: &[&str]) -> Self {
         let data = folder.to_str().unwrap();
-        let mut arguments: Vec<String> = [name, "--data-dir", data, "--http", "127.0.0.1:0"].map(str::to_owned).to_vec();
-        arguments.extend(["--listen", "/ip4/127.0.0.1/tcp/0"].map(str::to_owned));
+        let mut arguments: Vec<String> = [name, "--data-dir", data].map(str::to_owned).to_vec();
+        arguments.extend(["--http".to_owned(), format!("127.0.0.1:{door}")]);
+        arguments.extend(["--listen".to_owned(), format!("/ip4/127.0.0.1/tcp/{peers}")]);
         arguments.extend(more.iter().map(|&word| word.to_owned()));
         let child = spawn(&arguments, folder);
         let mut role = Self { name, folder: folder.to_owned(), arguments, child };
@@ -62,7 +68,8 @@ impl Role {
         role
     }
 
-    fn wait_until_open(&mut self) {
+    /// Waits for its door; a process that ends instead is a failure.
+    pub(crate) fn wait_until_open(&mut self) {
         let (pid, log) = (self.child.id(), self.folder.with_extension("log"));
         wait_for("an open door", || {
             if let Some(status) = self.child.try_wait().unwrap() {
@@ -81,8 +88,23 @@ impl Role {
 
     /// Starts it again with the same words.
     pub(crate) fn restart(&mut self) {
-        self.child = spawn(&self.arguments, &self.folder);
+        self.begin();
         self.wait_until_open();
+    }
+
+    /// Starts it again with the same words and waits for nothing.
+    pub(crate) fn begin(&mut self) {
+        self.child = spawn(&self.arguments, &self.folder);
+    }
+
+    /// Its process.
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// How the process ended, if it has.
+    pub(crate) fn ended(&mut self) -> Option<std::process::ExitStatus> {
+        self.child.try_wait().unwrap()
     }
 
     /// Asks the process to stop, as an operator would.
@@ -107,7 +129,7 @@ impl Role {
 
     /// Whether the process still runs.
     pub(crate) fn is_running(&mut self) -> bool {
-        self.child.try_wait().unwrap().is_none()
+        self.ended().is_none()
     }
 
     pub(crate) fn door(&self) -> Door {
@@ -165,6 +187,32 @@ impl Door {
         Self { base: format!("http://{}", file["address"].as_str().unwrap()), token: token.trim().to_owned(), agent: config.into() }
     }
 
+    /// As [`Door::of`], while the files may be half there.
+    pub(crate) fn try_of(folder: &Path) -> Option<Self> {
+        let file: Value = serde_json::from_slice(&std::fs::read(folder.join("door.json")).ok()?).ok()?;
+        let token = std::fs::read_to_string(file["tokenFile"].as_str()?).ok()?;
+        let agent = ureq::Agent::config_builder().http_status_as_error(false).build().into();
+        Some(Self { base: format!("http://{}", file["address"].as_str()?), token: token.trim().to_owned(), agent })
+    }
+
+    /// Asks; no answer when the process dies meanwhile, or takes longer.
+    pub(crate) fn try_get(&self, path: &str, longest: Duration) -> Option<Said> {
+        let request = self.agent.get(format!("{}{path}", self.base)).header("Authorization", self.bearer());
+        try_said(request.config().timeout_global(Some(longest)).build().call())
+    }
+
+    /// As [`Door::try_get`], for what acts.
+    pub(crate) fn try_post(&self, path: &str, body: &Value, key: &str, longest: Duration) -> Option<Said> {
+        let request = self.agent.post(format!("{}{path}", self.base)).header("Authorization", self.bearer());
+        try_said(request.header("Idempotency-Key", key).config().timeout_global(Some(longest)).build().send_json(body))
+    }
+
+    /// As [`Door::try_get`], for a file.
+    pub(crate) fn try_put(&self, path: &str, bytes: &[u8], longest: Duration) -> Option<Said> {
+        let request = self.agent.put(format!("{}{path}", self.base)).header("Authorization", self.bearer());
+        try_said(request.config().timeout_global(Some(longest)).build().send(bytes))
+    }
+
     pub(crate) fn get(&self, path: &str) -> Said {
         said(self.agent.get(format!("{}{path}", self.base)).header("Authorization", self.bearer()).call())
     }
@@ -219,6 +267,13 @@ fn said(response: Result<ureq::http::Response<ureq::Body>, ureq::Error>) -> Said
     let status = response.status().as_u16();
     let text = response.body_mut().read_to_string().unwrap();
     Said { status, body: serde_json::from_str(&text).unwrap_or(Value::String(text)) }
+}
+
+fn try_said(response: Result<ureq::http::Response<ureq::Body>, ureq::Error>) -> Option<Said> {
+    let mut response = response.ok()?;
+    let status = response.status().as_u16();
+    let text = response.body_mut().read_to_string().ok()?;
+    Some(Said { status, body: serde_json::from_str(&text).unwrap_or(Value::String(text)) })
 }
 
 /// An amount of USDC in JSON, as micro-USDC.

@@ -10,3 +10,4 @@ mod main_job;
 mod money;
 mod openings;
 mod readme;
+mod storm;

@@ -175,6 +175,10 @@ impl<'a> Agent<'a> {
         self.input(AgentInput::Connected).await;
     }
 
+    pub(crate) const fn is_connected(&self) -> bool {
+        self.stream.is_some()
+    }
+
     /// Hangs up.
     pub(crate) async fn hang_up(&mut self) {
         self.stream = None;
@@ -198,11 +202,6 @@ impl<'a> Agent<'a> {
             assert!(tokio::time::Instant::now() < deadline, "never: {what}; phase {:?}, events {:?}", self.session.phase(), self.events);
             self.listen().await;
         }
-    }
-
-    /// Whether it has a stream to the shop.
-    pub(crate) fn is_connected(&self) -> bool {
-        self.stream.is_some()
     }
 
     pub(crate) async fn listen(&mut self) {

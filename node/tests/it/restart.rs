@@ -4,9 +4,11 @@ use orien_node::shop::Shop;
 use orien_protocol::frame::CloseReason;
 use orien_protocol::receipt::EndReason;
 use orien_protocol::session::agent::AgentEvent;
+use orien_protocol::session::provider::ProviderRecord;
+use orien_protocol::voucher::{Close, MoneyVerified};
 
 use crate::agent::Agent;
-use crate::kit::{Kit, MINIMUM, PER_MS, agent_keys, eventually};
+use crate::kit::{Kit, MINIMUM, PER_MS, agent_keys, eventually, usdc};
 
 /// Whether a process with this text in its command line runs.
 fn runs(text: &str) -> bool {
@@ -145,6 +147,71 @@ fn a_second_shop_on_the_same_store_is_refused() {
         let (shop, _) = kit.open().await;
         let second = orien_node::store::Store::open(&kit.directory.path().join("sessions.redb"));
         assert!(second.unwrap_err().to_string().contains("sessions.redb"));
+        shop.close().await;
+    });
+}
+
+#[test]
+fn agents_that_all_come_back_at_once_are_never_refused_what_they_only_have_to_wait_for() {
+    const AGENTS: u8 = 24;
+    let kit = Kit::new();
+    let agents = killed(async {
+        let (shop, offer) = kit.open().await;
+        let mut agents = Vec::new();
+        for seed in 20..20 + AGENTS {
+            let mut agent = Agent::open(&kit, &shop, &offer, agent_keys(seed), 5_000_000).await;
+            agent.input(orien_protocol::session::agent::AgentInput::End).await;
+            eventually("over", || *shop.free().borrow() == 4).await;
+            agent.hang_up().await;
+            agents.push(agent);
+        }
+        forgotten(shop);
+        agents
+    });
+    killed(async {
+        let (shop, _) = kit.open().await;
+        let mut left = agents;
+        // As agents do: whoever hears nothing comes again.
+        while !left.is_empty() {
+            for agent in &mut left {
+                agent.reconnect(&shop).await;
+            }
+            for agent in &mut left {
+                agent.until("an answer", |agent| agent.closed().is_some() || !agent.is_connected()).await;
+            }
+            assert!(left.iter().all(|agent| agent.closed().is_none_or(|reason| reason == CloseReason::Ended)), "taken for a dispute");
+            left.retain(|agent| agent.closed().is_none());
+        }
+        shop.close().await;
+    });
+}
+
+#[test]
+fn an_agent_hears_of_the_end_of_a_session_that_a_kill_kept_from_being_forgotten() {
+    let kit = Kit::new();
+    let mut agent = killed(async {
+        let (shop, offer) = kit.open().await;
+        let mut agent = Agent::propose(&kit, &shop, &offer, agent_keys(1), 5_000_000).await;
+        agent.signs = false;
+        agent.opened().await;
+        agent.hang_up().await;
+        forgotten(shop);
+        agent
+    });
+    killed(async {
+        // Killed again, between the end of the session and its removal.
+        let terms = agent.session.terms().unwrap();
+        let close = Close { channel: terms.channel(), total: usdc(0) };
+        let close = Some(*MoneyVerified::sign(close, &kit.domain, &kit.provider.claim).signed());
+        let reason = CloseReason::ProviderStopped;
+        let store = orien_node::store::Store::open(&kit.directory.path().join("sessions.redb")).unwrap();
+        let ended = vec![ProviderRecord::Draining(reason), ProviderRecord::Closed { reason, close }];
+        store.append(agent.session.id(), ended).await.unwrap();
+        drop(store);
+        let (shop, _) = kit.open().await;
+        agent.reconnect(&shop).await;
+        agent.until("an answer", |agent| agent.closed().is_some() || !agent.is_connected()).await;
+        assert_eq!(agent.closed(), Some(reason));
         shop.close().await;
     });
 }
