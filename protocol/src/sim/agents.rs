@@ -74,6 +74,7 @@ impl World<'_> {
     /// Asks settlement for a ceiling, under a name that is the same after a crash.
     fn ask(&mut self, slot: usize, ceiling: Usdc) {
         self.slots[slot].asked.insert(ceiling);
+        self.auditor.budget_asked(slot, ceiling);
         let latency = self.latency();
         self.after(latency, Event::AskReserve(slot, ceiling));
         self.after(ASK_LIMIT_MS, Event::GivesUpAsking(slot, ceiling));

@@ -18,6 +18,7 @@ use crate::network::NetworkId;
 use crate::signing::Address;
 use crate::terms::Terms;
 use crate::time::UnixSeconds;
+use crate::voucher::Allowance;
 
 pub(super) use exposure::Policy;
 
@@ -61,6 +62,7 @@ struct Audit {
     interval_ms: u128,
     work_until: UnixSeconds,
     redeem_until: UnixSeconds,
+    claim_key: Address,
     agent_cheats: bool,
     provider_cheats: bool,
 
@@ -73,11 +75,15 @@ struct Audit {
     accepted: u128,
     is_paid_for: bool,
     close: Option<u128>,
+    /// Released, with something unanswered.
+    owes: bool,
 
     /// The agent's disk.
     asked: BTreeMap<ExecutionId, Asked>,
     answered: BTreeMap<ExecutionId, Reported>,
     vouchers: Vec<(u128, u64, Hash)>,
+    /// The highest budget that was asked for.
+    budget: u128,
     reserved: u128,
     disputed: bool,
 
@@ -116,6 +122,8 @@ pub(super) struct Auditor {
     sessions: Vec<Audit>,
     breaches: Vec<String>,
     house_cheats: bool,
+    /// Whether wall clocks are set.
+    steps: bool,
     channels: BTreeMap<ChannelId, ChannelState>,
     payments: BTreeSet<u128>,
     paid: BTreeMap<Address, u128>,
@@ -123,9 +131,10 @@ pub(super) struct Auditor {
 }
 
 impl Auditor {
-    pub(super) fn new(network: NetworkId, house_cheats: bool) -> Self {
+    pub(super) fn new(network: NetworkId, house_cheats: bool, steps: bool) -> Self {
         Self {
             network,
+            steps,
             sessions: Vec::new(),
             breaches: Vec::new(),
             house_cheats,
@@ -152,6 +161,7 @@ impl Auditor {
             interval_ms: u128::from(terms.metering_interval.0),
             work_until: terms.work_until,
             redeem_until: terms.redeem_until,
+            claim_key: terms.provider.unverified().money_key,
             agent_cheats: cheats.0,
             provider_cheats: cheats.1,
             chain: Vec::new(),
@@ -162,9 +172,11 @@ impl Auditor {
             accepted: 0,
             is_paid_for: false,
             close: None,
+            owes: false,
             asked: BTreeMap::new(),
             answered: BTreeMap::new(),
             vouchers: Vec::new(),
+            budget: 0,
             reserved: 0,
             disputed: false,
             signed: 0,
@@ -196,6 +208,12 @@ impl Auditor {
 }
 
 impl Audit {
+    /// Whether an allowance is for this session and nothing else.
+    fn is_ours(&self, allowance: &Allowance) -> bool {
+        let times = allowance.work_until == self.work_until && allowance.redeem_until == self.redeem_until;
+        times && allowance.channel == self.channel && allowance.claim_key == self.claim_key
+    }
+
     fn tariff(&self, tool: &str) -> Tariff {
         self.tariffs.get(tool).copied().unwrap_or_default()
     }

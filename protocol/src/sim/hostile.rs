@@ -15,8 +15,10 @@ use crate::terms::{SignedTerms, VerifiedTerms};
 use crate::time::UnixSeconds;
 use crate::voucher::{Allowance, Close, MoneyVerified, SignedAllowance, SignedVoucher, Voucher};
 
-/// Vouchers that one who stops signing signs before.
-const SIGNED_FIRST: u32 = 3;
+/// Most vouchers that one who stops signing signs before; some sign none.
+const SIGNED_FIRST: usize = 4;
+/// What an inflated receipt adds: within the tolerance of the agent's stopwatch.
+const INFLATED_MS: u64 = 1_500;
 /// Old words that a cheat keeps.
 const SAID_KEPT: usize = 40;
 
@@ -27,7 +29,7 @@ impl World<'_> {
         }
         let vouchers = self.slots[slot].vouchers;
         match (self.scenario.adversary, frame) {
-            (Some(Adversary::StopsSigning), AgentFrame::Voucher(_)) if vouchers > SIGNED_FIRST => {}
+            (Some(Adversary::StopsSigning), AgentFrame::Voucher(_)) if vouchers as usize > slot % SIGNED_FIRST => {}
             (Some(Adversary::Sybils), AgentFrame::Voucher(_)) if vouchers > 1 => {}
             (Some(Adversary::SignsLess), AgentFrame::Voucher(voucher)) if self.random.chance(400) => {
                 let less = Usdc::from_micros(self.random.below(voucher.unverified().total.micros() + 1));
@@ -40,6 +42,13 @@ impl World<'_> {
                 let body = Voucher { channel: channel.unwrap_or(voucher.unverified().channel), ..*voucher.unverified() };
                 let forged = self.sign_voucher(slot, body);
                 self.send_to_provider(slot, AgentFrame::Voucher(forged));
+            }
+            (Some(Adversary::Redirects), AgentFrame::Present(allowance)) => {
+                let terms = self.slots[slot].agent_machine.as_ref().and_then(|machine| machine.terms().map(VerifiedTerms::to_signed));
+                let ceiling = allowance.unverified().ceiling;
+                let forged = terms.and_then(|terms| self.cheat_as_house(&terms, ceiling, Some(allowance)));
+                forged.into_iter().for_each(|forged| self.send_to_provider(slot, AgentFrame::Present(forged)));
+                self.send_to_provider(slot, AgentFrame::Present(allowance));
             }
             (Some(Adversary::Replays), frame) => {
                 self.send_to_provider(slot, frame.clone());
@@ -97,10 +106,38 @@ impl World<'_> {
                 }
                 both.into_iter().for_each(|receipt| self.send_to_agent(slot, ProviderFrame::Receipt(Box::new(receipt))));
             }
+            (Some(Adversary::Inflates), ProviderFrame::Receipt(receipt)) => {
+                if let Some(forged) = self.inflate(slot, receipt.unverified()) {
+                    self.send_to_agent(slot, ProviderFrame::Receipt(Box::new(forged)));
+                }
+            }
             (Some(Adversary::BaitsOpenings), ProviderFrame::Receipt(receipt))
                 if slot.is_multiple_of(2) || receipt.unverified().number > 1 => {}
             (_, frame) => self.send_to_agent(slot, frame),
         }
+    }
+
+    /// The next receipt of a chain of one's own, with more time than there was.
+    fn inflate(&mut self, slot: usize, honest: &Receipt) -> Option<Signed<Receipt>> {
+        let machine = self.slots[slot].provider_machine.as_ref()?;
+        let (terms, account) = (machine.terms(), &self.slots[slot].forged);
+        let mut receipt = honest.clone();
+        (receipt.number, receipt.previous) = (account.head().0 + 1, account.head().1);
+        if let Some(work) = receipt.work.as_mut().filter(|work| work.usage.effective_ms > 0) {
+            let price = terms.price(&work.tool)?;
+            work.usage.effective_ms += INFLATED_MS;
+            work.charge = price.of(work.usage.effective_ms).ok()?;
+            let end = work.outcome.map(|outcome| outcome.end);
+            receipt.charged = account.charge_at(terms, &work.execution, price, work.usage.effective_ms, end).ok()?;
+        } else {
+            receipt.charged = account.meter_with([]).and_then(|meter| terms.charge(&meter)).ok()?;
+        }
+        let keys = &self.providers[self.slots[slot].provider].keys;
+        let forged = Verified::sign(receipt, &self.network, &keys.peer);
+        let mut account = account.clone();
+        account.apply(terms, &forged).ok()?;
+        self.slots[slot].forged = account;
+        Some(forged.into_signed())
     }
 
     fn sign_receipt(&self, slot: usize, receipt: Receipt) -> Signed<Receipt> {

@@ -212,6 +212,7 @@ impl World<'_> {
         let used = !self.slots[slot].provider_log.is_empty();
         match admitted {
             Ok((machine, effects)) if !used => {
+                self.auditor.admitted(slot);
                 self.slots[slot].provider_machine = Some(machine);
                 self.provider_effects(slot, effects);
             }

@@ -65,7 +65,11 @@ impl<'h> World<'h> {
     fn new(scenario: &Scenario, stage: &Stage, house: &'h mut dyn House, traced: bool) -> Option<Self> {
         let mut random = Random::new(scenario.seed);
         let cheat = scenario.adversary;
-        let tampers = cheat.is_some_and(|cheat| cheat.is_agent() && !cheat.is_house() && cheat != Adversary::SharesOneEscrow);
+        let tampers = cheat.is_some_and(|cheat| match cheat {
+            Adversary::Redirects => true,
+            Adversary::SharesOneEscrow | Adversary::OverPromises => false,
+            cheat => cheat.is_agent(),
+        });
         let mut clock = || Clock::new(random.below(SKEW_MAX_MS * 2), random.below(200));
         let mut agents = Vec::new();
         for index in 0..scenario.agents {
@@ -100,7 +104,7 @@ impl<'h> World<'h> {
             network: stage.network.clone(),
             domain: stage.domain,
             signer: stage.key.address(),
-            auditor: Auditor::new(stage.network.clone(), house_cheats),
+            auditor: Auditor::new(stage.network.clone(), house_cheats, scenario.steps),
             calm: false,
             counts: Counts::default(),
             trace: traced.then(Vec::new),

@@ -32,6 +32,8 @@ pub enum Adversary {
     Sybils,
     /// A provider that reports more time than a tool took.
     OverReports,
+    /// A provider that adds time to its receipts and charges it rightly, in a chain of its own.
+    Inflates,
     /// A provider that charges more than the time it reports.
     Overcharges,
     /// A provider that leaves receipts out.
@@ -62,7 +64,7 @@ pub enum Adversary {
 
 impl Adversary {
     /// All of them.
-    pub const ALL: [Self; 21] = [
+    pub const ALL: [Self; 22] = [
         Self::StopsSigning,
         Self::SignsLess,
         Self::SignsForAnother,
@@ -71,6 +73,7 @@ impl Adversary {
         Self::SharesOneEscrow,
         Self::Sybils,
         Self::OverReports,
+        Self::Inflates,
         Self::Overcharges,
         Self::SkipsReceipts,
         Self::ForksReceipts,
@@ -107,6 +110,7 @@ impl Adversary {
         matches!(
             self,
             Self::OverReports
+                | Self::Inflates
                 | Self::Overcharges
                 | Self::SkipsReceipts
                 | Self::ForksReceipts
@@ -164,7 +168,7 @@ impl Scenario {
     /// The world of a seed: one in three has an adversary, all have crashes.
     pub fn of_seed(seed: u64) -> Self {
         let mut random = Random::new(seed ^ 0x5eed);
-        let adversary = (seed % 3 == 2).then(|| Adversary::ALL[usize::try_from(seed / 3 % 21).unwrap_or(0)]);
+        let adversary = (seed % 3 == 2).then(|| Adversary::ALL[usize::try_from(seed / 3 % 22).unwrap_or(0)]);
         Self::drawn(seed, adversary, &mut random)
     }
 

@@ -8,6 +8,7 @@ use crate::credit::CreditBook;
 use crate::frame::{AgentFrame, ChannelState};
 use crate::hash::Hash;
 use crate::id::{ExecutionId, SessionId};
+use crate::ledger::Account;
 use crate::money::{Price, Usdc};
 use crate::network::NetworkId;
 use crate::offer::Confinement;
@@ -80,6 +81,8 @@ pub(super) struct Slot {
     /// What a cheat has said before.
     pub(super) said: Vec<AgentFrame>,
     pub(super) vouchers: u32,
+    /// The account that a cheating provider keeps of the receipts which it makes up.
+    pub(super) forged: Account,
 }
 
 impl Slot {
@@ -99,6 +102,7 @@ impl Slot {
             asked: BTreeSet::new(),
             said: Vec::new(),
             vouchers: 0,
+            forged: Account::default(),
         }
     }
 }

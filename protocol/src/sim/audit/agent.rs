@@ -2,6 +2,7 @@
 
 use super::{Asked, Auditor, MS_PER_MINUTE, Reported};
 use crate::frame::AgentFrame;
+use crate::money::Usdc;
 use crate::receipt::EndReason;
 use crate::session::agent::AgentRecord;
 use crate::signing::Statement;
@@ -23,9 +24,13 @@ impl Auditor {
             return;
         }
         match record {
+            AgentRecord::Proposed { budget, .. } => self.budget_asked(slot, *budget),
             AgentRecord::Reserved(allowance) => {
                 let ceiling = u128::from(allowance.unverified().ceiling.micros());
                 self.sessions[slot].reserved = self.sessions[slot].reserved.max(ceiling);
+                let (budget, ours) = (self.sessions[slot].budget, self.sessions[slot].is_ours(allowance.unverified()));
+                self.check(ceiling <= budget, || format!("session {slot}: {ceiling} was taken for a budget of {budget}"));
+                self.check(ours, || format!("session {slot}: an allowance for something else was taken"));
             }
             AgentRecord::Job(job) => {
                 let job = job.unverified();
@@ -62,6 +67,11 @@ impl Auditor {
         }
     }
 
+    /// A budget that an agent asks for.
+    pub(in crate::sim) fn budget_asked(&mut self, slot: usize, ceiling: Usdc) {
+        self.sessions[slot].budget = self.sessions[slot].budget.max(u128::from(ceiling.micros()));
+    }
+
     /// An execution's time and cost against what was asked, and when.
     fn check_answer(&mut self, slot: usize, execution: crate::id::ExecutionId, t: u64) {
         let audit = &self.sessions[slot];
@@ -73,7 +83,7 @@ impl Auditor {
         let cost = if reported.never_ran { 0 } else { tariff.per_minute * reported.ms / MS_PER_MINUTE + tariff.fee };
         let elapsed = u128::from(t.saturating_sub(asked.at));
         // The stopwatch of whoever may be stepped, its tolerance, and a whole start of the process in between.
-        let most = elapsed + elapsed / 500 + u128::from(TIME_TOLERANCE.0 + STEPS_MS);
+        let most = elapsed + elapsed / 500 + u128::from(TIME_TOLERANCE.0 + if self.steps { STEPS_MS } else { 0 });
         let (same, in_time) = (reported.tool == asked.tool, reported.ms <= most);
         self.check(same, || format!("session {slot}: {execution} was signed for as another tool"));
         self.check(cost <= asked.max_cost, || format!("session {slot}: {execution} costs {cost} of at most {}", asked.max_cost));

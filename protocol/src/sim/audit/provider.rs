@@ -18,6 +18,8 @@ impl Auditor {
             ProviderRecord::Opened { allowance, .. } | ProviderRecord::ToppedUp(allowance) => {
                 let ceiling = u128::from(allowance.unverified().ceiling.micros());
                 self.sessions[slot].ceiling = self.sessions[slot].ceiling.max(ceiling);
+                let ours = self.sessions[slot].is_ours(allowance.unverified());
+                self.check(ours, || format!("session {slot}: the provider took an allowance for something else"));
             }
             ProviderRecord::Job(job) => {
                 let new = self.sessions[slot].taken.insert(job.unverified().execution);
@@ -47,12 +49,21 @@ impl Auditor {
                 self.check(!opened, || format!("session {slot}: given up after it was opened"));
             }
             ProviderRecord::Closed { close, .. } => {
+                self.sessions[slot].owes = close.is_none();
                 let Some(close) = close else { return };
                 let (total, accepted) = (u128::from(close.unverified().total.micros()), self.sessions[slot].accepted);
                 self.sessions[slot].close = Some(total);
                 self.check(total == accepted, || format!("session {slot}: closed at {total} with {accepted} promised"));
             }
         }
+    }
+
+    /// A proposal is countersigned.
+    pub(in crate::sim) fn admitted(&mut self, slot: usize) {
+        let (provider, account) = (self.sessions[slot].provider, self.sessions[slot].account);
+        let same = |audit: &Audit| audit.provider == provider && audit.account == account && !audit.provider_cheats;
+        let debts = self.sessions.iter().filter(|audit| same(audit) && audit.owes).count();
+        self.check(debts == 0, || format!("session {slot}: {account} was let in with {debts} sessions that owe"));
     }
 
     fn receipt_written(&mut self, slot: usize, receipt: &Receipt) {
