@@ -222,6 +222,9 @@ pub struct ProviderSession {
     unanswered: BTreeMap<u64, Verified<Receipt>>,
     runs: BTreeMap<ExecutionId, Run>,
     waiting: VecDeque<ExecutionId>,
+    /// What ended runs worked beyond what could be charged for want of credit. It is never charged, and counts as unvouchered until every receipt is answered: else whoever does not
+    /// sign would be given one more look's worth of work with every run that ends.
+    written_off: Usdc,
     /// Since when work is paused, and for want of what.
     short_since: Option<(Want, Millis)>,
     gone_since: Option<Millis>,
@@ -260,7 +263,12 @@ impl ProviderSession {
 
     /// Charge without a voucher, running work included: the provider's exposure. Before the first voucher no work was done, so nothing is at risk.
     pub fn unvouchered(&self) -> Usdc {
-        if self.voucher.is_none() { Usdc::ZERO } else { self.live_charge().excess_over(self.promised()) }
+        if self.voucher.is_none() { Usdc::ZERO } else { self.ahead(self.live_charge()) }
+    }
+
+    /// By how much a charge, with what was written off, is ahead of what is promised.
+    fn ahead(&self, charge: Usdc) -> Usdc {
+        charge.plus(self.written_off).unwrap_or(Usdc::from_micros(u64::MAX)).excess_over(self.promised())
     }
 
     /// Executions that run now.
@@ -336,6 +344,9 @@ impl ProviderSession {
         self.vouched = self.unanswered.get(&number).map(|receipt| receipt.signed().clone());
         self.unanswered = self.unanswered.split_off(&number.saturating_add(1));
         self.voucher = Some(voucher);
+        if self.unanswered.is_empty() {
+            self.written_off = Usdc::ZERO;
+        }
     }
 
     /// After anything that may free credit or end the last run: unpause, start what waits, or close.

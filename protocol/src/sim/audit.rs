@@ -92,6 +92,8 @@ struct Audit {
     /// What tools really worked.
     worked: BTreeMap<ExecutionId, (String, u128)>,
     running: BTreeSet<ExecutionId>,
+    /// Worth of work that a provider looked at too late to charge, in sessions where everything it did charge was promised since.
+    forgone: u128,
 }
 
 /// The worst that happened to each party in a world, and the bound on it, in micro-USDC.
@@ -182,6 +184,7 @@ impl Auditor {
             signed: 0,
             worked: BTreeMap::new(),
             running: BTreeSet::new(),
+            forgone: 0,
         });
     }
 
@@ -233,6 +236,17 @@ impl Audit {
     fn charge(&self, reported: &BTreeMap<ExecutionId, Reported>) -> u128 {
         let ran = reported.values().filter(|run| !run.never_ran);
         self.cost(ran.map(|run| (run.tool.as_str(), run.ms))).max(self.minimum)
+    }
+
+    /// Once every receipt is answered, what ended runs worked beyond their last receipt is the provider's own: it looked too late.
+    fn forgo(&mut self) {
+        let before = self.value();
+        for (execution, run) in self.reported.iter().filter(|(_, run)| run.ended) {
+            if let Some((_, worked)) = self.worked.get_mut(execution) {
+                *worked = run.ms;
+            }
+        }
+        self.forgone += before.saturating_sub(self.value());
     }
 
     /// What the work that was really done is worth.

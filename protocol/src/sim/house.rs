@@ -99,12 +99,14 @@ struct Reservation {
     state: ChannelState,
     redeem_until: UnixSeconds,
     paid: Usdc,
+    /// Checked when it was made.
+    signed: VerifiedTerms,
 }
 
 impl Reservation {
     fn of(terms: &VerifiedTerms, state: ChannelState) -> Self {
         let (account, payout, redeem_until) = (terms.account(), terms.payout(), terms.redeem_until);
-        Self { account, payout, terms: terms.hash(), rank: (0, 0), state, redeem_until, paid: Usdc::ZERO }
+        Self { account, payout, terms: terms.hash(), rank: (0, 0), state, redeem_until, paid: Usdc::ZERO, signed: terms.clone() }
     }
 }
 
@@ -135,6 +137,15 @@ impl PlainHouse {
             answers: BTreeMap::new(),
             settled: BTreeMap::new(),
             payments: 0,
+        }
+    }
+
+    /// Terms that are checked, now or when their channel was made.
+    fn terms(&self, signed: SignedTerms) -> Result<VerifiedTerms, Fault> {
+        let channel = signed.by_agent.unverified().channel().id();
+        match self.channels.get(&channel).map(|channel| &channel.signed) {
+            Some(known) if known.to_signed() == signed => Ok(known.clone()),
+            _ => signed.verify(&self.network).map_err(|error| terms_fault(&error)),
         }
     }
 
@@ -171,7 +182,7 @@ impl House for PlainHouse {
         now: Timestamp,
     ) -> Result<SignedAllowance, Fault> {
         let fault = |code, text: &str| Err(Fault::new(code, text));
-        let terms = terms.verify(&self.network).map_err(|error| terms_fault(&error))?;
+        let terms = self.terms(terms)?;
         if let Some((hash, asked, allowance)) = self.answers.get(&(caller, request)) {
             let same = *hash == terms.hash() && *asked == ceiling;
             return if same { Ok(*allowance) } else { fault(FaultCode::CONFLICT, "the request was another one") };
@@ -207,7 +218,7 @@ impl House for PlainHouse {
     fn claim(&mut self, claim: Claim, now: Timestamp) -> Result<ChannelState, Fault> {
         let bad = |text: &str| Err(Fault::new(FaultCode::BAD_VOUCHER, text));
         let signature = |error| Fault::new(FaultCode::BAD_SIGNATURE, error);
-        let terms = claim.terms.verify(&self.network).map_err(|error| terms_fault(&error))?;
+        let terms = self.terms(claim.terms)?;
         let allowance = claim.allowance.verify(&self.domain, &self.key.address()).map_err(signature)?;
         let voucher = claim.voucher.verify(&self.domain, &terms.spending_key()).map_err(signature)?;
         let receipt = claim.receipt.verify(&self.network, &terms.provider()).map_err(signature)?;
@@ -238,7 +249,7 @@ impl House for PlainHouse {
     }
 
     fn release(&mut self, caller: PeerId, terms: SignedTerms, close: SignedClose, _: Timestamp) -> Result<ChannelState, Fault> {
-        let terms = terms.verify(&self.network).map_err(|error| terms_fault(&error))?;
+        let terms = self.terms(terms)?;
         let close = close.verify(&self.domain, &terms.claim_key()).map_err(|error| Fault::new(FaultCode::BAD_SIGNATURE, error))?;
         if caller == terms.agent() {
             // A question to reserve that is still on its way finds the channel closed.

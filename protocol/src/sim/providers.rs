@@ -263,9 +263,8 @@ impl World<'_> {
         self.counts.crashes += 1;
         for slot in self.slots_of_provider(provider) {
             self.slots[slot].provider_machine = None;
-            for (execution, _) in std::mem::take(&mut self.slots[slot].tools) {
-                self.auditor.tool_lost(slot, execution);
-            }
+            self.slots[slot].tools.clear();
+            self.auditor.tools_lost(slot);
             let generation = self.slots[slot].link.generation;
             if std::mem::take(&mut self.slots[slot].link.provider_up) {
                 let later = self.latency();

@@ -126,6 +126,9 @@ impl<'h> World<'h> {
             self.at(250, Event::ProviderTicks(provider));
         }
         self.at(5_000, Event::HouseRounds);
+        // No world without a crash, and few before anything happened.
+        let (at, which) = (self.random.between(500, self.scenario.chaos_ms), self.random.bits());
+        self.at(at, Event::Dies(which));
         self.look_at_books();
     }
 

@@ -114,7 +114,7 @@ impl World<'_> {
     pub(super) fn dial(&mut self, slot: usize) {
         self.slots[slot].link.dialling = false;
         let (agent, provider) = (self.slots[slot].agent, self.slots[slot].provider);
-        let wanted = self.slots[slot].agent_machine.as_ref().is_some_and(|machine| wants_link(machine));
+        let wanted = self.slots[slot].agent_machine.as_ref().is_some_and(wants_link);
         if !wanted || self.slots[slot].link.agent_up {
             return;
         }

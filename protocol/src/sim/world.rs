@@ -41,6 +41,8 @@ pub(super) enum Event {
     Claimed(usize, Box<Claim>, Box<Result<ChannelState, Fault>>),
     HouseRounds,
     HouseStarts,
+    /// Some process dies.
+    Dies(u64),
 }
 
 /// One world.
@@ -151,6 +153,19 @@ impl World<'_> {
             Event::Claimed(slot, claim, answer) => self.claimed(slot, &claim, *answer),
             Event::HouseRounds => self.house_rounds(),
             Event::HouseStarts => self.house_up = true,
+            Event::Dies(which) => self.dies(which),
+        }
+    }
+
+    /// One of all processes dies.
+    fn dies(&mut self, which: u64) {
+        let all = self.agents.len() + self.providers.len() + 1;
+        let which = usize::try_from(which).unwrap_or(0) % all;
+        match which.checked_sub(self.agents.len()) {
+            None => self.crash_agent(which),
+            Some(provider) if provider < self.providers.len() => self.crash_provider(provider),
+            Some(_) if self.house_up => self.crash_house(),
+            Some(_) => {}
         }
     }
 

@@ -236,6 +236,21 @@ impl Pair {
         execution
     }
 
+    /// A job of the agent's reaches the provider; nothing else that the agent says does.
+    pub(crate) fn order_unheard(&mut self, n: u128) {
+        let job = orien_protocol::job::Job {
+            session: self.agent.id(),
+            execution: ExecutionId::from_parts(self.now.wall.0, n),
+            tool: "work".to_owned(),
+            arguments: Vec::new(),
+            max_cost: usdc(1_000_000),
+            max_duration: Millis(3_600_000),
+            issued_at: self.now.wall,
+        };
+        let job = orien_protocol::signing::Verified::sign(job, &self.kit.network, &self.kit.agent.peer).into_signed();
+        self.provider_input(ProviderInput::Frame(AgentFrame::Run(Box::new(job))));
+    }
+
     /// Lets time pass in metering ticks of 250 ms.
     pub(crate) fn pass(&mut self, ms: u64) {
         let mut left = ms;

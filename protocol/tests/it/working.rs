@@ -129,6 +129,27 @@ fn an_agent_that_stops_signing_is_paused_within_the_credit_then_killed_and_leave
 }
 
 #[test]
+fn an_agent_that_signs_nothing_gets_no_work_out_of_ending_what_is_paused() {
+    let mut pair = Pair::open(1_000_000);
+    pair.run(1, "work", None);
+    pair.pass(4_000);
+    pair.agent_is_silent = true;
+    let mut worked = 0;
+    for n in 2..60 {
+        // Each run ends just after the provider looked, before the next look; another takes its place.
+        let order = pair.tools.keys().copied().collect::<Vec<_>>();
+        for execution in order {
+            worked += pair.tools[&execution].ms;
+            pair.provider_input(ProviderInput::Frame(AgentFrame::Cancel(execution)));
+        }
+        pair.order_unheard(n);
+        pair.pass(250);
+    }
+    let credit_and_ticks = 5_000 + 5_000 + 3 * 2 * 250;
+    assert!(worked <= credit_and_ticks, "{worked} ms of work for a promise of {}", pair.promised());
+}
+
+#[test]
 fn work_stops_where_settlement_does_not_redeem_and_goes_on_when_it_does() {
     let mut pair = Pair::open(1_000_000);
     let run = pair.run(1, "work", None);

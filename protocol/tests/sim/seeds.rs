@@ -108,6 +108,7 @@ fn every_world_keeps_every_rule() {
                     }
                     let scenario = Scenario::of_seed(seed);
                     let report = expect_clean(&scenario);
+                    assert!(report.counts.crashes > 0, "a world without a crash: {seed}");
                     tally.lock().unwrap().add(&scenario, &report);
                     if (seed - first) % 10_000 == 9_999 {
                         println!("{} worlds in {:.0} s", seed - first + 1, begun.elapsed().as_secs_f64());

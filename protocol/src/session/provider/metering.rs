@@ -184,12 +184,21 @@ impl ProviderSession {
         });
         let never_ran = outcome.is_some_and(|outcome| outcome.end == EndReason::SetupFailed);
         let effective_ms = if never_ran { 0 } else { self.chargeable_now(execution, self.lead(env)).unwrap_or(0) };
+        let written_off = if outcome.is_some() && !never_ran { self.uncharged(execution, *price, effective_ms) } else { Usdc::ZERO };
         let charge = if never_ran { Usdc::ZERO } else { price.of(effective_ms).unwrap_or_default() };
         let work = Work { execution, job: job.hash(), tool: job.tool.clone(), usage: Usage { effective_ms, ..*usage }, charge, outcome };
         if let Some(Run::Running { receipted_at, .. }) = self.runs.get_mut(&execution) {
             *receipted_at = effective_ms;
         }
+        self.written_off = self.written_off.plus(written_off).unwrap_or(Usdc::from_micros(u64::MAX));
         self.issue(Some(work), env.now.wall, fx);
+    }
+
+    /// What the time is worth that credit alone keeps off the last receipt of an execution, rounded up.
+    fn uncharged(&self, execution: ExecutionId, price: Price, effective_ms: u64) -> Usdc {
+        let due = self.chargeable_now(execution, Usdc::from_micros(u64::MAX)).unwrap_or(0).saturating_sub(effective_ms);
+        let time = Price { call_fee: Usdc::from_micros(u64::from(due > 0)), ..price };
+        time.of(due).unwrap_or(Usdc::from_micros(u64::MAX))
     }
 
     /// What a receipt for a running execution may report now.

@@ -28,6 +28,7 @@ impl ProviderSession {
             unanswered: std::collections::BTreeMap::new(),
             runs: std::collections::BTreeMap::new(),
             waiting: std::collections::VecDeque::new(),
+            written_off: Usdc::ZERO,
             short_since: None,
             gone_since: None,
         };

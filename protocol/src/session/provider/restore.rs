@@ -10,6 +10,7 @@ use crate::frame::CloseReason;
 use crate::id::ExecutionId;
 use crate::job::Job;
 use crate::ledger::Account;
+use crate::money::Usdc;
 use crate::network::NetworkId;
 use crate::receipt::{EndReason, Outcome, Receipt, Usage};
 use crate::session::RestoreError;
@@ -58,6 +59,7 @@ impl ProviderSession {
             unanswered: BTreeMap::new(),
             runs: BTreeMap::new(),
             waiting: std::collections::VecDeque::new(),
+            written_off: Usdc::ZERO,
             short_since: None,
             gone_since: Some(env.now.mono),
         };

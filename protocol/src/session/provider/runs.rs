@@ -135,7 +135,7 @@ impl ProviderSession {
     fn fee_within_credit(&self, execution: ExecutionId, price: Price, credit: Usdc) -> bool {
         let meter = self.account.meter_with(self.live_times().chain([(execution, price, 0)]));
         let charge = meter.and_then(|meter| self.terms.charge(&meter));
-        charge.is_ok_and(|charge| charge.excess_over(self.promised()) <= credit)
+        charge.is_ok_and(|charge| self.ahead(charge) <= credit)
     }
 
     /// Gives back a job that credit cannot start although nothing runs and nothing is unanswered: no voucher will come that changes it.

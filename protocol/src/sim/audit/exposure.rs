@@ -23,6 +23,10 @@ struct Exposure {
     interval: u128,
     /// What every tool that ever ran costs in one tick, rounded up: by so much each may pass its limit before anybody looks.
     tick: u128,
+    /// See [`Audit::forgone`], and the runs that ended.
+    forgone: u128,
+    ended: u128,
+    sessions: u128,
 }
 
 impl Auditor {
@@ -39,6 +43,9 @@ impl Auditor {
             exposure.redeemed += redeemed;
             exposure.interval = exposure.interval.max(audit.interval());
             exposure.tick += audit.tick(policy);
+            exposure.forgone += audit.forgone;
+            exposure.ended += audit.reported.values().filter(|run| run.ended).count() as u128;
+            exposure.sessions += 1;
         }
         all
     }
@@ -50,6 +57,9 @@ impl Auditor {
             let credit = cap.min(exposure.interval + exposure.redeemed / 3) + exposure.tick;
             let room = u128::from(policy.credit.unredeemed_cap.micros()) + exposure.tick;
             // A settlement that lies about what it redeemed is believed on the rail where its word is the ledger.
+            // Each run that ends may have been the one that all running ones of the account overtook its limit by, and there are at most two in a session.
+            let forgone = exposure.ended * exposure.sessions * 2 * (exposure.interval / 4 + 2);
+            self.check(exposure.forgone <= forgone, || format!("provider {provider}: {} was worked and never charged", exposure.forgone));
             let (within, capped) = (lies || exposure.unvouchered <= credit, lies || exposure.unredeemed <= room);
             self.check(within, || {
                 format!("provider {provider}: {account} has {} without a voucher; {credit} is the most", exposure.unvouchered)

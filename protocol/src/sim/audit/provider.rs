@@ -39,6 +39,9 @@ impl Auditor {
                 let named = usize::try_from(number).ok().and_then(|n| self.sessions[slot].chain.get(n.wrapping_sub(1)));
                 let ours = voucher.unverified().channel == self.sessions[slot].channel;
                 let fits = ours && named.is_some_and(|(id, charged)| *id == hash && *charged == total);
+                if usize::try_from(number).is_ok_and(|n| n == self.sessions[slot].chain.len()) {
+                    self.sessions[slot].forgo();
+                }
                 self.check(total >= before, || format!("session {slot}: the accepted promise fell from {before} to {total}"));
                 self.check(fits, || format!("session {slot}: a voucher of {total} for receipt {number} was accepted"));
             }
@@ -160,20 +163,17 @@ impl Auditor {
         }
     }
 
-    /// A tool is gone with its provider's process: what has no receipt is the provider's own loss (M4).
-    pub(in crate::sim) fn tool_lost(&mut self, slot: usize, execution: ExecutionId) {
+    /// A provider's process is gone, with every tool of a session: work without a receipt is the provider's own loss (M4).
+    pub(in crate::sim) fn tools_lost(&mut self, slot: usize) {
         let audit = &mut self.sessions[slot];
-        audit.running.remove(&execution);
+        audit.running.clear();
         // Nothing is known of what a cheat has on disk.
-        if audit.provider_cheats {
-            return;
-        }
-        let receipted = audit.reported.get(&execution).map_or(0, |run| run.ms);
-        if let Some((_, worked)) = audit.worked.get_mut(&execution) {
-            *worked = receipted;
-        }
-        if receipted == 0 && !audit.reported.contains_key(&execution) {
-            audit.worked.remove(&execution);
+        if !audit.provider_cheats {
+            let reported = &audit.reported;
+            audit.worked.retain(|execution, _| reported.contains_key(execution));
+            for (execution, (_, worked)) in &mut audit.worked {
+                *worked = reported.get(execution).map_or(0, |run| run.ms);
+            }
         }
     }
 
