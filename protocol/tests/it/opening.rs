@@ -95,6 +95,19 @@ fn a_provider_that_signs_other_terms_does_not_get_a_reservation() {
 }
 
 #[test]
+fn an_opening_that_was_given_up_is_not_reserved_for_when_the_providers_answer_comes_late() {
+    let mut pair = Pair::propose(100_000);
+    step(&mut pair);
+    assert!(matches!(pair.to_agent.front(), Some(ProviderFrame::Accepted(_))));
+    pair.agent_input(AgentInput::End);
+    let committed = pair.agent_log.len();
+    pair.talk();
+    assert_eq!(pair.agent.phase(), AgentPhase::Closed(CloseReason::NotOpened));
+    assert_eq!(pair.agent_log.len(), committed, "nothing follows the close: {:?}", pair.agent_log.last());
+    assert_eq!(pair.provider.as_ref().unwrap().phase(), ProviderPhase::Closed(CloseReason::Ended));
+}
+
+#[test]
 fn terms_with_a_stolen_binding_a_wrong_order_of_times_or_no_tool_are_refused() {
     let kit = Kit::new();
     let refuse = |change: &dyn Fn(&mut orien_protocol::terms::Terms)| {
