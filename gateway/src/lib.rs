@@ -23,6 +23,7 @@ mod run;
 mod sessions;
 mod store;
 
+pub use http::bodies;
 pub use run::{Config, GATEWAY_DOOR_PORT, RunGatewayError, run};
 pub use sessions::RestoreSessionsError;
 pub use store::StoreError;

@@ -5,6 +5,7 @@
 //!
 //! It decides nothing about money and does not know how peers are reached.
 
+pub mod bodies;
 mod events;
 mod files;
 mod idempotency;
