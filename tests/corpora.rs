@@ -14,7 +14,9 @@ use targets::{TARGETS, seeds};
 /// Changed inputs per target: enough to meet most of what the corpora meet, in seconds.
 const EXECUTIONS: u64 = 2_000;
 /// The same for targets that sign and verify at every step.
-const STORIES: u64 = 300;
+const STORIES: u64 = 200;
+/// And for both machines together.
+const PAIRS: u64 = 50;
 /// Longest changed input.
 const LENGTH_MAX: usize = 4_096;
 
@@ -93,8 +95,12 @@ fn replay(wanted: &str) {
     for (name, bytes) in &inputs {
         run(target, *act, name, bytes);
     }
-    let signs = ["session_agent", "session_pair", "session_provider", "catalogue"].contains(target);
-    let executions = number("ORIEN_EXECUTIONS").unwrap_or(if signs { STORIES } else { EXECUTIONS });
+    let usual = match *target {
+        "session_pair" => PAIRS,
+        "session_agent" | "session_provider" | "catalogue" => STORIES,
+        _ => EXECUTIONS,
+    };
+    let executions = number("ORIEN_EXECUTIONS").unwrap_or(usual);
     let mut random = Random(number("ORIEN_SEED").unwrap_or(1));
     for execution in 0..executions {
         let bytes = changed(&inputs, &mut random);
