@@ -47,6 +47,9 @@ pub(crate) fn seeds() -> Vec<Seed> {
     seeds.push(("terms", "seed-proposed".to_owned(), [vec![1], encoded(&terms.by_agent)].concat()));
     seeds.push(("claim", "seed".to_owned(), [vec![0], encoded(&claim())].concat()));
     seeds.push(("job_arguments", "seed".to_owned(), [vec![0], encoded(&arguments())].concat()));
+    let mut option = arguments();
+    option.push(Argument { name: "note".to_owned(), value: ArgumentValue::Text("-y".to_owned()) });
+    seeds.push(("job_arguments", "seed-option".to_owned(), [vec![0], encoded(&option)].concat()));
     let log = encoded(&LogFrame::Gap { next: 7 });
     let length = u32::try_from(log.len()).unwrap().to_be_bytes();
     seeds.push(("frame_stream", "seed".to_owned(), [&[3][..], &length, &log, &length, &log].concat()));
