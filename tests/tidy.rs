@@ -84,6 +84,8 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("node", &["orien-protocol", "orien-bootstrap", "orien-net", "orien-door", "orien-sandbox"]),
     ("gateway", &["orien-protocol", "orien-bootstrap", "orien-net", "orien-door"]),
     ("settlement", &["orien-protocol", "orien-bootstrap", "orien-net", "orien-door"]),
+    // No part of the product: it stands above everything, and nothing stands on it.
+    ("tests/fuzz", &["orien-protocol", "orien-bootstrap", "orien-node", "orien-sandbox", "orien-gateway", "orien-settlement"]),
 ];
 
 #[test]

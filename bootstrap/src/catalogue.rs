@@ -96,7 +96,7 @@ impl Catalogue {
         Self::with_limits(own, OFFERS_LIMIT, BYTES_LIMIT)
     }
 
-    fn with_limits(own: PeerId, offers_limit: usize, bytes_limit: usize) -> Self {
+    pub(crate) fn with_limits(own: PeerId, offers_limit: usize, bytes_limit: usize) -> Self {
         // Twice, because a provider keeps its bucket for a while after its offer was evicted, and has one before its first offer came.
         let buckets = || Buckets::new(offers_limit.saturating_mul(2), REFILL, BURST);
         Self {

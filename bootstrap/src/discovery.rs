@@ -7,6 +7,7 @@
 
 mod fetch;
 mod gossip;
+mod hearsay;
 mod pull;
 
 use std::time::Duration;
@@ -23,6 +24,7 @@ use crate::clock;
 use crate::shared::Intake;
 
 use fetch::{Fetched, Fetches};
+pub use hearsay::Hearsay;
 use pull::{Pulled, Pulls};
 
 /// What waits for discovery; beyond it gossip counts as ignored and a new connection is not pulled from.

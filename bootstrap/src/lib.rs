@@ -33,7 +33,7 @@ pub use ask::{AskError, ask};
 pub use catalogue::{Listed, Verdict};
 pub use clock::{NoRandomness, random_id};
 pub use data_dir::{DataDir, OpenDataDirError, RoleName};
-pub use discovery::DiscoveryPanicked;
+pub use discovery::{DiscoveryPanicked, Hearsay};
 pub use dispatch::{AnswerError, InboundQuestion, InboundStream, QuestionReply};
 pub use door::{DoorFile, DoorSettings, PeerDoorError};
 pub use files::FileError;

@@ -32,6 +32,9 @@ const NAME_LIMIT: usize = NETWORK_ID_LIMIT - 17;
 /// Usual time between asking for an exit and getting it.
 const EXIT_DELAY_SECONDS: u64 = 86_400;
 
+/// Longest such time, a year: whoever has to wait longer for funds has lost them.
+const EXIT_DELAY_MAX_SECONDS: u64 = 366 * 86_400;
+
 /// Why a text or file does not describe a network.
 #[derive(Debug, Error)]
 pub enum NetworkFileError {
@@ -163,6 +166,9 @@ impl Network {
         }
         if exit_delay <= finality_lag {
             return Err(field("chain.exit_delay_seconds", "must be longer than finality_lag_seconds"));
+        }
+        if exit_delay > Millis::from_secs(EXIT_DELAY_MAX_SECONDS) {
+            return Err(field("chain.exit_delay_seconds", format_args!("more than {EXIT_DELAY_MAX_SECONDS}")));
         }
         check_addresses("settlement.addresses", &settlement.addresses)?;
         check_addresses("bootstrap", &bootstrap)?;
@@ -360,6 +366,7 @@ mod tests {
             (good.replace("/ip4/127.0.0.1/tcp/9", "127.0.0.1:9"), "settlement.addresses"),
             (good.replace("/p2p/", "/p3p/"), "bootstrap"),
             (good.replace("exit_delay_seconds = 86400", "exit_delay_seconds = 0"), "exit_delay_seconds"),
+            (good.replace("exit_delay_seconds = 86400", "exit_delay_seconds = 9223372036854775807"), "exit_delay_seconds"),
         ];
         for (text, expected) in cases {
             assert!(refused(&text).contains(expected), "{expected}: {}", refused(&text));

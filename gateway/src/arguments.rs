@@ -156,7 +156,8 @@ fn is_decimal_within(text: &str, min: i64, max: i64) -> bool {
     let (negative, digits) = text.strip_prefix('-').map_or((false, text), |digits| (true, digits));
     let (whole, fraction) = digits.split_once('.').unwrap_or((digits, "0"));
     let plain = |part: &str| !part.is_empty() && part.bytes().all(|b| b.is_ascii_digit());
-    if !plain(whole) || !plain(fraction) {
+    // Zeros in front are no number of JSON, and providers refuse them.
+    if !plain(whole) || !plain(fraction) || (whole.len() > 1 && whole.starts_with('0')) {
         return false;
     }
     let Ok(magnitude) = whole.parse::<i128>() else { return false };
@@ -239,7 +240,10 @@ mod tests {
     fn values_of_another_kind_are_refused() {
         let cases = [
             (ParameterKind::Integer { min: 0, max: 9 }, vec!["1.0", "\"1\"", "true", "1e0", "10", "[1]"]),
-            (ParameterKind::Number { min: 0, max: 1 }, vec!["1e0", "1.01", "-0.1", "\"x\"", "\".5\"", "\"1.\"", "NaN"]),
+            (
+                ParameterKind::Number { min: 0, max: 1 },
+                vec!["1e0", "1.01", "-0.1", "\"x\"", "\".5\"", "\"1.\"", "\"00\"", "\"01.0\"", "NaN"],
+            ),
             (ParameterKind::Boolean, vec!["1", "\"true\""]),
             (ParameterKind::Text { max_bytes: 3 }, vec!["\"four\"", "\"a\\nb\"", "\"\\u0000\"", "3"]),
             (ParameterKind::File, vec!["\"\"", "7"]),

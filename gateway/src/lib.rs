@@ -24,6 +24,7 @@ mod run;
 mod sessions;
 mod store;
 
+pub use http::bodies;
 pub use run::{Config, GATEWAY_DOOR_PORT, RunGatewayError, run, run_over};
 pub use sessions::RestoreSessionsError;
 pub use store::StoreError;

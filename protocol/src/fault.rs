@@ -120,10 +120,7 @@ impl Fault {
     /// A fault with a text, which is cut at [`FAULT_TEXT_LIMIT`].
     pub fn new(code: FaultCode, text: impl fmt::Display) -> Self {
         let mut text = text.to_string();
-        if text.len() > FAULT_TEXT_LIMIT {
-            let end = (0..=FAULT_TEXT_LIMIT).rev().find(|&end| text.is_char_boundary(end)).unwrap_or(0);
-            text.truncate(end);
-        }
+        cut(&mut text);
         Self { code, text, missing: None }
     }
 
@@ -136,7 +133,16 @@ impl Fault {
     /// The same fault made safe to show: text cut and control characters replaced. For faults that came from a peer.
     pub fn tamed(mut self) -> Self {
         self.text = self.text.chars().take(FAULT_TEXT_LIMIT).map(|c| if c.is_control() { ' ' } else { c }).collect();
+        cut(&mut self.text);
         self
+    }
+}
+
+/// Cuts a text at [`FAULT_TEXT_LIMIT`] bytes, or just before if a character lies across it.
+fn cut(text: &mut String) {
+    if text.len() > FAULT_TEXT_LIMIT {
+        let end = (0..=FAULT_TEXT_LIMIT).rev().find(|&end| text.is_char_boundary(end)).unwrap_or(0);
+        text.truncate(end);
     }
 }
 

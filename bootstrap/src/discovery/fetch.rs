@@ -64,7 +64,7 @@ pub(super) struct Fetched {
 }
 
 #[derive(Debug, Error)]
-enum FetchError {
+pub(super) enum FetchError {
     #[error(transparent)]
     Ask(#[from] AskError),
     #[error("the provider sells nothing")]
@@ -159,7 +159,7 @@ async fn from_introducers(digest: &Verified<Digest>, net: &Net, intake: &Intake)
 }
 
 /// The offer in an answer, if it is the announced one or a later one of the same provider.
-fn announced(answer: Answer, digest: &Digest, network: &NetworkId) -> Result<Verified<Offer>, FetchError> {
+pub(super) fn announced(answer: Answer, digest: &Digest, network: &NetworkId) -> Result<Verified<Offer>, FetchError> {
     let signed = match answer {
         Answer::Offer(Some(signed)) => *signed,
         Answer::Offer(None) => return Err(FetchError::Nothing),

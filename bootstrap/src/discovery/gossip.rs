@@ -13,7 +13,7 @@ use crate::clock;
 
 /// What is to become of a message that is not worth a look at the catalogue.
 #[derive(Debug, PartialEq, Eq)]
-enum Unusable {
+pub(super) enum Unusable {
     /// Nobody honest sends this: it counts against the peer that passed it on.
     Reject,
     /// It may be our own clock, or our own message.
@@ -42,7 +42,7 @@ impl Discovery {
 }
 
 /// Decodes and verifies a digest, the cheapest checks first.
-fn read(bytes: &[u8], network: &NetworkId, own: PeerId, now: Timestamp) -> Result<Verified<Digest>, Unusable> {
+pub(super) fn read(bytes: &[u8], network: &NetworkId, own: PeerId, now: Timestamp) -> Result<Verified<Digest>, Unusable> {
     let signed: Signed<Digest> = codec::decode(bytes, DIGEST_LIMIT_BYTES).map_err(|_| Unusable::Reject)?;
     let claimed = signed.unverified();
     claimed.check().map_err(|_| Unusable::Reject)?;

@@ -18,7 +18,7 @@ use tokio::task::JoinSet;
 use super::{Done, jittered};
 use crate::ask::{AskError, ask};
 use crate::catalogue::Verdict;
-use crate::shared::{Intake, SharedCatalogue};
+use crate::shared::Intake;
 
 /// Peers pulled from at the same time.
 const ACTIVE_LIMIT: usize = 4;
@@ -59,7 +59,7 @@ pub(super) struct Pulled {
 }
 
 #[derive(Debug, Error)]
-enum PullError {
+pub(super) enum PullError {
     #[error(transparent)]
     Ask(#[from] AskError),
     #[error("it did not come to an end in time")]
@@ -135,7 +135,7 @@ async fn pull(peer: PeerId, net: &Net, intake: &Intake) -> Result<usize, PullErr
         };
         let Some(last) = end_of(&offers, after)? else { break };
         let (network, catalogue) = (intake.network.clone(), intake.catalogue.clone());
-        let checked = tokio::task::spawn_blocking(move || check(offers, &catalogue, &network)).await;
+        let checked = tokio::task::spawn_blocking(move || check(offers, |offer| catalogue.holds(offer), &network)).await;
         for offer in checked.map_err(|_| PullError::Interrupted)?? {
             new += usize::from(intake.take(offer).await == Verdict::New);
         }
@@ -160,7 +160,7 @@ async fn page_of(peer: PeerId, after: Option<PeerId>, net: &Net) -> Result<Answe
 }
 
 /// The last provider of a page whose providers all come after `after` and after each other; none if it is empty.
-fn end_of(page: &[Signed<Offer>], after: Option<PeerId>) -> Result<Option<PeerId>, PullError> {
+pub(super) fn end_of(page: &[Signed<Offer>], after: Option<PeerId>) -> Result<Option<PeerId>, PullError> {
     let mut last = after;
     for offer in page {
         let provider = offer.unverified().provider;
@@ -173,13 +173,13 @@ fn end_of(page: &[Signed<Offer>], after: Option<PeerId>) -> Result<Option<PeerId
 }
 
 /// Verifies what we do not hold already. An honest peer verified before it listed, so one forgery ends the pull.
-fn check(
+pub(super) fn check(
     page: Vec<Signed<Offer>>,
-    catalogue: &SharedCatalogue,
+    holds: impl Fn(&Signed<Offer>) -> bool,
     network: &orien_protocol::network::NetworkId,
 ) -> Result<Vec<Verified<Offer>>, PullError> {
     page.into_iter()
-        .filter(|offer| !catalogue.holds(offer))
+        .filter(|offer| !holds(offer))
         .map(|offer| {
             let provider = offer.unverified().provider;
             offer.verify(network, &provider).map_err(|_| PullError::Forged)
@@ -193,7 +193,6 @@ mod tests {
     use orien_protocol::time::Timestamp;
 
     use super::*;
-    use crate::catalogue::Catalogue;
     use crate::sample::{network, offer};
 
     const fn peer(byte: u8) -> PeerId {
@@ -245,12 +244,11 @@ mod tests {
 
     #[test]
     fn one_forged_offer_ends_the_pull() {
-        let catalogue = SharedCatalogue::new(Catalogue::new(peer(1)));
-        assert_eq!(check(page(3), &catalogue, network().id()).unwrap().len(), 3);
+        assert_eq!(check(page(3), |_| false, network().id()).unwrap().len(), 3);
         let mut page = page(3);
         let mut altered = page[1].unverified().clone();
         altered.label = "other".to_owned();
         page[1] = Signed::join(altered, *page[1].signature());
-        assert!(matches!(check(page, &catalogue, network().id()), Err(PullError::Forged)));
+        assert!(matches!(check(page, |_| false, network().id()), Err(PullError::Forged)));
     }
 }

@@ -5,6 +5,7 @@
 //!
 //! It decides nothing about money and does not know how peers are reached.
 
+pub mod bodies;
 mod events;
 mod files;
 mod idempotency;
@@ -210,6 +211,10 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Keyed<T> {
         let key = key_of(&mut parts).await.map_err(IntoResponse::into_response)?;
         let request = Request::from_parts(parts, body);
         let Json(text) = Json::<Box<RawValue>>::from_request(request, state).await.map_err(IntoResponse::into_response)?;
+        // A list of the values in the order of the fields would be read too, and would mean something else when a field is added.
+        if !text.get().starts_with('{') {
+            return Err(Refusal::invalid("invalid_body", "the body has to be a JSON object").into_response());
+        }
         match serde_json::from_str(text.get()) {
             Ok(body) => Ok(Self { key, text, body }),
             Err(error) => Err(Refusal::invalid("invalid_body", error).into_response()),

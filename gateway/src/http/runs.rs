@@ -55,7 +55,7 @@ pub(super) async fn tools(State(app): Shared, Query(of): Query<OfSession>) -> Re
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(super) struct RunBody {
-    session_id: String,
+    pub(super) session_id: String,
     tool_id: String,
     #[serde(default)]
     args: Args,
@@ -95,7 +95,7 @@ async fn start(app: &App, body: RunBody, ticket: &Ticket) -> Result<Done, Refusa
     Done::new(StatusCode::CREATED, &started)
 }
 
-fn order(
+pub(super) fn order(
     tools: &[Tool],
     body: RunBody,
     execution: ExecutionId,

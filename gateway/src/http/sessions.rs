@@ -9,6 +9,7 @@ use axum::response::{IntoResponse, Response};
 use orien_door::{Json, Path, Query};
 use orien_protocol::fault::{Fault, FaultCode};
 use orien_protocol::id::SessionId;
+use orien_protocol::peer::PeerId;
 use orien_protocol::time::Millis;
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -54,7 +55,8 @@ pub(super) struct OpenBody {
 }
 
 impl OpenBody {
-    fn request(self, app: &App) -> Result<OpenRequest, Refusal> {
+    /// What is asked for; `find` knows the provider that a name means.
+    pub(super) fn request(self, find: impl FnOnce(&str) -> Result<PeerId, Refusal>) -> Result<OpenRequest, Refusal> {
         let (shortest, usual, longest) = EXPIRY_SECONDS;
         let expiry = self.expiry_seconds.unwrap_or(usual);
         if !(shortest..=longest).contains(&expiry) {
@@ -68,7 +70,7 @@ impl OpenBody {
         }
         let choice = match self.provider_id.as_str() {
             "auto" => Choice::Auto,
-            id => Choice::Named(providers::find(app, id)?),
+            id => Choice::Named(find(id)?),
         };
         let wish = Wish {
             capability: self.capability,
@@ -90,7 +92,7 @@ impl OpenBody {
 
 pub(super) async fn open(State(app): Shared, keyed: Keyed<OpenBody>) -> Response {
     let Keyed { key, text, body } = keyed;
-    let request = match body.request(&app) {
+    let request = match body.request(|id| providers::find(&app, id)) {
         Ok(request) => request,
         Err(refusal) => return refusal.into_response(),
     };
@@ -174,7 +176,7 @@ pub(super) async fn end(State(app): Shared, Path(id): Path<String>, request: Req
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(super) struct TopUpBody {
     /// The new total.
-    budget_allowance: Decimal,
+    pub(super) budget_allowance: Decimal,
 }
 
 pub(super) async fn top_up(State(app): Shared, Path(id): Path<String>, keyed: Keyed<TopUpBody>) -> Response {

@@ -19,6 +19,8 @@ async fn bad_requests_get_their_own_answers_and_the_gateway_stays_healthy() {
     let keyed = format!("{json_type}idempotency-key: k\r\n");
     client.send("POST", "/tools/run", &keyed, b"{\"sessionId\":").await.problem(400, "malformed_json");
     client.send("POST", "/tools/run", &keyed, b"{\"sessionId\":1}").await.problem(422, "invalid_body");
+    let list = b"[\"auto\",0.5,null,null,[],null,null,null]";
+    client.send("POST", "/api/sessions", &keyed, list).await.problem(422, "invalid_body");
     let unknown = client.post("/tools/run", "k1", &json!({ "sessionId": id, "toolId": "rm", "args": {} })).await;
     assert!(unknown.problem(422, "unknown_tool")["detail"].as_str().unwrap().contains("echo, sleep, liar"));
     let extra = client.post("/tools/run", "k2", &json!({ "sessionId": id, "toolId": "echo", "args": { "txet": "x" } })).await;

@@ -1,6 +1,7 @@
 //! Hostile bytes are refused, whatever they are.
 
 use orien_protocol::codec::{CodecError, VALUE_LIMIT_BYTES, decode, encode};
+use orien_protocol::fault::{FAULT_TEXT_LIMIT, Fault, FaultCode};
 use orien_protocol::frame::{AgentFrame, Answer, FileRequest, LogFrame, ProviderFrame, Question};
 use orien_protocol::offer::Offer;
 use orien_protocol::session::agent::AgentRecord;
@@ -67,4 +68,14 @@ fn a_length_prefix_beyond_the_limit_is_refused_before_anything_is_allocated() {
     bytes.extend((1_u64 << 60).to_le_bytes());
     assert!(matches!(decode::<Answer>(&bytes, VALUE_LIMIT_BYTES), Err(CodecError::Malformed { .. })));
     assert!(matches!(decode::<Answer>(&[0; 100], 99), Err(CodecError::TooLarge { length: 100, limit: 99 })));
+}
+
+#[test]
+fn the_text_of_a_fault_is_cut_by_its_bytes_and_between_two_characters() {
+    for text in ["x".repeat(4_000), "\u{e9}".repeat(400), format!("x{}", "\u{1f600}".repeat(300))] {
+        let fault = Fault { code: FaultCode::BUSY, text: text.clone(), missing: None }.tamed();
+        assert!(fault.text.len() <= FAULT_TEXT_LIMIT && fault.text.len() + 4 > FAULT_TEXT_LIMIT, "{}", fault.text.len());
+        assert!(text.starts_with(&fault.text));
+        assert_eq!(Fault::new(FaultCode::BUSY, &text).text, fault.text);
+    }
 }

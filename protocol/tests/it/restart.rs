@@ -1,9 +1,10 @@
 //! What is left after a crash of either side.
 
-use orien_protocol::frame::CloseReason;
+use orien_protocol::frame::{CloseReason, ProviderFrame};
 use orien_protocol::receipt::EndReason;
-use orien_protocol::session::agent::{AgentInput, AgentPhase, AgentSession};
-use orien_protocol::session::provider::{ProviderEnv, ProviderPhase, ProviderSession, RestoreError};
+use orien_protocol::session::agent::{AgentInput, AgentPhase, AgentRecord, AgentSession};
+use orien_protocol::session::provider::{ProviderEnv, ProviderPhase, ProviderRecord, ProviderSession, RestoreError};
+use orien_protocol::signing::{Statement, Verified};
 
 use crate::kit::usdc;
 use crate::pair::Pair;
@@ -125,4 +126,22 @@ fn records_out_of_order_or_tampered_with_do_not_make_a_session() {
     assert!(matches!(restore(Vec::new()), Some(RestoreError::Order)));
     let twice = [pair.provider_log.clone(), pair.provider_log[1..2].to_vec()].concat();
     assert!(matches!(restore(twice), Some(RestoreError::Ledger(_))));
+}
+
+#[test]
+fn a_closed_session_that_is_cheated_afterwards_is_still_closed_after_a_restart() {
+    let mut pair = Pair::open(100_000);
+    pair.agent_input(AgentInput::End);
+    pair.talk();
+    assert_eq!(pair.agent.phase(), AgentPhase::Closed(CloseReason::Ended));
+    let ProviderRecord::Receipt(first) = &pair.provider_log[1] else { panic!("not a receipt: {:?}", pair.provider_log[1]) };
+    let mut second = first.unverified().clone();
+    (second.number, second.previous) = (2, second.hash(&pair.kit.network));
+    let second = Verified::sign(second, &pair.kit.network, &pair.kit.provider.peer).into_signed();
+    pair.agent_input(AgentInput::Frame(ProviderFrame::Receipt(Box::new(second))));
+    assert!(pair.agent.is_disputed(), "only receipt 1 may be without work");
+    pair.crash_agent();
+    assert_eq!(pair.agent.phase(), AgentPhase::Closed(CloseReason::Ended));
+    let closes = pair.agent_log.iter().filter(|record| matches!(record, AgentRecord::Closed { .. })).count();
+    assert_eq!(closes, 1);
 }

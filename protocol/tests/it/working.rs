@@ -270,3 +270,15 @@ fn work_ends_when_the_session_time_is_over() {
     assert_eq!(pair.outcome(run).map(|(end, _)| end), Some(EndReason::SessionEnded));
     assert_eq!(pair.provider.as_ref().unwrap().phase(), ProviderPhase::Closed(CloseReason::Expired));
 }
+
+#[test]
+fn a_waiting_job_does_not_start_after_the_time_for_work_although_no_tick_has_come() {
+    let mut pair = Pair::open(100_000_000);
+    let runs: Vec<_> = (0..3).map(|n| pair.run(n, "work", None)).collect();
+    assert!(!pair.tools.contains_key(&runs[2]));
+    pair.now.wall = orien_protocol::time::Timestamp(pair.now.wall.0 + 3_600_000);
+    pair.finish(runs[0], EndReason::Exited, Some(0));
+    assert!(!pair.tools.contains_key(&runs[2]), "a place was free, and no time was left");
+    pair.pass(250);
+    assert_eq!(pair.refusal(runs[2]).map(|fault| fault.code), Some(FaultCode::SESSION_ENDED));
+}

@@ -43,11 +43,8 @@ impl AgentSession {
     }
 
     pub(super) fn on_accepted(&mut self, signature: PeerSignature, fx: &mut Effects) {
-        let Agreement::Proposed(proposal) = &self.agreement else { return };
-        // An answer that crossed the end of the opening must not begin it again.
-        if self.phase != AgentPhase::Proposing {
-            return;
-        }
+        // One that was given up meanwhile stays so: the provider's answer may have been on its way.
+        let (AgentPhase::Proposing, Agreement::Proposed(proposal)) = (self.phase, &self.agreement) else { return };
         let network = proposal.terms().agent.unverified().network.clone();
         match (**proposal).clone().countersigned(signature, &network) {
             Err(error) => self.fail_opening(Fault::new(FaultCode::BAD_SIGNATURE, error), fx),

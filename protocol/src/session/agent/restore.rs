@@ -69,7 +69,10 @@ impl AgentSession {
             AgentRecord::Answered { receipt, voucher } => self.replay_answer(receipt, voucher, network)?,
             AgentRecord::Disputed(_) => {
                 self.disputed = true;
-                self.phase = AgentPhase::Ending(now.mono);
+                // A closed session may still learn that it was cheated; that does not open it again.
+                if !matches!(self.phase, AgentPhase::Closed(_)) {
+                    self.phase = AgentPhase::Ending(now.mono);
+                }
             }
             AgentRecord::Ending => self.phase = AgentPhase::Ending(now.mono),
             AgentRecord::Closed { reason, close } => {

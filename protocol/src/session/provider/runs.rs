@@ -105,8 +105,8 @@ impl ProviderSession {
 
     /// Starts jobs in order while there is a place and credit for their call fee.
     pub(super) fn start_waiting(&mut self, env: &ProviderEnv<'_>, fx: &mut Effects) {
-        // Nothing new while too much waits for redemption; what runs may end.
-        if self.room(env) == Usdc::ZERO {
+        // Nothing new while too much waits for redemption; what runs may end. Nor after the time for work, which a tick will notice.
+        if self.room(env) == Usdc::ZERO || env.now.wall >= self.terms.work_until.timestamp() {
             return;
         }
         while self.phase == ProviderPhase::Open
