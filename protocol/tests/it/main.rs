@@ -5,6 +5,7 @@ mod corners;
 mod decoding;
 mod golden;
 mod kit;
+mod ledger;
 mod money;
 mod opening;
 mod pair;
