@@ -6,10 +6,15 @@ use orien_protocol::id::SessionId;
 use orien_protocol::offer::{Confinement, Offer, Parameter, ParameterKind};
 use orien_protocol::peer::PeerId;
 use orien_protocol::receipt::{EndReason, Outcome, Party};
-use orien_protocol::signing::{Address, Layout, MoneyDomain, MoneyKey, MoneySignature, PeerKey, PeerSignature, Signed, Statement};
+use orien_protocol::signing::{
+    Address, Layout, MoneyDomain, MoneyKey, MoneySignature, MoneyStatement, PeerKey, PeerSignature, Signed, Statement, keccak,
+};
 use orien_protocol::terms::{ProposedTerms, Terms, TermsError};
 use orien_protocol::time::{Millis, Timestamp, UnixSeconds};
 use orien_protocol::voucher::{Close, MoneySigned, MoneyVerified};
+
+use secp256k1::Message;
+use secp256k1::ecdsa::{RecoverableSignature, RecoveryId};
 
 use crate::kit::{Kit, START, usdc};
 use crate::limits::offer;
@@ -248,6 +253,49 @@ fn a_money_signature_is_taken_in_one_form_only() {
         other[at] ^= 1;
         assert!(!verify(other), "byte {at}");
     }
+}
+
+#[test]
+fn both_recovery_ids_are_signed_as_27_and_28_and_taken() {
+    let kit = Kit::new();
+    let mut seen = [false; 2];
+    for total in 0..32 {
+        let close = Close { channel: ChannelId::from_hash(Hash::ZERO), total: usdc(total) };
+        let signed = *MoneyVerified::sign(close, &kit.domain, &kit.settlement).signed();
+        seen[usize::from(signed.signature().to_bytes()[64] - 27)] = true;
+        assert!(signed.verify(&kit.domain, &kit.settlement.address()).is_ok());
+    }
+    assert_eq!(seen, [true; 2]);
+}
+
+#[test]
+fn a_signature_whose_point_lies_beyond_the_order_is_refused_although_it_leads_to_a_key() {
+    let kit = Kit::new();
+    let close = Close { channel: ChannelId::from_hash(Hash::ZERO), total: usdc(1) };
+    let digest = *close.digest(&kit.domain).as_bytes();
+    // Nobody can sign so on purpose; v 29 says that r was reduced. The contract knows 27 and 28 only.
+    let (bytes, signer) = (1..=255_u8)
+        .find_map(|r| {
+            let mut compact = [0; 64];
+            (compact[31], compact[63]) = (r, 1);
+            let signature = RecoverableSignature::from_compact(&compact, RecoveryId::from_u8_masked(2)).ok()?;
+            let key = signature.recover_ecdsa(Message::from_digest(digest)).ok()?.serialize_uncompressed();
+            let mut bytes = [0; 65];
+            bytes[..64].copy_from_slice(&compact);
+            bytes[64] = 29;
+            Some((bytes, Address::from_bytes(keccak(&key[1..]).as_bytes()[12..].try_into().unwrap())))
+        })
+        .unwrap();
+    let signed = *MoneyVerified::sign(close, &kit.domain, &kit.settlement).signed();
+    assert!(with_signature(&signed, bytes).verify(&kit.domain, &signer).is_err());
+}
+
+#[test]
+fn an_address_in_one_case_needs_no_checksum() {
+    let lower = "0x5aaeb6053f3e94c9b9a09f33669435e7ef1beaed";
+    let upper = format!("0x{}", lower[2..].to_uppercase());
+    let address: Address = "0x5aAeb6053F3E94C9b9A09f33669435E7Ef1BeAed".parse().unwrap();
+    assert_eq!((lower.parse(), upper.parse()), (Ok(address), Ok(address)));
 }
 
 /// The same statement with other bytes for its signature, as it would arrive.
