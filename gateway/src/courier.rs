@@ -198,7 +198,7 @@ impl Courier {
     /// Feeds the machine what has come.
     async fn work_off(&mut self) -> Result<(), StoreError> {
         while let Some(input) = self.inputs.pop_front() {
-            let is_reserved = matches!(input, AgentInput::Reserved(_));
+            let is_reserved = matches!(input, AgentInput::Reserved { .. });
             let effects = self.machine.handle(input, clock::now());
             self.carry_out(effects).await?;
             self.by = By::Provider;

@@ -25,7 +25,10 @@ const RETRY: (Duration, Duration) = (Duration::from_millis(200), Duration::from_
 
 /// What became of a question.
 #[derive(Debug)]
-pub(super) struct Reserved(Result<SignedAllowance, NoAllowance>);
+pub(super) struct Reserved {
+    asked: Usdc,
+    answer: Result<SignedAllowance, NoAllowance>,
+}
 
 /// Why there is no allowance.
 #[derive(Debug)]
@@ -42,16 +45,16 @@ impl Courier {
         self.asking.spawn(async move {
             let request = request_id(&context, session, ceiling).await?;
             let question = Question::Reserve { request, terms: Box::new(terms), ceiling };
-            Ok(Reserved(reserve(&context, &question).await))
+            Ok(Reserved { asked: ceiling, answer: reserve(&context, &question).await })
         });
     }
 
     /// Hands settlement's answer to the machine.
-    pub(super) fn on_reserved(&mut self, Reserved(reserved): Reserved) {
-        match reserved {
+    pub(super) fn on_reserved(&mut self, Reserved { asked, answer }: Reserved) {
+        match answer {
             Ok(allowance) => {
                 self.by = By::Settlement;
-                self.inputs.push_back(AgentInput::Reserved(allowance));
+                self.inputs.push_back(AgentInput::Reserved { asked, allowance });
             }
             Err(NoAllowance { blame, is_sure }) => match self.top_up.take() {
                 Some(top_up) => {

@@ -126,7 +126,7 @@ impl Story {
             claim_key: terms.claim_key(),
         };
         let allowance = *MoneyVerified::sign(allowance, &terms.domain, &self.settlement).signed();
-        let effects = self.agent.handle(AgentInput::Reserved(allowance), self.now);
+        let effects = self.agent.handle(AgentInput::Reserved { asked: ceiling, allowance }, self.now);
         self.take(effects);
     }
 

@@ -233,7 +233,7 @@ impl<'a> Agent<'a> {
                 AgentEffect::HandBack { close, .. } => self.handed_back.push(close),
                 AgentEffect::Reserve { .. } if !self.reserves => {}
                 AgentEffect::Reserve { terms, ceiling } => {
-                    let reserved = AgentInput::Reserved(self.kit.allowance(&terms, ceiling));
+                    let reserved = AgentInput::Reserved { asked: ceiling, allowance: self.kit.allowance(&terms, ceiling) };
                     queue.extend(self.session.handle(reserved, clock::now()));
                 }
                 AgentEffect::Tell(event) => self.events.push(event),

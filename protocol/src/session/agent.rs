@@ -53,7 +53,12 @@ pub enum AgentInput {
     /// The control stream is gone.
     Disconnected,
     /// Settlement reserved, for the opening or a top-up.
-    Reserved(SignedAllowance),
+    Reserved {
+        /// The ceiling that was asked for; more than that is not taken.
+        asked: Usdc,
+        /// Signed by settlement.
+        allowance: SignedAllowance,
+    },
     /// Settlement refused the opening's reservation: nothing is held.
     NotReserved(Fault),
     /// Settlement did not say whether it reserved for the opening: something may be held.
@@ -282,7 +287,7 @@ impl AgentSession {
                     self.fail_opening(Fault::new(FaultCode::INTERNAL, "the provider hung up while the session was opening"), &mut fx);
                 }
             }
-            AgentInput::Reserved(allowance) => self.on_reserved(allowance, &mut fx),
+            AgentInput::Reserved { asked, allowance } => self.on_reserved(asked, allowance, &mut fx),
             AgentInput::NotReserved(fault) => self.on_not_reserved(fault, &mut fx),
             AgentInput::NotAnswered(fault) => self.fail_opening(fault, &mut fx),
             AgentInput::HandedBack(answer) => self.on_handed_back(answer, &mut fx),

@@ -126,7 +126,7 @@ impl World<'_> {
             return;
         }
         match answer {
-            Ok(allowance) => self.agent_input(slot, AgentInput::Reserved(allowance)),
+            Ok(allowance) => self.agent_input(slot, AgentInput::Reserved { asked: ceiling, allowance }),
             Err(fault) => self.agent_input(slot, AgentInput::NotReserved(fault)),
         }
     }

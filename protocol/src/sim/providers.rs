@@ -81,7 +81,11 @@ impl World<'_> {
             ProviderEffect::Start { job, limit } => self.start(slot, &job, limit.0),
             ProviderEffect::Pause(execution) => self.pause(slot, execution, true),
             ProviderEffect::Unpause(execution) => self.pause(slot, execution, false),
-            ProviderEffect::Kill(execution) => self.tool_ends(slot, execution, EndReason::Signalled, Some(137)),
+            ProviderEffect::Kill(execution) => {
+                if let Some(ended) = self.tool_ends(slot, execution, EndReason::Signalled, Some(137)) {
+                    self.after(0, Event::Executor(slot, Box::new(ended)));
+                }
+            }
             ProviderEffect::HandIn(_) => self.slots[slot].due = true,
             ProviderEffect::Release(_) => {
                 let running = self.slots[slot].tools.len();
@@ -117,14 +121,14 @@ impl World<'_> {
             // It cannot be started, and says so within the turn.
             let ended =
                 ProviderInput::Ended { execution: job.execution, usage: Usage::default(), end: EndReason::SetupFailed, exit_code: None };
-            return self.provider_input(slot, ended);
+            return self.after(0, Event::Executor(slot, Box::new(ended)));
         }
         let wall = self.providers[provider].clock.wall(self.t);
         self.auditor.tool_started(slot, job.execution, &job.tool, wall);
         let length = self.random.between(1, 40_000);
         let mono = self.providers[provider].clock.now(self.t).mono.0;
         self.slots[slot].tools.insert(job.execution, Tool::new(limit, length, mono));
-        self.provider_input(slot, ProviderInput::Started(job.execution));
+        self.after(0, Event::Executor(slot, Box::new(ProviderInput::Started(job.execution))));
     }
 
     fn pause(&mut self, slot: usize, execution: ExecutionId, paused: bool) {
@@ -139,15 +143,15 @@ impl World<'_> {
         }
     }
 
-    fn tool_ends(&mut self, slot: usize, execution: ExecutionId, end: EndReason, exit_code: Option<i32>) {
+    fn tool_ends(&mut self, slot: usize, execution: ExecutionId, end: EndReason, exit_code: Option<i32>) -> Option<ProviderInput> {
         let mono = self.providers[self.slots[slot].provider].clock.now(self.t).mono.0;
-        let Some(mut tool) = self.slots[slot].tools.remove(&execution) else { return };
+        let mut tool = self.slots[slot].tools.remove(&execution)?;
         tool.work(mono);
         let idle = self.is_idle(slot);
         self.auditor.tool_worked(slot, execution, if idle { 0 } else { tool.ms });
         self.auditor.tool_ended(slot, execution);
         let usage = self.reported(slot, &tool);
-        self.provider_input(slot, ProviderInput::Ended { execution, usage, end, exit_code });
+        Some(ProviderInput::Ended { execution, usage, end, exit_code })
     }
 
     pub(super) fn provider_ticks(&mut self, provider: usize) {
@@ -190,7 +194,9 @@ impl World<'_> {
             }
         }
         for (execution, end, code) in ended {
-            self.tool_ends(slot, execution, end, code);
+            if let Some(ended) = self.tool_ends(slot, execution, end, code) {
+                self.provider_input(slot, ended);
+            }
         }
     }
 

@@ -8,6 +8,7 @@ use crate::frame::{AgentFrame, ChannelState, Claim, ProviderFrame};
 use crate::money::Usdc;
 use crate::network::NetworkId;
 use crate::session::agent::AgentInput;
+use crate::session::provider::ProviderInput;
 use crate::signing::{Address, MoneyDomain, MoneyKey};
 use crate::sim::audit::{Auditor, Policy};
 use crate::sim::clock::{Clock, SKEW_MAX_MS};
@@ -27,6 +28,8 @@ pub(super) enum Event {
     AgentStarts(usize),
     ProviderTicks(usize),
     ProviderStarts(usize),
+    /// What a provider's executor tells the machine, after the turn that it was asked in.
+    Executor(usize, Box<ProviderInput>),
     ToAgent(usize, u32, Box<ProviderFrame>),
     ToProvider(usize, u32, Box<AgentFrame>),
     AgentLosesLink(usize, u32),
@@ -138,6 +141,7 @@ impl World<'_> {
             Event::AgentActs(agent) => self.agent_acts(agent),
             Event::AgentStarts(agent) => self.agent_starts(agent),
             Event::ProviderTicks(provider) => self.provider_ticks(provider),
+            Event::Executor(slot, input) => self.provider_input(slot, *input),
             Event::ProviderStarts(provider) => self.provider_starts(provider),
             Event::ToAgent(slot, generation, frame) => self.hear_provider(slot, generation, *frame),
             Event::ToProvider(slot, generation, frame) => self.hear_agent(slot, generation, *frame),

@@ -22,6 +22,11 @@ fn open_with(budget: u64, credit: u64, change: impl FnOnce(&mut Terms)) -> Pair 
     pair
 }
 
+/// Settlement's answer to a question for just that much.
+fn reserved(kit: &Kit, terms: &SignedTerms, ceiling: u64) -> AgentInput {
+    AgentInput::Reserved { asked: usdc(ceiling), allowance: kit.allowance(terms, usdc(ceiling)) }
+}
+
 fn order(pair: &Pair, n: u128, tool: &str) -> RunOrder {
     RunOrder {
         execution: ExecutionId::from_parts(pair.now.wall.0, n),
@@ -57,7 +62,7 @@ impl Pair {
     fn top_up(&mut self, ceiling: u64) {
         let terms = self.agent.terms().unwrap().to_signed();
         let allowance = self.kit.allowance(&terms, usdc(ceiling));
-        self.agent_input(AgentInput::Reserved(allowance));
+        self.agent_input(AgentInput::Reserved { asked: usdc(ceiling), allowance });
     }
 
     fn was_disputed(&self) -> bool {
@@ -251,7 +256,7 @@ fn an_opening_with_a_provider_that_says_nothing_ends_with_the_session_time_at_th
     let kit = Kit::new();
     let (mut silent, _) = AgentSession::propose(kit.terms(), usdc(100_000), &kit.network, kit.agent.clone()).unwrap();
     let (_, mut presented, terms) = reserving(100_000);
-    presented.handle(AgentInput::Reserved(kit.allowance(&terms, usdc(100_000))), now());
+    presented.handle(reserved(&kit, &terms, 100_000), now());
     let late = Now { wall: START.plus(Millis(86_400_000)), mono: Millis(90_000_000) };
     silent.handle(AgentInput::Tick, late);
     presented.handle(AgentInput::Tick, late);
@@ -312,7 +317,7 @@ fn nothing_is_signed_before_settlement_has_reserved_and_an_early_receipt_does_no
     let (kit, mut agent, terms) = reserving(100_000);
     let early = agent.handle(AgentInput::Frame(receipt_one(&terms, &kit)), now());
     let signed_early = signs(&early);
-    agent.handle(AgentInput::Reserved(kit.allowance(&terms, usdc(100_000))), now());
+    agent.handle(reserved(&kit, &terms, 100_000), now());
     agent.handle(AgentInput::Frame(receipt_one(&terms, &kit)), now());
     assert!(!signed_early && agent.phase() == AgentPhase::Open, "signed early: {signed_early}, then {:?}", agent.phase());
 }
@@ -320,7 +325,7 @@ fn nothing_is_signed_before_settlement_has_reserved_and_an_early_receipt_does_no
 #[test]
 fn nothing_is_signed_for_a_session_that_did_not_open() {
     let (kit, mut agent, terms) = reserving(100_000);
-    agent.handle(AgentInput::Reserved(kit.allowance(&terms, usdc(100_000))), now());
+    agent.handle(reserved(&kit, &terms, 100_000), now());
     let told = agent.handle(AgentInput::Frame(ProviderFrame::Closed { reason: CloseReason::ProviderStopped, close: None }), now());
     assert!(told.iter().any(|effect| matches!(effect, AgentEffect::Tell(AgentEvent::NotOpened(_)))));
     let after = agent.handle(AgentInput::Frame(receipt_one(&terms, &kit)), now());
@@ -330,9 +335,20 @@ fn nothing_is_signed_for_a_session_that_did_not_open() {
 #[test]
 fn a_reservation_above_what_was_asked_for_does_not_raise_the_budget() {
     let (kit, mut agent, terms) = reserving(10_000);
-    agent.handle(AgentInput::Reserved(kit.allowance(&terms, usdc(1_000_000))), now());
+    agent.handle(reserved(&kit, &terms, 1_000_000), now());
     agent.handle(AgentInput::Frame(receipt_one(&terms, &kit)), now());
     assert!(agent.budget() <= usdc(10_000), "{:?}", agent.budget());
+}
+
+#[test]
+fn a_top_up_beyond_what_was_asked_for_raises_nothing() {
+    let mut pair = Pair::open(100_000);
+    let terms = pair.agent.terms().unwrap().to_signed();
+    let allowance = pair.kit.allowance(&terms, usdc(900_000));
+    pair.agent_input(AgentInput::Reserved { asked: usdc(200_000), allowance });
+    assert_eq!(pair.agent.budget(), usdc(100_000));
+    pair.top_up(200_000);
+    assert_eq!(pair.agent.budget(), usdc(200_000));
 }
 
 #[test]
@@ -465,7 +481,7 @@ fn a_reservation_of_a_session_that_was_ended_before_it_opened_can_be_given_back(
     let vet = |_: &orien_protocol::job::Job| Ok(());
     let env =
         orien_protocol::session::provider::ProviderEnv { now: now(), credit: usdc(5_000), unredeemed_ceiling: usdc(u64::MAX), vet: &vet };
-    let mut from_agent = agent.handle(AgentInput::Reserved(kit.allowance(&terms, usdc(100_000))), now());
+    let mut from_agent = agent.handle(reserved(&kit, &terms, 100_000), now());
     from_agent.extend(agent.handle(AgentInput::End, now()));
     let mut handed_in = false;
     let mut kept = false;

@@ -14,7 +14,7 @@ use orien_protocol::voucher::{Allowance, Close, MoneyVerified, Voucher};
 
 use crate::kit::{Kit, START, usdc};
 
-fn receipt() -> Receipt {
+pub(crate) fn receipt() -> Receipt {
     Receipt {
         session: Kit::new().terms().session,
         terms: Hash::of(b"terms"),

@@ -72,6 +72,14 @@ fn amounts_are_plain_decimals() {
 }
 
 #[test]
+fn a_minimum_that_fills_the_ceiling_leaves_its_time_and_one_above_it_leaves_none() {
+    let (price, meter) = (Price { per_minute: usdc(60_000), call_fee: usdc(0) }, Meter::default());
+    assert_eq!(meter.affordable_ms(price, usdc(5_000), usdc(5_000)), Some(5_000));
+    assert_eq!(meter.affordable_ms(price, usdc(4_999), usdc(5_000)), Some(5_000));
+    assert_eq!(meter.affordable_ms(price, usdc(5_002), usdc(5_000)), None);
+}
+
+#[test]
 fn sums_beyond_the_range_are_errors() {
     let mut meter = Meter::default();
     let dear = Price { per_minute: usdc(u64::MAX), call_fee: usdc(0) };

@@ -6,7 +6,7 @@ use orien_protocol::session::agent::{AgentEvent, AgentInput, AgentPhase, AgentSe
 use orien_protocol::session::provider::{ProviderInput, ProviderPhase};
 use orien_protocol::signing::MoneyKey;
 use orien_protocol::terms::{ProposedTerms, TermsError};
-use orien_protocol::time::{Millis, Now, Timestamp};
+use orien_protocol::time::{Millis, Now, Timestamp, UnixSeconds};
 use orien_protocol::voucher::MoneyVerified;
 
 use crate::kit::{Kit, START, usdc};
@@ -127,8 +127,18 @@ fn times_are_checked_against_the_clock_and_the_exit_delay() {
     let terms = Kit::new().terms();
     let day = Millis::from_secs(86_400);
     assert_eq!(terms.check_times(START, Millis(0), day), Ok(()));
+    for apart in [Timestamp(START.0 + 60_000), Timestamp(START.0 - 60_000)] {
+        assert_eq!(terms.check_times(apart, Millis(0), day), Ok(()));
+    }
     assert!(matches!(terms.check_times(Timestamp(START.0 + 60_001), Millis(0), day), Err(TermsError::Clocks { apart_ms: 60_001 })));
     // Two hours to redeem and one hour of margin need three hours of exit delay.
     assert_eq!(terms.check_times(START, Millis(0), Millis::from_secs(3 * 3600)), Ok(()));
     assert_eq!(terms.check_times(START, Millis(1), Millis::from_secs(3 * 3600)), Err(TermsError::TooLong { late_ms: 1 }));
+}
+
+#[test]
+fn a_time_lies_in_the_second_that_began_before_it() {
+    let seconds = |ms| Timestamp(ms).seconds();
+    assert_eq!([0, 999, 1_000, 61_999].map(seconds), [UnixSeconds(0), UnixSeconds(0), UnixSeconds(1), UnixSeconds(61)]);
+    assert_eq!(UnixSeconds(61).timestamp(), Timestamp(61_000));
 }

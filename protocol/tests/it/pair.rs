@@ -171,7 +171,7 @@ impl Pair {
                     self.reserved = Some(ceiling);
                     let allowance = self.kit.allowance(&terms, ceiling);
                     if !self.settlement_is_silent {
-                        self.agent_input(AgentInput::Reserved(allowance));
+                        self.agent_input(AgentInput::Reserved { asked: ceiling, allowance });
                     }
                 }
                 AgentEffect::HandBack { terms, close } => self.release(&terms, close),

@@ -154,7 +154,7 @@ impl Pair {
 
     pub(super) async fn top_up(&mut self, kit: &Kit, shelf: &mut Shelf, ceiling: u64) -> Result<(), Off> {
         if let Some(terms) = self.agent.terms().map(|terms| terms.to_signed()) {
-            self.agent_input(kit, AgentInput::Reserved(kit.allowance(&terms, usdc(ceiling))));
+            self.agent_input(kit, AgentInput::Reserved { asked: usdc(ceiling), allowance: kit.allowance(&terms, usdc(ceiling)) });
         }
         self.talk(kit, shelf).await
     }
@@ -274,7 +274,7 @@ impl Pair {
                 AgentEffect::Send(frame) => self.to_provider.push_back(frame),
                 AgentEffect::Reserve { terms, ceiling } => {
                     let allowance = kit.allowance(&terms, ceiling);
-                    self.agent_input(kit, AgentInput::Reserved(allowance));
+                    self.agent_input(kit, AgentInput::Reserved { asked: ceiling, allowance });
                 }
                 AgentEffect::Persist(_) | AgentEffect::HandBack { .. } | AgentEffect::Tell(_) => {}
             }

@@ -58,14 +58,14 @@ impl AgentSession {
         }
     }
 
-    pub(super) fn on_reserved(&mut self, signed: SignedAllowance, fx: &mut Effects) {
+    pub(super) fn on_reserved(&mut self, asked: Usdc, signed: SignedAllowance, fx: &mut Effects) {
         let allowance = match self.check_allowance(signed) {
             Ok(allowance) => allowance,
             Err(fault) if self.phase == AgentPhase::Reserving => return self.fail_opening(fault, fx),
             Err(_) => return,
         };
         match self.phase {
-            AgentPhase::Reserving if allowance.ceiling > self.budget => {
+            AgentPhase::Reserving if allowance.ceiling > self.budget.min(asked) => {
                 let text = "settlement reserved more than the budget that was asked for";
                 self.fail_opening(Fault::new(FaultCode::BAD_ALLOWANCE, text), fx);
             }
@@ -73,7 +73,8 @@ impl AgentSession {
                 self.phase = AgentPhase::Presenting;
                 self.take_allowance(allowance, fx);
             }
-            AgentPhase::Open if allowance.ceiling > self.budget() => {
+            // Nobody but our caller raises the budget.
+            AgentPhase::Open if allowance.ceiling > self.budget() && allowance.ceiling <= asked => {
                 self.take_allowance(allowance, fx);
                 fx.push(AgentEffect::Tell(AgentEvent::ToppedUp(allowance.ceiling)));
             }

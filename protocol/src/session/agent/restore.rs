@@ -29,8 +29,11 @@ impl AgentSession {
             session.replay(record, network, now)?;
         }
         session.connected = false;
+        // The tolerance is added once, however often this happens: what was receipted may already lie within it.
+        let tolerance_ms = session.proposed_terms().time_tolerance.0;
         for (execution, run) in &mut session.runs {
-            run.clock = Stopwatch::Resumed { receipted_ms: session.account.receipted_ms(execution), at: now.mono };
+            let receipted_ms = session.account.receipted_ms(execution).saturating_sub(tolerance_ms);
+            run.clock = Stopwatch::Resumed { receipted_ms, at: now.mono };
         }
         let mut fx = Effects::new();
         session.fail_opening(Fault::new(FaultCode::INTERNAL, "the gateway stopped while the session was opening"), &mut fx);

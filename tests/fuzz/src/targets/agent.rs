@@ -104,7 +104,7 @@ fn accept(client: &mut Client, wrong: u8) {
 
 fn reserve(client: &mut Client, ceiling: u64, wrong: u8) {
     let allowance = WORLD.some_allowance(&client.terms, usdc(ceiling), wrong);
-    client.input(AgentInput::Reserved(allowance));
+    client.input(AgentInput::Reserved { asked: usdc(ceiling), allowance });
 }
 
 fn some_order(bytes: &mut Bytes<'_>) -> RunOrder {

@@ -13,7 +13,7 @@ use orien_protocol::session::agent::{AgentEffect, AgentEvent, AgentInput, AgentP
 use orien_protocol::signing::Signed;
 use orien_protocol::terms::{SignedTerms, VerifiedTerms};
 use orien_protocol::time::{Millis, Now};
-use orien_protocol::voucher::SignedAllowance;
+use orien_protocol::voucher::{SignedAllowance, SignedClose};
 
 use super::audit::Chain;
 use super::world::{WORLD, start};
@@ -40,6 +40,10 @@ pub(crate) struct Client {
     disputed: bool,
     ending: bool,
     closed: bool,
+    /// The provider's close of nothing, and whether settlement was asked to take it and has.
+    let_go: Option<SignedClose>,
+    handing_back: bool,
+    released: bool,
 }
 
 impl Client {
@@ -64,6 +68,9 @@ impl Client {
             disputed: false,
             ending: false,
             closed: false,
+            let_go: None,
+            handing_back: false,
+            released: false,
         };
         client.carry_out(effects);
         client
@@ -96,6 +103,11 @@ impl Client {
                 AgentEffect::Reserve { terms, ceiling } => {
                     assert_eq!(self.agreed.as_ref(), Some(&*terms), "settlement is asked about terms that are committed");
                     self.reserving = Some((*terms, ceiling));
+                }
+                AgentEffect::HandBack { terms, close } => {
+                    assert_eq!(self.agreed.as_ref(), Some(&*terms), "only what was agreed is handed back");
+                    assert_eq!(self.let_go, Some(close), "a close is committed before it is handed on");
+                    self.handing_back = true;
                 }
                 AgentEffect::Tell(event) => self.events.push(event),
             }
@@ -153,19 +165,30 @@ impl Client {
             AgentRecord::Closed { close, .. } => {
                 assert!(!std::mem::replace(&mut self.closed, true), "closed once");
                 let total = close.map(|close| close.unverified().total.micros());
-                assert!(total.is_none_or(|total| total == self.chain.promised()), "a close counts only for what was promised");
+                assert!(
+                    total.is_none_or(|total| total == self.chain.promised() || total == 0),
+                    "a close counts only for what was promised, or for nothing"
+                );
+                self.let_go = close.filter(|close| close.unverified().total.micros() == 0);
             }
+            AgentRecord::LetGo(close) => {
+                assert!(self.closed && close.unverified().total.micros() == 0, "let go of after the end, for nothing");
+                assert!(self.let_go.replace(*close).is_none(), "let go of once");
+            }
+            AgentRecord::Released => assert!(self.closed && !std::mem::replace(&mut self.released, true), "released once"),
         }
         self.log.push(record);
     }
 
-    /// No more time is signed for than passed since we asked, by either clock, plus the tolerance; each restart may add that tolerance once more.
+    /// No more time is signed for than passed since we asked, by either clock, plus the tolerance, once.
+    /// The thousandth for drift comes anew with every restart.
     fn check_time(&self, receipt: &Signed<Receipt>) {
         let Some(work) = &receipt.unverified().work else { return };
         let asked = self.asked.get(&work.execution).copied().expect("only work that was asked for is answered");
         let issued = self.chain.job(&work.execution).unwrap().unverified().issued_at;
         let passed = (self.lived - asked).max(self.now.wall.since(issued).0);
-        let slack = (passed / 1_000 + self.terms.time_tolerance.0 + 1).saturating_mul(2 * (self.crashes + 1));
+        let drift = (passed / 1_000 + 1).saturating_mul(2 * (self.crashes + 1));
+        let slack = drift.saturating_add(self.terms.time_tolerance.0);
         assert!(work.usage.effective_ms <= passed.saturating_add(slack), "signed for {} ms in {passed}", work.usage.effective_ms);
     }
 
@@ -183,6 +206,10 @@ impl Client {
             AgentFrame::Cancel(execution) => assert!(self.cancelled.contains(execution), "a wish is committed before it is sent"),
             AgentFrame::Voucher(voucher) => {
                 assert_eq!(self.chain.newest_voucher, Some(*voucher), "a voucher is committed before it is sent");
+            }
+            AgentFrame::LetGo(terms) => {
+                assert_eq!(self.agreed.as_ref(), Some(&**terms), "only what was agreed is let go of");
+                assert!((self.closed || self.ending) && self.let_go.is_none(), "let go of once it is over");
             }
             AgentFrame::End => assert!(self.ending || self.closed || self.disputed, "the end is committed before it is sent"),
             AgentFrame::Resume { session, head, head_hash } => {

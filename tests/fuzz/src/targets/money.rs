@@ -97,6 +97,7 @@ pub(crate) fn credit_book(input: &[u8]) {
         let credit = book.credit(account, session, interval);
         let earned = redeemed[who].iter().map(|total| u128::from(*total)).sum::<u128>() / 3;
         assert!(credit <= policy.cap && u128::from(credit.micros()) <= u128::from(interval.micros()) + earned);
-        assert!(book.unredeemed_ceiling(account) <= policy.unredeemed_cap);
+        let most = u128::from(policy.unredeemed_cap.micros()) + u128::from(redeemed[who][usize::from(number)]);
+        assert!(u128::from(book.unredeemed_ceiling(account, session).micros()) <= most);
     }
 }

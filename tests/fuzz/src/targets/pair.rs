@@ -120,7 +120,7 @@ impl Pair {
         }
         if let Some((terms, ceiling)) = self.client.reserving.take() {
             let allowance = WORLD.allowance(&terms, ceiling);
-            self.client.input(AgentInput::Reserved(allowance));
+            self.client.input(AgentInput::Reserved { asked: ceiling, allowance });
             self.collect();
         }
     }
@@ -246,7 +246,7 @@ impl Pair {
         }
         let ceiling = usdc(self.client.ceiling().saturating_add(bytes.amount()));
         let allowance = WORLD.allowance(&self.client.terms.to_signed(), ceiling);
-        self.client.input(AgentInput::Reserved(allowance));
+        self.client.input(AgentInput::Reserved { asked: ceiling, allowance });
     }
 
     /// Once both are there and connected, an end closes the session on both sides with one sum.

@@ -168,10 +168,12 @@ impl Shop {
 
     fn commit(&mut self, record: ProviderRecord) {
         assert!(!self.ends.closed, "nothing is recorded after the close: {record:?}");
-        assert_eq!(self.log.is_empty(), matches!(record, ProviderRecord::Opened { .. }), "a session begins with its opening");
+        let first = matches!(record, ProviderRecord::Opened { .. } | ProviderRecord::GivenUp { .. });
+        assert_eq!(self.log.is_empty(), first, "a session begins with its opening, or is given up before it");
         assert!(codec::encode(&record).is_ok(), "every record can be stored");
         match &record {
             ProviderRecord::Opened { allowance, .. } => self.ceiling = allowance.unverified().ceiling.micros(),
+            ProviderRecord::GivenUp { .. } => self.ends.closed = true,
             ProviderRecord::ToppedUp(allowance) => {
                 let ceiling = allowance.unverified().ceiling.micros();
                 assert!(ceiling > self.ceiling, "a top-up raises the budget");
