@@ -109,7 +109,10 @@ impl World<'_> {
                 self.auditor.breach(|| format!("session {slot}: the same request again was answered {again:?}"));
             }
         }
-        if let Some(forged) = self.cheat_as_house(&terms, ceiling, answer.as_ref().ok().copied()) {
+        // A cheating agent makes its own use of what settlement forges.
+        let fooled = !self.agents[agent].cheats;
+        let forged = if fooled { self.cheat_as_house(&terms, ceiling, answer.as_ref().ok().copied()) } else { None };
+        if let Some(forged) = forged {
             answer = Ok(forged);
         }
         self.say(|| format!("session {slot}: settlement is asked for {ceiling}: {:?}", answer.as_ref().map(|a| a.unverified().ceiling)));

@@ -111,6 +111,15 @@ impl World<'_> {
                     self.send_to_agent(slot, ProviderFrame::Receipt(Box::new(forged)));
                 }
             }
+            (Some(Adversary::BaitsOpenings), ProviderFrame::Accepted(signature)) => {
+                self.send_to_agent(slot, ProviderFrame::Accepted(signature));
+                // Before anything is reserved, in the hope of a voucher that nobody has to honour.
+                let early = self.slots[slot].provider_machine.as_ref().map(|machine| opening_receipt(machine.terms(), self.t));
+                if let Some(early) = early {
+                    let signed = self.sign_receipt(slot, early);
+                    self.send_to_agent(slot, ProviderFrame::Receipt(Box::new(signed)));
+                }
+            }
             (Some(Adversary::BaitsOpenings), ProviderFrame::Receipt(receipt))
                 if slot.is_multiple_of(2) || receipt.unverified().number > 1 => {}
             (_, frame) => self.send_to_agent(slot, frame),
@@ -257,5 +266,18 @@ impl World<'_> {
             _ => return honest,
         };
         Some(*MoneyVerified::sign(body, &self.domain, &self.house_key).signed())
+    }
+}
+
+fn opening_receipt(terms: &VerifiedTerms, t: u64) -> Receipt {
+    Receipt {
+        session: terms.session,
+        terms: terms.hash(),
+        number: 1,
+        previous: Hash::ZERO,
+        at: crate::time::Timestamp(t),
+        confinement: terms.confinement,
+        work: None,
+        charged: terms.minimum_charge,
     }
 }

@@ -26,6 +26,24 @@ fn an_agent_that_stops_signing_takes_no_more_than_the_credit() {
 }
 
 #[test]
+fn an_account_that_owes_is_not_let_in_again() {
+    let reports = worlds(Adversary::StopsSigning, |scenario| {
+        (scenario.agents, scenario.accounts, scenario.providers, scenario.sessions) = (1, 1, 1, 12);
+        (scenario.chaos_ms, scenario.weather, scenario.crashes) = (150_000, Weather::Orderly, 50);
+    });
+    assert!(reports.iter().any(|(_, report)| report.losses.unpaid > 0), "nobody owed anything");
+}
+
+#[test]
+fn a_provider_that_adds_time_in_a_chain_of_its_own_stays_within_every_order() {
+    let reports = worlds(Adversary::Inflates, |scenario| {
+        (scenario.providers, scenario.sessions, scenario.chaos_ms) = (1, 6, 60_000);
+        (scenario.weather, scenario.steps, scenario.crashes) = (Weather::Orderly, false, 50);
+    });
+    assert!(reports.iter().any(|(_, report)| report.losses.agent > 0), "nothing was added");
+}
+
+#[test]
 fn throw_away_agents_pay_at_least_as_much_as_they_take() {
     for (scenario, Report { losses, .. }) in worlds(Adversary::Sybils, |scenario| scenario.weather = Weather::Orderly) {
         // Each pays one interval to be let in, and takes one more on credit.

@@ -65,7 +65,8 @@ impl Auditor {
     pub(in crate::sim) fn admitted(&mut self, slot: usize) {
         let (provider, account) = (self.sessions[slot].provider, self.sessions[slot].account);
         let same = |audit: &Audit| audit.provider == provider && audit.account == account && !audit.provider_cheats;
-        let debts = self.sessions.iter().filter(|audit| same(audit) && audit.owes).count();
+        let owes = |audit: &Audit| audit.owes && audit.chain.last().is_some_and(|(_, charged)| *charged > audit.accepted);
+        let debts = self.sessions.iter().filter(|audit| same(audit) && owes(audit)).count();
         self.check(debts == 0, || format!("session {slot}: {account} was let in with {debts} sessions that owe"));
     }
 
