@@ -268,7 +268,9 @@ impl ProviderSession {
 
     /// By how much a charge, with what was written off, is ahead of what is promised.
     fn ahead(&self, charge: Usdc) -> Usdc {
-        charge.plus(self.written_off).unwrap_or(Usdc::from_micros(u64::MAX)).excess_over(self.promised())
+        // What can still be asked for, once nothing runs any more.
+        let written_off = if self.is_released() { Usdc::ZERO } else { self.written_off };
+        charge.plus(written_off).unwrap_or(Usdc::from_micros(u64::MAX)).excess_over(self.promised())
     }
 
     /// Executions that run now.

@@ -165,6 +165,10 @@ impl World<'_> {
             self.tools_work(slot);
             if self.t.is_multiple_of(1_000) || !self.slots[slot].tools.is_empty() {
                 self.provider_input(slot, ProviderInput::Tick);
+                let wall = self.providers[provider].clock.wall(self.t);
+                if !self.slots[slot].tools.is_empty() {
+                    self.auditor.still_runs(slot, wall);
+                }
             }
             if self.t.is_multiple_of(1_000) {
                 self.hand_in(slot);

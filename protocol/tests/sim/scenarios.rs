@@ -44,6 +44,15 @@ fn a_provider_that_adds_time_in_a_chain_of_its_own_stays_within_every_order() {
 }
 
 #[test]
+fn an_agent_takes_no_allowance_for_anything_but_what_it_asked_for() {
+    let reports = worlds(Adversary::Redirects, |scenario| {
+        (scenario.agents, scenario.sessions, scenario.chaos_ms) = (3, 12, 60_000);
+        (scenario.escrow, scenario.crashes) = (Usdc::from_micros(u64::MAX / 8), 50);
+    });
+    assert!(reports.iter().any(|(_, report)| report.counts.runs > 0), "nothing was ever opened");
+}
+
+#[test]
 fn throw_away_agents_pay_at_least_as_much_as_they_take() {
     for (scenario, Report { losses, .. }) in worlds(Adversary::Sybils, |scenario| scenario.weather = Weather::Orderly) {
         // Each pays one interval to be let in, and takes one more on credit.

@@ -157,6 +157,13 @@ impl Auditor {
         self.check(affords, || format!("session {slot}: {execution} was started without a budget"));
     }
 
+    /// Something runs although the provider has just looked at the clock.
+    pub(in crate::sim) fn still_runs(&mut self, slot: usize, wall: Timestamp) {
+        let audit = &self.sessions[slot];
+        let in_time = audit.provider_cheats || wall < audit.work_until.timestamp();
+        self.check(in_time, || format!("session {slot}: work goes on after the time to work"));
+    }
+
     /// What a tool has worked so far.
     pub(in crate::sim) fn tool_worked(&mut self, slot: usize, execution: ExecutionId, ms: u64) {
         if let Some((_, worked)) = self.sessions[slot].worked.get_mut(&execution) {
