@@ -95,6 +95,8 @@ fn every_receipt_of_a_running_tool_says_more_time_than_the_one_before() {
     pair.clerk(9_000);
     let times: Vec<_> = pair.receipts().iter().filter_map(|receipt| receipt.work.as_ref()).map(|work| work.usage.effective_ms).collect();
     assert!(times.len() > 1 && times.is_sorted_by(|one, next| one < next), "{times:?}");
+    // A receipt that repeats the one before is none: the provider would have stopped over it.
+    assert_eq!(pair.provider.as_ref().unwrap().phase(), ProviderPhase::Open);
 }
 
 impl Pair {
