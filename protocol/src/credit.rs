@@ -193,4 +193,22 @@ mod tests {
         book.redeemed(account, session(1), Usdc::from_micros(450));
         assert_eq!(book.unredeemed_ceiling(account, session(2)).micros(), 500);
     }
+
+    #[test]
+    fn a_settled_session_is_remembered_until_as_many_others_are() {
+        let (mut book, account) = (CreditBook::new(POLICY), Address::default());
+        let last = REMEMBERED_LIMIT as u128;
+        // A session that is remembered cannot leave a debt any more.
+        let owes = |book: &CreditBook, n: u128| {
+            let mut book = book.clone();
+            book.note(account, session(n), Usdc::from_micros(7), Usdc::ZERO, true);
+            book.debt(account) != Usdc::ZERO
+        };
+        for n in 1..=last {
+            book.note(account, session(n), Usdc::ZERO, Usdc::ZERO, true);
+        }
+        assert_eq!([1, 2, last].map(|n| owes(&book, n)), [false, false, false]);
+        book.note(account, session(last + 1), Usdc::ZERO, Usdc::ZERO, true);
+        assert_eq!([1, 2, last + 1].map(|n| owes(&book, n)), [true, false, false]);
+    }
 }

@@ -1,6 +1,7 @@
 //! Facts about the protocol: exact bytes, exact sums, and two machines talking to each other.
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a failed unwrap is the test failing")]
 
+mod answering;
 mod corners;
 mod decoding;
 mod golden;
@@ -8,6 +9,7 @@ mod kit;
 mod ledger;
 mod letting_go;
 mod limits;
+mod metering;
 mod money;
 mod opening;
 mod pair;

@@ -1,5 +1,6 @@
 //! What a batch collects, what it owes, and what an export takes out.
 
+use orien_protocol::hash::Hash;
 use orien_protocol::id::BatchId;
 use orien_protocol::merkle;
 use orien_protocol::money::{Split, Usdc};
@@ -8,8 +9,9 @@ use orien_protocol::time::Millis;
 use orien_protocol::voucher::SignedAllowance;
 use orien_settlement::batch::{Batch, PayoutState};
 use orien_settlement::desk::{Desk, DeskError};
+use orien_settlement::evidence::CheckedClaim;
 
-use crate::kit::{Kit, Party, START, after, batch_id, request, usdc};
+use crate::kit::{Kit, Party, REDEEM, START, after, apply, batch_id, request, usdc};
 
 pub(crate) struct Setting {
     pub(crate) kit: Kit,
@@ -90,6 +92,8 @@ fn each_redemption_is_in_exactly_one_batch_and_batches_form_a_chain() {
     assert_eq!((second.entries[0].from_total, second.entries[0].to_total), (usdc("1"), usdc("3")));
     assert_eq!(second.entries[0].from, Some(first.entries[0].evidence.voucher));
     let network = &it.kit.network;
+    assert_eq!(first.summary.unverified().previous, Hash::ZERO);
+    assert_ne!(second.summary.unverified().previous, Hash::ZERO);
     assert_eq!(second.summary.unverified().previous, first.summary.unverified().content_id(network));
     let settled = it.desk.settlements(None, 10).unwrap();
     assert_eq!((settled.len(), settled[0].total, settled[0].batch), (1, usdc("3"), batch_id(4)));
@@ -114,8 +118,10 @@ fn an_export_takes_each_payout_once_and_repeated_it_names_the_same() {
     it.batch(1).unwrap();
     let earnings = it.desk.earnings(&it.providers[0].principal).unwrap();
     assert_eq!((earnings.earned, earnings.pending, earnings.settled), (usdc("0.9"), usdc("0.9"), Usdc::ZERO));
+    assert_eq!(PayoutState::Payable.name(), "payable");
     let first = it.desk.export("may", START).unwrap();
     assert_eq!((first.len(), first[0].amount, first[0].state), (1, usdc("0.9"), PayoutState::Exported(START)));
+    assert_eq!(first[0].state.name(), "exported");
     it.claim(0, 2, "2");
     it.batch(2).unwrap();
     assert_eq!(it.desk.export("may", after(Millis(9))).unwrap(), first);
@@ -126,6 +132,52 @@ fn an_export_takes_each_payout_once_and_repeated_it_names_the_same() {
     assert_ne!(second[0].id, first[0].id);
     assert!(it.desk.export("july", START).unwrap().is_empty());
     assert!(it.desk.sums().unwrap().0.balanced());
+}
+
+#[test]
+fn a_redemption_that_raises_no_share_of_the_provider_owes_no_payout() {
+    let it = Setting::new();
+    it.claim(0, 1, "0.000009");
+    assert_eq!(it.batch(1).unwrap().payouts[0].amount, usdc("0.000009"));
+    // The tenth micro-USDC is the fee's: 10 - 10 / 10 is 9 as well.
+    it.claim(0, 2, "0.00001");
+    let second = it.batch(2).unwrap();
+    assert_eq!((second.entries.len(), second.payouts.len()), (1, 0));
+    assert_eq!((second.entries[0].shares.provider, second.summary.unverified().shares.total().unwrap()), (Usdc::ZERO, usdc("0.000001")));
+    assert_eq!(it.desk.export("may", START).unwrap().len(), 1);
+    assert!(it.desk.export("june", START).unwrap().is_empty());
+}
+
+#[test]
+fn a_batch_takes_only_the_newest_claim_of_a_channel_and_takes_it_once() {
+    let (kit, agent, provider) = (Kit::new(), Party::new(1), Party::new(2));
+    let mut books = kit.books();
+    let change = books.grant("g", &agent.grant(usdc("10")), START).unwrap();
+    apply(&mut books, &change);
+    let terms = kit.terms(&agent, &provider, 1);
+    let (change, allowance) = books.reserve(agent.peer.id(), request(1), &terms, usdc("5"), START).unwrap();
+    apply(&mut books, &change);
+    let claims = [(1, "1"), (2, "2")].map(|(number, total)| kit.claim(&terms, allowance, (&agent, &provider), number, usdc(total)));
+    for claim in &claims {
+        let (change, state) = books.claim(&CheckedClaim::check(claim.clone(), kit.house.facts()).unwrap(), START).unwrap();
+        apply(&mut books, &change);
+        assert_eq!((state.redeemed, books.channel_state(&terms.channel())), (claim.voucher.unverified().total, state));
+    }
+    let [old, newest] = claims;
+    assert!(books.batch(batch_id(1), None, vec![old], START).is_err());
+    assert!(books.batch(batch_id(1), None, vec![newest.clone(), newest.clone()], START).is_err());
+    assert_eq!(books.payable(), 0);
+    let (change, _) = books.batch(batch_id(1), None, vec![newest.clone()], START).unwrap();
+    apply(&mut books, &change);
+    assert_eq!(books.payable(), 1);
+    assert!(books.batch(batch_id(2), None, vec![newest], START).is_err());
+    // Wholly in batches, but live: it stays. Closed, it goes.
+    let channel = terms.channel();
+    assert!(!books.set_aside(&channel) && books.holds(&channel));
+    let change = books.sweep(after(REDEEM).plus(Millis::from_secs(1))).unwrap();
+    apply(&mut books, &change);
+    assert!(books.set_aside(&channel) && !books.holds(&channel));
+    assert!(!books.set_aside(&channel));
 }
 
 #[test]

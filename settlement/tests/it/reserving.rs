@@ -193,6 +193,76 @@ fn a_daily_cap_limits_what_a_day_adds_and_what_comes_back_counts() {
     assert_eq!(code(it.reserve(4, &later, "3.1", over)), FaultCode::DAILY_CAP);
 }
 
+/// Terms that a pair agreed on at `now`.
+fn terms_of(it: &Setting, session: u128, now: Timestamp) -> VerifiedTerms {
+    let mut draft = it.kit.draft(&it.agent, &it.provider, session);
+    (draft.issued_at, draft.work_until, draft.redeem_until) = (now, now.plus(WORK).seconds(), now.plus(WORK).plus(WORK).seconds());
+    it.kit.sign(draft, &it.agent, &it.provider)
+}
+
+#[test]
+fn the_daily_cap_is_whole_again_at_midnight_utc_and_a_clock_that_steps_back_opens_no_day() {
+    let mut it = Setting::new("50");
+    let cap = Grant { daily_cap: Some(usdc("3")), ..it.agent.grant(Usdc::ZERO) };
+    let change = it.books.grant("cap", &cap, START).unwrap();
+    apply(&mut it.books, &change);
+    // START is 08:00 of day 20,833.
+    let midnight = Timestamp(20_834 * 86_400_000);
+    let (evening, last) = (Timestamp(midnight.0 - 1_000), Timestamp(midnight.0 - 1));
+    let (one, two) = (terms_of(&it, 1, evening), terms_of(&it, 2, midnight));
+    it.reserve(1, &one, "2.5", evening).unwrap();
+    let fault = it.reserve(2, &two, "1", last).unwrap_err();
+    assert_eq!((fault.code, fault.missing), (FaultCode::DAILY_CAP, Some(usdc("0.5"))));
+    it.reserve(3, &two, "3", midnight).unwrap();
+    for now in [midnight, Timestamp(midnight.0 + 1_000), last, evening] {
+        let fault = it.reserve(4, &two, "3.000001", now).unwrap_err();
+        assert_eq!((fault.code, fault.missing), (FaultCode::DAILY_CAP, Some(micros(1))), "{now:?}");
+    }
+    assert_eq!(it.available(), usdc("44.5"));
+}
+
+#[test]
+fn terms_that_differ_in_network_chain_or_signer_alone_are_refused() {
+    let it = Setting::new("5");
+    let other = Kit::named("other-net", 201);
+    let mut draft = it.kit.draft(&it.agent, &it.provider, 1);
+    draft.settlement_signer = other.house.facts().signer;
+    let signer = it.kit.sign(draft, &it.agent, &it.provider);
+    let part = |network, domain| Kit { house: it.kit.house.clone(), network, domain };
+    let network = part(other.network.clone(), it.kit.domain).terms(&it.agent, &it.provider, 1);
+    let chain = part(it.kit.network.clone(), other.domain).terms(&it.agent, &it.provider, 1);
+    for terms in [signer, network, chain] {
+        assert_eq!(code(it.books.reserve(it.agent.peer.id(), request(1), &terms, usdc("1"), START)), FaultCode::WRONG_NETWORK);
+    }
+}
+
+#[test]
+fn a_raised_channel_holds_its_newest_allowance_and_asking_for_what_is_held_reserves_nothing() {
+    let mut it = Setting::new("5");
+    let terms = it.terms(1);
+    it.reserve(1, &terms, "2", START).unwrap();
+    let raised = it.reserve(2, &terms, "4.5", START).unwrap();
+    assert_eq!(it.books.channel(&terms.channel()).unwrap().allowance, raised);
+    assert_eq!(it.reserve(3, &terms, "4.5", START).unwrap(), raised);
+    assert_eq!((it.available(), it.books.live_channels()), (usdc("0.5"), 1));
+    it.reserve(4, &it.terms(2), "0.5", START).unwrap();
+    assert_eq!(it.books.live_channels(), 2);
+}
+
+#[test]
+fn a_channel_is_reserved_in_a_thousand_slices_and_no_more() {
+    let mut it = Setting::new("5");
+    let terms = it.terms(1);
+    for n in 1..=1_000_u64 {
+        let (change, _) = it.books.reserve(it.agent.peer.id(), request(n.into()), &terms, micros(n), START).unwrap();
+        it.books.apply(&change).unwrap();
+    }
+    assert_eq!(code(it.reserve(1_001, &terms, "1", START)), FaultCode::BUSY);
+    // A request that was answered is still answered.
+    assert!(it.books.reserve(it.agent.peer.id(), request(1_000), &terms, micros(1_000), START).unwrap().0.is_empty());
+    assert_eq!(it.available(), micros(4_999_000));
+}
+
 #[test]
 fn a_grant_counts_once_and_its_name_cannot_be_used_for_another() {
     let mut it = Setting::new("5");

@@ -2,11 +2,12 @@
 
 use std::sync::Arc;
 
+use orien_protocol::hash::Hash;
 use orien_protocol::time::Millis;
 use orien_settlement::books::{BooksError, Change, Restore};
 use orien_settlement::desk::Desk;
 use orien_settlement::evidence::CheckedClaim;
-use orien_settlement::ledger::{LedgerAccount, PostError, Reason, Transfer, TransferId};
+use orien_settlement::ledger::{LedgerAccount, PostError, Reason, Sums, Transfer, TransferId};
 use orien_settlement::rail::LedgerRail;
 
 use crate::batching::Setting;
@@ -153,5 +154,40 @@ fn a_transfer_that_overdraws_or_moves_nothing_is_not_posted() {
     }
     assert_eq!((ledger.balance(&one), ledger.balance(&two), ledger.newest()), (5, 0, 1));
     ledger.post(&transfer(2, one, two, 5)).unwrap();
+    assert_eq!(ledger.newest(), 2);
     assert!(ledger.sums().balanced());
+}
+
+#[test]
+fn sums_are_balanced_only_if_every_granted_micro_usdc_stands_somewhere_once() {
+    let whole = Sums { granted: 21, available: 1, reserved: 2, earned: 3, platform: 4, reserve: 5, settled: 6 };
+    assert!(whole.balanced());
+    for wrong in [
+        Sums { granted: 20, ..whole },
+        Sums { granted: 22, ..whole },
+        Sums { available: 0, ..whole },
+        Sums { reserved: 0, ..whole },
+        Sums { earned: 0, ..whole },
+        Sums { platform: 0, ..whole },
+        Sums { reserve: 0, ..whole },
+        Sums { settled: 0, ..whole },
+        Sums { available: u128::MAX, ..whole },
+    ] {
+        assert!(!wrong.balanced(), "{wrong:?}");
+    }
+}
+
+#[test]
+fn a_channel_spent_to_its_ceiling_and_the_chain_of_batches_outlive_a_restart() {
+    let it = Setting::new();
+    it.claim(0, 1, "5");
+    let first = it.batch(1).unwrap();
+    let Setting { kit, folder, desk, agent, providers, sessions } = it;
+    drop(desk);
+    let it = Setting { desk: kit.desk(&folder), kit, folder, agent, providers, sessions };
+    assert_eq!(it.desk.channel_state(&it.sessions[0].0.channel()).unwrap().redeemed, usdc("5"));
+    it.claim(1, 1, "1");
+    let second = it.batch(2).unwrap();
+    assert_ne!(second.summary.unverified().previous, Hash::ZERO);
+    assert_eq!(second.summary.unverified().previous, first.summary.unverified().content_id(&it.kit.network));
 }
