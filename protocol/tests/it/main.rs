@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a failed unwrap is the test failing")]
 
 mod answering;
+mod answers;
 mod corners;
 mod decoding;
 mod golden;
