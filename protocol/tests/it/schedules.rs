@@ -8,6 +8,7 @@ use orien_protocol::id::ExecutionId;
 use orien_protocol::receipt::EndReason;
 use orien_protocol::session::agent::{AgentInput, AgentPhase, AgentRecord};
 use orien_protocol::session::provider::{ProviderPhase, ProviderRecord};
+use orien_protocol::sim::Random;
 
 use crate::pair::Pair;
 
@@ -15,23 +16,6 @@ const SEEDS: u64 = 100;
 const STEPS: usize = 120;
 const CREDIT: u64 = 5_000;
 const MINIMUM: u64 = 5_000;
-
-/// SplitMix64: small, seeded, and the same everywhere.
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
-    fn below(&mut self, bound: u64) -> u64 {
-        self.next() % bound
-    }
-}
 
 #[test]
 fn random_schedules_keep_every_sum() {
@@ -47,7 +31,7 @@ fn random_schedules_keep_every_sum() {
 }
 
 fn schedule(seed: u64) {
-    let mut random = Random(seed);
+    let mut random = Random::new(seed);
     let budget = 6_000 + random.below(200_000);
     let mut pair = Pair::open(budget);
     let mut runs: Vec<ExecutionId> = Vec::new();
