@@ -168,9 +168,7 @@ impl World<'_> {
 
     fn forge_allowance(&self, terms: &SignedTerms, ceiling: Usdc) -> Option<SignedAllowance> {
         let terms = terms.clone().verify(&self.network).ok()?;
-        let (channel, claim_key, hash) = (terms.channel(), terms.claim_key(), terms.hash());
-        let (work_until, redeem_until) = (terms.work_until, terms.redeem_until);
-        let body = Allowance { channel, ceiling, work_until, redeem_until, terms: hash, claim_key };
+        let body = fair(&terms, ceiling);
         Some(*MoneyVerified::sign(body, &self.domain, &self.house_key).signed())
     }
 
@@ -245,14 +243,7 @@ impl World<'_> {
         honest: Option<SignedAllowance>,
     ) -> Option<SignedAllowance> {
         let terms = terms.clone().verify(&self.network).ok()?;
-        let fair = Allowance {
-            channel: terms.channel(),
-            ceiling,
-            work_until: terms.work_until,
-            redeem_until: terms.redeem_until,
-            terms: terms.hash(),
-            claim_key: terms.claim_key(),
-        };
+        let fair = fair(&terms, ceiling);
         let body = match self.scenario.adversary {
             Some(Adversary::OverPromises) => fair,
             Some(Adversary::Redirects) => match self.random.below(6) {
@@ -266,6 +257,18 @@ impl World<'_> {
             _ => return honest,
         };
         Some(*MoneyVerified::sign(body, &self.domain, &self.house_key).signed())
+    }
+}
+
+/// What an honest settlement would sign.
+fn fair(terms: &VerifiedTerms, ceiling: Usdc) -> Allowance {
+    Allowance {
+        channel: terms.channel(),
+        ceiling,
+        work_until: terms.work_until,
+        redeem_until: terms.redeem_until,
+        terms: terms.hash(),
+        claim_key: terms.claim_key(),
     }
 }
 
