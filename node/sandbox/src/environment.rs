@@ -71,7 +71,12 @@ pub enum EnvError {
 }
 
 /// The complete environment of a run, in order of name.
-pub(crate) fn build(given: &[(String, String)], home: &str, temporary: &str) -> Result<Vec<(String, String)>, EnvError> {
+pub(crate) fn build(
+    given: &[(String, String)],
+    home: &str,
+    temporary: &str,
+    port: Option<u16>,
+) -> Result<Vec<(String, String)>, EnvError> {
     if given.len() > VARIABLES_MAX {
         return Err(EnvError::TooMany);
     }
@@ -84,6 +89,12 @@ pub(crate) fn build(given: &[(String, String)], home: &str, temporary: &str) -> 
     }
     for (name, value) in [("PATH", PATH), ("LANG", "C.UTF-8"), ("HOME", home), ("TMPDIR", temporary)] {
         variables.entry(name.to_owned()).or_insert_with(|| value.to_owned());
+    }
+    if let Some(port) = port {
+        // The one way out. Programs look for it under either spelling.
+        for name in ["HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy"] {
+            variables.insert(name.to_owned(), format!("http://127.0.0.1:{port}"));
+        }
     }
     Ok(variables.into_iter().collect())
 }

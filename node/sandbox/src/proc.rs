@@ -76,6 +76,11 @@ pub(crate) fn all() -> io::Result<Vec<i32>> {
     Ok(entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok()).collect())
 }
 
+/// Every process but one. In a pid namespace that is all there is to see.
+pub(crate) fn all_others(own: i32) -> Vec<Process> {
+    all().unwrap_or_default().into_iter().filter(|pid| *pid != own).filter_map(Process::read).collect()
+}
+
 /// All descendants of a process, parents before children.
 pub(crate) fn descendants(root: i32) -> Vec<Process> {
     if Path::new(&format!("/proc/{root}/task/{root}/children")).exists() { descendants_by_links(root) } else { descendants_by_scan(root) }
@@ -120,14 +125,6 @@ fn descendants_by_scan(root: i32) -> Vec<Process> {
         found.extend(next);
         rest = others;
     }
-}
-
-/// CPU time of all children that this process has collected, and of theirs.
-pub(crate) fn collected_cpu() -> Duration {
-    let Ok(stat) = fs::read_to_string("/proc/self/stat") else { return Duration::ZERO };
-    let Some((_, text)) = stat.rsplit_once(')') else { return Duration::ZERO };
-    let ticks = text.split_ascii_whitespace().skip(13).take(2).filter_map(|field| field.parse::<u32>().ok());
-    TICK.saturating_mul(ticks.fold(0, u32::saturating_add))
 }
 
 /// Highest resident memory of a process so far, in bytes.

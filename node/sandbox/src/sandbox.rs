@@ -1,7 +1,8 @@
-//! The sandbox of a node: where workspaces are, and what an earlier process left there.
+//! The sandbox of a node: how strongly it confines here, where workspaces are, and what an earlier process left there.
 //!
-//! Always true: after [`Sandbox::open`] nothing of an earlier process is left: no process of its tools and no workspace. Two
-//! sandboxes never share a root; the node's lock on its data directory sees to that.
+//! Always true: the level is what a session really held when it was opened and tried at the start, never what versions promise;
+//! below the level that is asked for the sandbox does not open. After [`Sandbox::open`] nothing of an earlier process is left: no
+//! process of its tools and no workspace. Two sandboxes never share a root; the node's lock on its data directory sees to that.
 
 use std::ffi::CString;
 use std::io;
@@ -13,8 +14,13 @@ use rustix::fs::{CWD, Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 use thiserror::Error;
 
+use crate::files::{Files, Measure};
+use crate::holding::Holding;
 use crate::limits::{Level, SessionLimits};
-use crate::session::{Place, STAGING, SessionSandbox, TMP, WORK};
+use crate::policy::{FIRST_PORT, Layer, Opening, Profile, RunProfile, Storage};
+use crate::session::{Parts, Place, STAGING, SessionSandbox, TMP, WORK};
+use crate::survey::{self, Survey};
+use crate::users::{FIRST_USER_DEFAULT, User, Users};
 use crate::{removal, survivors};
 
 /// Session ids are shorter.
@@ -29,13 +35,22 @@ pub struct SandboxConfig {
     pub root: PathBuf,
     /// The program that calls [`crate::run_if_helper`] first thing in its `main`.
     pub helper: PathBuf,
+    /// The sandbox does not open when tools cannot be confined at least so strongly here.
+    pub min_level: Level,
+    /// The strongest level to try. Only tests ask for less than everything.
+    pub max_level: Level,
+    /// First of the range of users that sessions run as when the node is root; see [`crate::FIRST_USER_DEFAULT`].
+    pub first_user: u32,
+    /// Layers left out, to see what each is for. Empty but in tests.
+    pub without: Vec<Layer>,
 }
 
 impl SandboxConfig {
-    /// With the running program as the helper, also after its file was replaced by a newer one.
+    /// With the running program as the helper, also after its file was replaced by a newer one, and [`Level::S2`] as the least.
     #[must_use]
     pub fn new(root: PathBuf) -> Self {
-        Self { root, helper: PathBuf::from("/proc/self/exe") }
+        let helper = PathBuf::from("/proc/self/exe");
+        Self { root, helper, min_level: Level::S2, max_level: Level::S3, first_user: FIRST_USER_DEFAULT, without: Vec::new() }
     }
 }
 
@@ -62,6 +77,19 @@ pub enum OpenError {
     /// Processes of an earlier start cannot be killed.
     #[error("{0} processes of an earlier start do not end")]
     Survivors(usize),
+    /// The range of users is empty or holds root.
+    #[error("the users from {0} on cannot be used: choose a first user above 0, with {users} more after it", users = crate::users::USERS)]
+    Users(u32),
+    /// This host confines less strongly than was asked for.
+    #[error("tools can be confined at {level} here, and {needed} is asked for: {why}")]
+    Weak {
+        /// What is possible.
+        level: Level,
+        /// What was asked for.
+        needed: Level,
+        /// What is missing, with its remedy.
+        why: String,
+    },
 }
 
 /// Why a session's workspace was not made.
@@ -76,6 +104,28 @@ pub enum SessionError {
     /// The operating system refused.
     #[error("the workspace cannot be made: {0}")]
     Io(#[from] io::Error),
+    /// As many sessions as there are users for them.
+    #[error("all users for sessions are taken")]
+    NoUser,
+    /// The session's confinement could not be completed, so there is no session.
+    #[error("the session cannot be confined: {stage}: {message}")]
+    Setup {
+        /// The step that failed.
+        stage: String,
+        /// What the system said.
+        message: String,
+    },
+}
+
+/// What a session is to be.
+#[derive(Debug, Clone, Default)]
+pub struct SessionSpec {
+    /// What its workspace may hold.
+    pub limits: SessionLimits,
+    /// Where the workspace is.
+    pub storage: Storage,
+    /// The kinds of runs it will have; [`crate::RunSpec::profile`] is an index into them. One that may do nothing special when empty.
+    pub profiles: Vec<Profile>,
 }
 
 /// The node's sandbox.
@@ -85,28 +135,73 @@ pub struct Sandbox {
     path: PathBuf,
     root: Arc<OwnedFd>,
     trash: Arc<OwnedFd>,
+    survey: Survey,
+    without: Vec<Layer>,
+    /// Only when the node is root.
+    users: Option<Users>,
 }
 
 impl Sandbox {
-    /// Makes the root directory (0700) and removes what an earlier process left: processes first, then workspaces.
+    /// Makes the root directory (0700), removes what an earlier process left (processes first, then workspaces), and finds out how
+    /// strongly tools can be confined here by doing it once.
     pub async fn open(config: SandboxConfig) -> Result<Self, OpenError> {
         let path = config.root.clone();
-        let opened = tokio::task::spawn_blocking(move || open(&config)).await;
-        opened.unwrap_or_else(|error| Err(OpenError::Root { path, source: io::Error::other(error) }))
+        let given = config.clone();
+        let opened = tokio::task::spawn_blocking(move || open(&given)).await;
+        let mut sandbox = opened.unwrap_or_else(|error| Err(OpenError::Root { path, source: io::Error::other(error) }))?;
+        let survey = survey::carry_out(&sandbox, config.max_level).await;
+        if survey.level < config.min_level {
+            return Err(OpenError::Weak { level: survey.level, needed: config.min_level, why: survey.why_not(config.min_level) });
+        }
+        sandbox.survey = survey;
+        Ok(sandbox)
     }
 
-    /// Makes a fresh workspace.
-    pub async fn session(&self, name: &str, limits: SessionLimits) -> Result<SessionSandbox, SessionError> {
+    /// Makes a fresh workspace and what confines its runs.
+    pub async fn session(&self, name: &str, spec: SessionSpec) -> Result<SessionSandbox, SessionError> {
+        self.session_at(self.survey.level, name, spec).await
+    }
+
+    pub(crate) async fn session_at(&self, level: Level, name: &str, spec: SessionSpec) -> Result<SessionSandbox, SessionError> {
         let allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
         if name.is_empty() || name.len() > NAME_BYTES_MAX || name.starts_with('-') || !name.bytes().all(allowed) {
             return Err(SessionError::Name(name.chars().take(NAME_BYTES_MAX).collect()));
         }
-        let path = self.path.join(name);
-        let name = name.to_owned();
+        let user = self.users.as_ref().map(|users| users.take().ok_or(SessionError::NoUser)).transpose()?;
+        // Below that level nothing but disk is there for it, and root without namespaces has no way to give files to another user.
+        let user = user.filter(|_| level > Level::S0);
+        let in_memory = level >= Level::S2 && spec.storage == Storage::Memory;
+        let place = if in_memory { None } else { Some(self.make(name, user.as_ref()).await?) };
+        let profiles: Arc<[Profile]> = if spec.profiles.is_empty() { vec![Profile::default()].into() } else { spec.profiles.into() };
+        let opening = opening(level, &spec.limits, &profiles, place.as_ref(), user.as_ref(), &self.without);
+        let opened = Holding::open(&self.helper, &opening).await;
+        let (holding, given) = match opened {
+            Ok(opened) => opened,
+            Err(failure) => {
+                if let Some(place) = place {
+                    let _ = removal::remove_tree(place.root.as_fd(), &place.name, place.trash.as_fd());
+                }
+                return Err(SessionError::Setup { stage: failure.stage, message: failure.message });
+            }
+        };
+        let mut given = given.into_iter();
+        let directory = match &place {
+            Some(place) => open_directory(place.root.as_fd(), place.name.as_c_str()).map_err(io::Error::from)?,
+            None => given.next().ok_or_else(|| SessionError::Io(io::ErrorKind::InvalidData.into()))?,
+        };
+        let measure = if in_memory { Measure::Filesystem } else { Measure::Scan };
+        let files = Files::open(directory, spec.limits.clone(), measure, user.as_ref().map(|user| user.id)).map_err(SessionError::Io)?;
+        let with_door = profiles.iter().enumerate().filter(|(_, profile)| profile.network.is_some() && level >= Level::S2);
+        let doors = with_door.map(|(index, _)| index).zip(given.map(std::net::TcpListener::from)).collect();
+        let parts = Parts { holding, level, place, files, limits: spec.limits, profiles, doors, user };
+        Ok(SessionSandbox::new(parts)?)
+    }
+
+    async fn make(&self, name: &str, user: Option<&User>) -> Result<Place, SessionError> {
+        let (path, name, user) = (self.path.join(name), name.to_owned(), user.map(|user| user.id));
         let (root, trash) = (Arc::clone(&self.root), Arc::clone(&self.trash));
-        let made = tokio::task::spawn_blocking(move || make(root, trash, path, name)).await;
-        let place = made.map_err(|error| SessionError::Io(io::Error::other(error)))??;
-        Ok(SessionSandbox::new(self.helper.clone(), place, limits))
+        let made = tokio::task::spawn_blocking(move || make(root, trash, path, name, user)).await;
+        made.map_err(|error| SessionError::Io(io::Error::other(error)))?
     }
 
     /// The directory for workspaces.
@@ -118,7 +213,50 @@ impl Sandbox {
     /// How strongly tools are confined here.
     #[must_use]
     pub fn level(&self) -> Level {
-        Level::S0
+        self.survey.level
+    }
+
+    /// What was tried at the start, and how it went.
+    #[must_use]
+    pub fn survey(&self) -> &Survey {
+        &self.survey
+    }
+}
+
+/// A profile's way out on the session's loopback; profiles that have one are numbered in their order.
+pub(crate) fn port_of(profiles: &[Profile], index: usize) -> Option<u16> {
+    profiles.get(index)?.network.as_ref()?;
+    let before = profiles.iter().take(index).filter(|profile| profile.network.is_some()).count();
+    FIRST_PORT.checked_add(u16::try_from(before).ok()?)
+}
+
+fn opening(
+    level: Level,
+    limits: &SessionLimits,
+    profiles: &Arc<[Profile]>,
+    place: Option<&Place>,
+    user: Option<&User>,
+    without: &[Layer],
+) -> Opening {
+    let mut views: Vec<_> = profiles.iter().flat_map(|profile| profile.views.clone()).collect();
+    // Parents before children, so that one does not hide the other.
+    views.sort();
+    views.dedup();
+    let of = |(index, profile): (usize, &Profile)| RunProfile {
+        views: profile.views.clone(),
+        execute_workspace: profile.execute_workspace,
+        port: port_of(profiles, index),
+    };
+    Opening {
+        level,
+        directory: place.map(|place| place.path.clone()),
+        bytes: limits.workspace_bytes,
+        entries: limits.workspace_entries.into(),
+        user: user.map(|user| user.id),
+        views,
+        profiles: profiles.iter().enumerate().map(of).collect(),
+        parallel_runs: limits.parallel_runs,
+        without: without.to_vec(),
     }
 }
 
@@ -147,7 +285,10 @@ fn open(config: &SandboxConfig) -> Result<Sandbox, OpenError> {
         tracing::warn!(descriptors = ?inherited, "the node was started with open descriptors, and tools will have them too");
     }
     let trash = sweep(&root).map_err(refused)?;
-    Ok(Sandbox { helper: config.helper.clone(), path, root: Arc::new(root), trash: Arc::new(trash) })
+    let is_root = rustix::process::geteuid().is_root();
+    let users = is_root.then(|| Users::new(config.first_user).ok_or(OpenError::Users(config.first_user))).transpose()?;
+    let (helper, without) = (config.helper.clone(), config.without.clone());
+    Ok(Sandbox { helper, path, root: Arc::new(root), trash: Arc::new(trash), survey: Survey::default(), without, users })
 }
 
 /// Descriptors that survive a program's start. We make none such; a careless launcher of the node may have left some.
@@ -180,21 +321,27 @@ fn sweep(root: &OwnedFd) -> io::Result<OwnedFd> {
     Ok(trash)
 }
 
-fn make(root: Arc<OwnedFd>, trash: Arc<OwnedFd>, path: PathBuf, name: String) -> Result<Place, SessionError> {
+fn make(root: Arc<OwnedFd>, trash: Arc<OwnedFd>, path: PathBuf, name: String, user: Option<u32>) -> Result<Place, SessionError> {
     match rustix::fs::mkdirat(&root, name.as_str(), Mode::RWXU) {
         Ok(()) => {}
         Err(Errno::EXIST) => return Err(SessionError::Exists(name)),
         Err(error) => return Err(SessionError::Io(error.into())),
     }
     let session = open_directory(root.as_fd(), name.as_str()).map_err(io::Error::from)?;
-    let inner = |name: &str| -> io::Result<OwnedFd> {
-        rustix::fs::mkdirat(&session, name, Mode::RWXU)?;
-        Ok(open_directory(session.as_fd(), name)?)
-    };
-    let (work, staging) = (inner(WORK)?, inner(STAGING)?);
-    inner(TMP)?;
+    for inner in [WORK, TMP, STAGING] {
+        rustix::fs::mkdirat(&session, inner, Mode::RWXU).map_err(io::Error::from)?;
+        give(session.as_fd(), inner, user)?;
+    }
+    give(root.as_fd(), &name, user)?;
     let name = CString::new(name).map_err(|_| io::Error::from(io::ErrorKind::InvalidInput))?;
-    Ok(Place { path, name, root, trash, session, work, staging })
+    Ok(Place { path, name, root, trash })
+}
+
+/// Makes a directory a session user's own.
+fn give(parent: std::os::fd::BorrowedFd<'_>, name: &str, user: Option<u32>) -> io::Result<()> {
+    let Some(user) = user else { return Ok(()) };
+    let (uid, gid) = (rustix::fs::Uid::from_raw(user), rustix::fs::Gid::from_raw(user));
+    Ok(rustix::fs::chownat(parent, name, Some(uid), Some(gid), rustix::fs::AtFlags::SYMLINK_NOFOLLOW)?)
 }
 
 fn open_directory<P: rustix::path::Arg>(parent: std::os::fd::BorrowedFd<'_>, name: P) -> rustix::io::Result<OwnedFd> {

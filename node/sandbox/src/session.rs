@@ -1,11 +1,12 @@
 //! One session's workspace and the runs in it.
 //!
-//! Always true: the workspace is fresh, private to the session, and gone after [`SessionSandbox::close`]; no run outlives it. While
-//! anything runs, what the workspace holds is measured, and everything is killed when it outgrows its limits.
+//! Always true: the workspace is fresh, private to the session, and gone after [`SessionSandbox::close`]; no run outlives it. A
+//! workspace in memory cannot outgrow its limits; one on disk is measured while anything runs, and everything is killed when it does.
 
 use std::ffi::CString;
+use std::net::TcpListener;
 use std::os::fd::{AsFd as _, OwnedFd};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,16 +16,20 @@ use tokio::time::Instant;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 
+use crate::egress::{self, EgressCounters};
 use crate::files::Files;
-use crate::limits::SessionLimits;
+use crate::holding::Holding;
+use crate::limits::{Level, SessionLimits};
+use crate::policy::{Profile, WORKSPACE};
 use crate::removal;
-use crate::run::{self, Execution, Launch, RunSpec, StartError};
+use crate::run::{self, Execution, Launch, RunSpec, Surroundings, StartError};
+use crate::users::User;
 
 /// A scan of an ordinary workspace takes a few milliseconds.
 const SCAN_EVERY: Duration = Duration::from_millis(250);
 /// A scan that takes longer is made less often, so that it never takes more than a fifth of one processor.
 const SCAN_SHARE: u32 = 4;
-/// Killing takes milliseconds; a run whose monitor is stuck is given up after less than this.
+/// Killing takes milliseconds; a run whose stub is stuck is given up after less than this.
 const RUNS_END_TIME_MAX: Duration = Duration::from_secs(40);
 
 /// Why a workspace could not be removed. What is left is removed at the next start.
@@ -41,50 +46,90 @@ pub enum CloseError {
     /// A run did not end.
     #[error("a run in {0} does not end")]
     Running(PathBuf),
+    /// The session's processes did not end.
+    #[error("the processes of the session do not end: {0}")]
+    Helper(std::io::Error),
 }
 
-/// The directories of a session, open.
+/// The directories of a session on disk, open.
 #[derive(Debug)]
 pub(crate) struct Place {
     pub(crate) path: PathBuf,
     pub(crate) name: CString,
     pub(crate) root: Arc<OwnedFd>,
     pub(crate) trash: Arc<OwnedFd>,
-    pub(crate) session: OwnedFd,
-    pub(crate) work: OwnedFd,
-    pub(crate) staging: OwnedFd,
 }
 
-/// A session's sandbox. To be closed; when it is only dropped its runs are killed, but the workspace stays until the next start.
+/// What a session is made of.
+pub(crate) struct Parts {
+    pub(crate) holding: Holding,
+    pub(crate) level: Level,
+    /// On disk, where it is.
+    pub(crate) place: Option<Place>,
+    pub(crate) files: Files,
+    pub(crate) limits: SessionLimits,
+    pub(crate) profiles: Arc<[Profile]>,
+    /// Listening sockets of the profiles that have a way out, with the index of each.
+    pub(crate) doors: Vec<(usize, TcpListener)>,
+    pub(crate) user: Option<User>,
+}
+
+/// A session's sandbox. To be closed; when it is only dropped its runs are killed and a workspace in memory is gone, but one on disk
+/// stays until the next start.
 #[derive(Debug)]
 pub struct SessionSandbox {
-    helper: PathBuf,
-    path: PathBuf,
-    name: CString,
-    root: Arc<OwnedFd>,
-    trash: Arc<OwnedFd>,
+    holding: Arc<Holding>,
+    level: Level,
+    place: Option<Place>,
     files: Files,
     limits: SessionLimits,
+    profiles: Arc<[Profile]>,
+    egress: Vec<(usize, Arc<EgressCounters>)>,
     tasks: TaskTracker,
     stop: CancellationToken,
     running: Arc<watch::Sender<u32>>,
     full: Arc<watch::Sender<bool>>,
+    /// Given back when everything of the session is gone.
+    _user: Option<User>,
     _stop_on_drop: DropGuard,
 }
 
 impl SessionSandbox {
-    pub(crate) fn new(helper: PathBuf, place: Place, limits: SessionLimits) -> Self {
-        let Place { path, name, root, trash, session, work, staging } = place;
-        let files = Files::open(session, work, staging, limits.clone());
-        let tasks = TaskTracker::new();
-        let stop = CancellationToken::new();
-        let running = Arc::new(watch::Sender::new(0));
-        let full = Arc::new(watch::Sender::new(false));
-        let guard = Guard { files: files.clone(), running: running.subscribe(), full: Arc::clone(&full) };
-        let until = stop.clone();
-        tasks.spawn(async move { until.run_until_cancelled_owned(guard.watch()).await });
+    pub(crate) fn new(parts: Parts) -> std::io::Result<Self> {
+        let Parts { holding, level, place, files, limits, profiles, doors, user } = parts;
+        let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
+        let (running, full) = (Arc::new(watch::Sender::new(0)), Arc::new(watch::Sender::new(false)));
+        if place.is_some() {
+            let guard = Guard { files: files.clone(), running: running.subscribe(), full: Arc::clone(&full) };
+            let until = stop.clone();
+            tasks.spawn(async move { until.run_until_cancelled_owned(guard.watch()).await });
+        }
+        let mut egress = Vec::new();
+        for (index, door) in doors {
+            let Some(grant) = profiles.get(index).and_then(|profile| profile.network.clone()) else { continue };
+            door.set_nonblocking(true)?;
+            let (door, counters) = (tokio::net::TcpListener::from_std(door)?, Arc::new(EgressCounters::default()));
+            tasks.spawn(egress::serve(door, grant, Arc::clone(&counters), stop.clone()));
+            egress.push((index, counters));
+        }
+        let holding = Arc::new(holding);
         let stop_on_drop = stop.clone().drop_guard();
-        Self { helper, path, name, root, trash, files, limits, tasks, stop, running, full, _stop_on_drop: stop_on_drop }
+        let session = Self {
+            holding,
+            level,
+            place,
+            files,
+            limits,
+            profiles,
+            egress,
+            tasks,
+            stop,
+            running,
+            full,
+            _user: user,
+            _stop_on_drop: stop_on_drop,
+        };
+        Ok(session)
     }
 
     /// Starts a tool in the workspace. A program that cannot be started is not an error here: its run ends with
@@ -93,22 +138,38 @@ impl SessionSandbox {
         if self.stop.is_cancelled() {
             return Err(StartError::Closed);
         }
-        let job = spec.into_job(&self.path.join(WORK), &self.path.join(TMP))?;
+        let profile = self.profiles.get(spec.profile).ok_or(StartError::Profile(spec.profile))?;
+        let port = profile.network.as_ref().and_then(|_| crate::sandbox::port_of(&self.profiles, spec.profile));
+        let (work, temporary) = (self.workspace(), self.temporary());
+        let job = spec.into_job(&Surroundings { work: &work, temporary: &temporary, port })?;
+        self.launch(job.0, job.1).await
+    }
+
+    /// Runs the checks of [`crate::selftest`] in place of a tool.
+    pub(crate) async fn check(&self, limits: crate::limits::RunLimits) -> Result<Execution, StartError> {
+        let directory = self.workspace().to_string_lossy().into_owned();
+        let job = crate::wire::Job { program: None, args: Vec::new(), env: Vec::new(), directory, limits };
+        self.launch(0, job).await
+    }
+
+    async fn launch(&self, profile: usize, job: crate::wire::Job) -> Result<Execution, StartError> {
         let permit = Permit::take(&self.running, self.limits.parallel_runs).ok_or(StartError::Busy(self.limits.parallel_runs))?;
         let is_full = self.files.is_full().await.map_err(|error| std::io::Error::other(error.to_string()))?;
-        self.full.send_replace(is_full);
+        self.full.send_replace(is_full && self.place.is_some());
         if is_full {
             return Err(StartError::WorkspaceFull);
         }
         let launch = Launch {
-            helper: self.helper.clone(),
+            holding: Arc::clone(&self.holding),
+            profile,
             job,
-            session: self.path.clone(),
+            // In namespaces nothing of a run survives its stub.
+            survivors_in: self.place.as_ref().filter(|_| self.level < Level::S2).map(|place| place.path.clone()),
             stop_session: self.stop.clone(),
             full: self.full.subscribe(),
             permit,
         };
-        run::launch(launch, &self.tasks)
+        run::launch(launch, &self.tasks).await
     }
 
     /// Access to the workspace's files.
@@ -117,18 +178,45 @@ impl SessionSandbox {
         self.files.clone()
     }
 
+    /// Where its tools see the workspace.
+    #[must_use]
+    pub fn workspace(&self) -> PathBuf {
+        match &self.place {
+            Some(place) if self.level < Level::S2 => place.path.join(WORK),
+            _ => PathBuf::from(WORKSPACE),
+        }
+    }
+
+    fn temporary(&self) -> PathBuf {
+        match &self.place {
+            Some(place) if self.level < Level::S2 => place.path.join(TMP),
+            _ => PathBuf::from("/tmp"),
+        }
+    }
+
+    /// Use of the ways out so far, by profile.
+    #[must_use]
+    pub fn egress(&self) -> &[(usize, Arc<EgressCounters>)] {
+        &self.egress
+    }
+
     /// Kills whatever runs and removes the workspace.
     pub async fn close(self) -> Result<(), CloseError> {
+        let path = self.place.as_ref().map_or_else(|| PathBuf::from(WORKSPACE), |place| place.path.clone());
         self.stop.cancel();
         self.tasks.close();
         if tokio::time::timeout(RUNS_END_TIME_MAX, self.tasks.wait()).await.is_err() {
-            return Err(CloseError::Running(self.path.clone()));
+            return Err(CloseError::Running(path));
         }
-        let (root, trash, name) = (Arc::clone(&self.root), Arc::clone(&self.trash), self.name.clone());
-        let remove = move || removal::remove_tree(root.as_fd(), &name, trash.as_fd());
+        match Arc::try_unwrap(self.holding) {
+            Ok(holding) => holding.end().await.map_err(CloseError::Helper)?,
+            Err(holding) => holding.let_go(),
+        }
+        let Some(place) = self.place else { return Ok(()) };
+        let remove = move || removal::remove_tree(place.root.as_fd(), &place.name, place.trash.as_fd());
         let joined = tokio::task::spawn_blocking(remove).await;
         let removed = joined.unwrap_or_else(|error| Err(std::io::Error::other(error)));
-        removed.map_err(|source| CloseError::Remove { path: self.path.clone(), source })
+        removed.map_err(|source| CloseError::Remove { path, source })
     }
 }
 

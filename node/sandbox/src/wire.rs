@@ -1,6 +1,6 @@
-//! What node, monitor and the last stage before the tool say to each other: frames of a length and JSON.
+//! What the node and its helpers say to each other: JSON, in messages on a session's socket and in frames of a length on a run's.
 //!
-//! Always true: a frame longer than [`FRAME_BYTES_MAX`] is refused before anything is stored for it. The three are the same
+//! Always true: a frame longer than [`FRAME_BYTES_MAX`] is refused before anything is stored for it. Both sides are the same
 //! program, so there is no version: the helper is started from the running program's own file.
 
 use std::io;
@@ -19,7 +19,8 @@ const LENGTH_BYTES: usize = 4;
 /// One run, ready to be started: nothing is looked up or decided after this.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Job {
-    pub(crate) program: String,
+    /// `None`: the checks of [`crate::selftest`] instead of a program.
+    pub(crate) program: Option<String>,
     pub(crate) args: Vec<String>,
     pub(crate) env: Vec<(String, String)>,
     pub(crate) directory: String,
@@ -44,7 +45,7 @@ impl KillWhy {
     }
 }
 
-/// Node to monitor.
+/// Node to the stub of a run.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) enum Order {
     Run(Box<Job>),
@@ -53,7 +54,7 @@ pub(crate) enum Order {
     Kill(KillWhy),
 }
 
-/// Monitor to node.
+/// Stub to node.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) enum Event {
     Started,
@@ -63,7 +64,7 @@ pub(crate) enum Event {
     Ended(Ending),
 }
 
-/// The monitor's part of the report.
+/// The stub's part of the report.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Ending {
     pub(crate) cause: Cause,
@@ -73,15 +74,39 @@ pub(crate) struct Ending {
     pub(crate) survivors: u32,
 }
 
-/// Monitor to the last stage.
-#[derive(Debug, Serialize, Deserialize)]
-pub(crate) struct Preparation {
-    pub(crate) monitor: i32,
-    pub(crate) job: Box<Job>,
+impl Ending {
+    /// Of a run whose program never ran.
+    pub(crate) fn never_began(failure: SetupFailure) -> Self {
+        let SetupFailure { stage, message } = failure;
+        Self::of(Cause::SetupFailed { stage, message })
+    }
+
+    /// Without any use.
+    pub(crate) fn of(cause: Cause) -> Self {
+        Self { cause, wall: std::time::Duration::ZERO, paused: std::time::Duration::ZERO, usage: Usage::default(), survivors: 0 }
+    }
 }
 
-/// The last stage to the monitor, when the tool's program could not be started.
+/// Node to the holder of a session, beside the policy, which is the first message.
 #[derive(Debug, Serialize, Deserialize)]
+pub(crate) enum ToHolder {
+    /// Start the stub of a run of this profile. With it: the run's socket, standard output, standard error, and its control
+    /// group if it has one. The job itself comes on the run's socket.
+    Run { profile: usize },
+}
+
+/// Holder to node: the answer to the policy.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) enum FromHolder {
+    /// The session can take runs. With it: the directory of its files if that is in memory, then the listening sockets of its ways
+    /// out, in order of profile.
+    Ready,
+    /// It cannot be made, and the helper has ended.
+    Failed(SetupFailure),
+}
+
+/// A step that failed.
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct SetupFailure {
     pub(crate) stage: String,
     pub(crate) message: String,

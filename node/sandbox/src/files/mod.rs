@@ -12,10 +12,11 @@ mod path;
 mod upload;
 
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use rustix::fs::{Mode, OFlags};
 use thiserror::Error;
 
 pub use list::Listing;
@@ -24,6 +25,8 @@ pub use upload::Upload;
 
 use crate::limits::SessionLimits;
 use crate::quota::{self, Held};
+use crate::session::{STAGING, WORK};
+use crate::sys;
 use inside::Inside;
 
 /// What is at a path.
@@ -110,11 +113,26 @@ struct Inner {
     /// The session's directory, for measuring.
     session: OwnedFd,
     limits: SessionLimits,
+    measure: Measure,
+    /// Whose files they are, when that is not this process's user: all that is made or changed is made and changed as that one.
+    user: Option<u32>,
+}
+
+/// How it is known what a workspace holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Measure {
+    /// It is a file system of its own.
+    Filesystem,
+    /// It has to be added up.
+    Scan,
 }
 
 impl Files {
-    pub(crate) fn open(session: OwnedFd, work: OwnedFd, staging: OwnedFd, limits: SessionLimits) -> Self {
-        Self { inner: Arc::new(Inner { inside: Inside { work, staging }, session, limits }) }
+    pub(crate) fn open(session: OwnedFd, limits: SessionLimits, measure: Measure, user: Option<u32>) -> io::Result<Self> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let part = |name: &str| rustix::fs::openat(&session, name, flags, Mode::empty()).map_err(io::Error::from);
+        let inside = Inside { work: part(WORK)?, staging: part(STAGING)? };
+        Ok(Self { inner: Arc::new(Inner { inside, session, limits, measure, user }) })
     }
 
     /// Checks a name without looking at the disk.
@@ -127,8 +145,7 @@ impl Files {
     pub async fn create_write(&self, path: &WorkPath, executable: bool, bytes_max: u64) -> Result<Upload, FileError> {
         let path = path.clone();
         let begun = self.blocking(move |inner| {
-            let Held::Within(held) = inner.held()? else { return Err(FileError::WorkspaceFull) };
-            let room = inner.limits.workspace_bytes.saturating_sub(held);
+            let Some(room) = inner.room()? else { return Err(FileError::WorkspaceFull) };
             inner.inside.check_replaceable(&path)?;
             let begun = inner.inside.begin(executable)?;
             Ok((path, begun, room))
@@ -164,7 +181,11 @@ impl Files {
 
     /// True when the session holds more than its limits allow.
     pub(crate) async fn is_full(&self) -> Result<bool, FileError> {
-        self.blocking(|inner| Ok(inner.held()? == Held::Above)).await
+        if self.inner.measure == Measure::Filesystem {
+            // One call that touches no disk.
+            return Ok(self.inner.room()?.is_none());
+        }
+        self.blocking(|inner| Ok(inner.room()?.is_none())).await
     }
 
     async fn blocking<T, F>(&self, work: F) -> Result<T, FileError>
@@ -173,14 +194,27 @@ impl Files {
         F: FnOnce(&Inner) -> Result<T, FileError> + Send + 'static,
     {
         let inner = Arc::clone(&self.inner);
-        let joined = tokio::task::spawn_blocking(move || work(&inner)).await;
+        let joined = tokio::task::spawn_blocking(move || inner.as_owner(|| work(&inner))).await;
         joined.map_err(|error| FileError::Io(io::Error::other(error)))?
     }
 }
 
 impl Inner {
-    fn held(&self) -> io::Result<Held> {
-        use std::os::fd::AsFd as _;
-        quota::scan(self.session.as_fd(), &self.limits)
+    /// Bytes that still fit. `None` when it is full, in bytes or entries.
+    fn room(&self) -> io::Result<Option<u64>> {
+        if self.measure == Measure::Filesystem {
+            let held = rustix::fs::fstatvfs(&self.session)?;
+            return Ok((held.f_bavail > 0 && held.f_favail > 0).then(|| held.f_bavail.saturating_mul(held.f_frsize)));
+        }
+        match quota::scan(self.session.as_fd(), &self.limits)? {
+            Held::Within(bytes) => Ok(Some(self.limits.workspace_bytes.saturating_sub(bytes))),
+            Held::Above => Ok(None),
+        }
+    }
+
+    /// Does something as the user whose files these are.
+    fn as_owner<T>(&self, work: impl FnOnce() -> Result<T, FileError>) -> Result<T, FileError> {
+        let _acting = self.user.map(sys::act_as).transpose()?;
+        work()
     }
 }

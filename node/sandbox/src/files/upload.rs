@@ -38,7 +38,7 @@ impl Upload {
         if after > self.room {
             return Err(FileError::WorkspaceFull);
         }
-        self.file.write_all(bytes).await?;
+        self.file.write_all(bytes).await.map_err(full_or_broken)?;
         self.written = after;
         Ok(())
     }
@@ -51,9 +51,9 @@ impl Upload {
 
     /// Makes the file visible at its path, in place of any file that was there. Answers its size in bytes.
     pub async fn commit(mut self) -> Result<u64, FileError> {
-        self.file.flush().await?;
+        self.file.flush().await.map_err(full_or_broken)?;
         let (inner, path, name) = (Arc::clone(&self.inner), self.path.clone(), self.name.clone());
-        let joined = tokio::task::spawn_blocking(move || inner.inside.place(&name, &path)).await;
+        let joined = tokio::task::spawn_blocking(move || inner.as_owner(|| inner.inside.place(&name, &path))).await;
         joined.map_err(|error| FileError::Io(std::io::Error::other(error)))??;
         self.placed = true;
         Ok(self.written)
@@ -63,7 +63,19 @@ impl Upload {
 impl Drop for Upload {
     fn drop(&mut self) {
         if !self.placed {
-            self.inner.inside.discard(&self.name);
+            // What cannot be removed now goes with the session.
+            let _ = self.inner.as_owner(|| {
+                self.inner.inside.discard(&self.name);
+                Ok(())
+            });
         }
+    }
+}
+
+/// A file system of limited size says so when it is full.
+fn full_or_broken(error: std::io::Error) -> FileError {
+    match error.kind() {
+        std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => FileError::WorkspaceFull,
+        _ => FileError::Io(error),
     }
 }

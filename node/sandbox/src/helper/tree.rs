@@ -1,7 +1,7 @@
-//! The monitor's view of the tool's process tree: sampling, stopping and killing it.
+//! The stub's view of the tool's process tree: sampling, stopping and killing it.
 //!
-//! Always true: the monitor is the reaper of every orphan below it, so "no child is left to wait for" means the tree is gone,
-//! daemons with sessions of their own included.
+//! Always true: the stub is the reaper of every orphan below it, so "no child is left to wait for" means the tree is gone,
+//! daemons with sessions of their own included. In a namespace of its own a signal reaches all of them at once, and nobody else.
 
 use std::io;
 use std::time::{Duration, Instant};
@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Signal, WaitOptions, WaitStatus};
 
 use crate::proc::{self, Process};
+use crate::sys;
 
 /// Rounds of stopping: each finds what was forked during the one before it.
 const STOP_ROUNDS_MAX: u32 = 50;
@@ -26,21 +27,32 @@ pub(super) struct Sample {
     pub(super) tasks: u64,
 }
 
-/// The processes below the monitor.
+/// The processes below the stub.
 #[derive(Debug)]
 pub(super) struct Tree {
-    monitor: i32,
+    stub: i32,
 }
 
 impl Tree {
-    pub(super) fn new(monitor: Pid) -> Self {
-        Self { monitor: monitor.as_raw_nonzero().get() }
+    /// Makes this process the reaper of all that it starts, and of what they start.
+    pub(super) fn new(stub: Pid) -> io::Result<Self> {
+        let tree = Self { stub: stub.as_raw_nonzero().get() };
+        if !tree.is_namespace() {
+            rustix::process::set_child_subreaper(Some(stub))?;
+        }
+        Ok(tree)
+    }
+
+    /// True when everything but the stub in its pid namespace is the tree.
+    pub(super) fn is_namespace(&self) -> bool {
+        self.stub == 1
     }
 
     /// Adds up the tree. Above `memory_bytes` the sum is taken again without counting shared pages twice.
     pub(super) fn sample(&self, memory_bytes: u64) -> Sample {
         let living = self.living();
-        let mut sample = Sample { cpu: proc::collected_cpu(), ..Sample::default() };
+        let (cpu, peak_bytes) = sys::used_by_children();
+        let mut sample = Sample { cpu, peak_bytes, ..Sample::default() };
         for process in &living {
             sample.cpu = sample.cpu.saturating_add(process.cpu);
             sample.resident_bytes = sample.resident_bytes.saturating_add(process.resident_bytes);
@@ -51,7 +63,7 @@ impl Tree {
             sample.resident_bytes = living.iter().map(share).fold(0, u64::saturating_add);
         }
         let peaks = living.iter().map(|process| proc::peak_resident_bytes(process.pid));
-        sample.peak_bytes = peaks.max().unwrap_or(0).max(sample.resident_bytes);
+        sample.peak_bytes = peaks.max().unwrap_or(0).max(sample.peak_bytes).max(sample.resident_bytes);
         sample
     }
 
@@ -62,17 +74,14 @@ impl Tree {
             if moving.is_empty() {
                 return;
             }
-            for process in moving {
-                process.signal(Signal::STOP);
-            }
+            self.signal(&moving, Signal::STOP);
             std::thread::sleep(KILL_PAUSE_MIN);
         }
     }
 
     pub(super) fn resume(&self) {
-        for process in self.living() {
-            process.signal(Signal::CONT);
-        }
+        let all = if self.is_namespace() { Vec::new() } else { self.living() };
+        self.signal(&all, Signal::CONT);
     }
 
     /// Kills everything and collects it. Answers how many processes could not be killed in time.
@@ -80,9 +89,8 @@ impl Tree {
         let deadline = Instant::now() + KILL_TIME_MAX;
         let mut pause = KILL_PAUSE_MIN;
         loop {
-            for process in self.living() {
-                process.signal(Signal::KILL);
-            }
+            let all = if self.is_namespace() { Vec::new() } else { self.living() };
+            self.signal(&all, Signal::KILL);
             while let Ok(Some(_)) = collect() {}
             if matches!(collect(), Err(rustix::io::Errno::CHILD)) {
                 return 0;
@@ -95,8 +103,19 @@ impl Tree {
         }
     }
 
+    /// To the whole namespace where there is one, otherwise to those named.
+    fn signal(&self, processes: &[Process], signal: Signal) {
+        if self.is_namespace() {
+            return sys::signal_all_others(signal.as_raw());
+        }
+        for process in processes {
+            process.signal(signal);
+        }
+    }
+
     fn living(&self) -> Vec<Process> {
-        proc::descendants(self.monitor).into_iter().filter(|process| !process.is_dead()).collect()
+        let all = if self.is_namespace() { proc::all_others(self.stub) } else { proc::descendants(self.stub) };
+        all.into_iter().filter(|process| !process.is_dead()).collect()
     }
 }
 
@@ -108,9 +127,4 @@ pub(super) fn collect() -> rustix::io::Result<Option<(Pid, WaitStatus)>> {
             other => return other,
         }
     }
-}
-
-/// Makes this process the reaper of all that it starts, and of what they start.
-pub(super) fn adopt_orphans(own: Pid) -> io::Result<()> {
-    Ok(rustix::process::set_child_subreaper(Some(own))?)
 }

@@ -1,7 +1,7 @@
 //! One run of a tool as the node sees it: what to start, the handle to it, its output.
 //!
 //! Always true: whoever drops the [`Execution`] kills the run; there is no way to leave one behind. All figures come from the
-//! monitor, so they never go back and never exceed the final report.
+//! stub, so they never go back and never exceed the final report.
 
 mod output;
 mod supervisor;
@@ -25,7 +25,7 @@ use crate::wire::{Job, KillWhy, Order};
 const ARGS_MAX: usize = 1024;
 /// Below what the kernel takes for a single argument. Together with the environment a job also has to fit into one frame.
 const ARGS_BYTES_MAX: usize = 96 * 1024;
-/// The longest a pause or resume may take to be confirmed. The monitor needs milliseconds; a stuck host may need more.
+/// The longest a pause or resume may take to be confirmed. The stub needs milliseconds; a stuck host may need more.
 const CONTROL_TIME_MAX: Duration = Duration::from_secs(10);
 /// A reason is shown to people and stored in receipts.
 const REASON_CHARS_MAX: usize = 200;
@@ -41,6 +41,17 @@ pub struct RunSpec {
     pub env: Vec<(String, String)>,
     /// What it may use.
     pub limits: RunLimits,
+    /// What it may do: index of one of the session's [`crate::Profile`]s.
+    pub profile: usize,
+}
+
+/// Where a run finds itself.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Surroundings<'a> {
+    pub(crate) work: &'a Path,
+    pub(crate) temporary: &'a Path,
+    /// Of its way out, on its own loopback.
+    pub(crate) port: Option<u16>,
 }
 
 /// Why a run was not started. Nothing of it exists.
@@ -58,6 +69,9 @@ pub enum StartError {
     /// A limit is refused.
     #[error(transparent)]
     Limits(#[from] LimitError),
+    /// The session was opened without it.
+    #[error("the session has no profile {0}")]
+    Profile(usize),
     /// As many runs as the session allows. Try again when one has ended.
     #[error("the session already has its {0} runs")]
     Busy(u32),
@@ -70,7 +84,7 @@ pub enum StartError {
     /// The job does not fit into a frame.
     #[error("arguments and environment together are too long")]
     TooLong,
-    /// The monitor could not be started or the workspace not be read. The host's fault.
+    /// The stub could not be started or the workspace not be read. The host's fault.
     #[error("the run cannot be started: {0}")]
     System(#[from] std::io::Error),
 }
@@ -82,13 +96,13 @@ pub enum ControlError {
     #[error("the run has ended")]
     Ended,
     /// No confirmation came. The run is being given up.
-    #[error("the run's monitor does not answer")]
+    #[error("the run's stub does not answer")]
     Unresponsive,
 }
 
 impl RunSpec {
-    /// Everything decided and checked, for a workspace.
-    pub(crate) fn into_job(self, work: &Path, temporary: &Path) -> Result<Job, StartError> {
+    /// Everything decided and checked, for a workspace, with the profile it is for.
+    pub(crate) fn into_job(self, around: &Surroundings<'_>) -> Result<(usize, Job), StartError> {
         self.limits.check()?;
         let program = self.program.to_str().filter(|path| path.starts_with('/') && !path.contains('\0'));
         let program = program.ok_or_else(|| StartError::Program(self.program.clone()))?.to_owned();
@@ -102,9 +116,9 @@ impl RunSpec {
             return Err(StartError::Args("one holds a NUL"));
         }
         let text = |path: &Path| path.to_str().map(str::to_owned).ok_or(StartError::Closed);
-        let directory = text(work)?;
-        let env = environment::build(&self.env, &directory, &text(temporary)?)?;
-        Ok(Job { program, args: self.args, env, directory, limits: self.limits })
+        let directory = text(around.work)?;
+        let env = environment::build(&self.env, &directory, &text(around.temporary)?, around.port)?;
+        Ok((self.profile, Job { program: Some(program), args: self.args, env, directory, limits: self.limits }))
     }
 }
 
@@ -156,7 +170,7 @@ impl Execution {
         let _ = self.orders.send(Order::Kill(KillWhy::Requested(reason))).await;
     }
 
-    /// Unpaused time since the tool's program started. Sampled by the monitor every 100 ms, and final once the run has ended.
+    /// Unpaused time since the tool's program started. Sampled by the stub every 100 ms, and final once the run has ended.
     #[must_use]
     pub fn effective(&self) -> Duration {
         self.usage().effective
@@ -212,8 +226,9 @@ mod tests {
     use super::*;
 
     fn spec(program: &str, args: Vec<String>) -> Result<Job, StartError> {
-        let spec = RunSpec { program: program.into(), args, env: Vec::new(), limits: RunLimits::default() };
-        spec.into_job(Path::new("/w"), Path::new("/t"))
+        let spec = RunSpec { program: program.into(), args, env: Vec::new(), limits: RunLimits::default(), profile: 0 };
+        let around = Surroundings { work: Path::new("/w"), temporary: Path::new("/t"), port: None };
+        spec.into_job(&around).map(|(_, job)| job)
     }
 
     #[test]

@@ -1,19 +1,18 @@
-//! The node's side of one monitor: a task that passes orders on, keeps the state up to date, and sees to it that the run ends.
+//! The node's side of one stub: a task that passes orders on, keeps the state up to date, and sees to it that the run ends.
 //!
-//! Always true: the task ends, and with it the run, within a bounded time after its owner lets go. A monitor that dies or falls
-//! silent costs its session: every process in the workspace is killed, because whose they are can no longer be known.
+//! Always true: the task ends, and with it the run, within a bounded time after its owner lets go. In namespaces a stub that dies
+//! takes its tree with it; elsewhere it costs its session, because whose processes are left can no longer be known.
 
-use std::io;
-use std::os::fd::OwnedFd;
+use std::io::{self, PipeReader};
+use std::os::fd::AsFd as _;
 use std::path::PathBuf;
-use std::process::Stdio;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::UnixStream;
-use tokio::process::{Child, Command};
+use tokio::net::unix::pipe::Receiver;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until, timeout};
@@ -22,7 +21,7 @@ use tokio_util::task::TaskTracker;
 
 use super::output::{self, Shared, Stream};
 use super::{Chunk, Execution, StartError, State};
-use crate::helper::INIT;
+use crate::holding::Holding;
 use crate::limits::OnOutputLimit;
 use crate::report::{Cause, Report, Usage};
 use crate::survivors;
@@ -30,20 +29,19 @@ use crate::wire::{self, Decoder, Ending, Event, Job, KillWhy, Order};
 
 /// Orders in the queue. They are rare; the sender waits when it is full.
 const ORDERS_MAX: usize = 8;
-/// A monitor speaks every 100 ms, and is busy for at most a few seconds when it kills a stuck tree.
+/// A stub speaks every 100 ms, and is busy for at most a few seconds when it kills a stuck tree.
 const SILENCE_MAX: Duration = Duration::from_secs(15);
 const WRITE_TIME_MAX: Duration = Duration::from_secs(5);
-/// After its last word the monitor only has to exit.
-const EXIT_TIME_MAX: Duration = Duration::from_secs(5);
 const READ_BYTES: usize = 16 * 1024;
 
 /// What a session lends to a run.
 #[derive(Debug)]
 pub(crate) struct Launch<P> {
-    pub(crate) helper: PathBuf,
+    pub(crate) holding: Arc<Holding>,
+    pub(crate) profile: usize,
     pub(crate) job: Job,
-    /// The session's directory: what a lost monitor's processes are recognised by.
-    pub(crate) session: PathBuf,
+    /// Where processes of a lost stub are to be looked for; `None` where the kernel has killed them already.
+    pub(crate) survivors_in: Option<PathBuf>,
     /// Ends the session, and with it this run and all others of it.
     pub(crate) stop_session: CancellationToken,
     /// True while the workspace is above its limits.
@@ -52,20 +50,19 @@ pub(crate) struct Launch<P> {
     pub(crate) permit: P,
 }
 
-/// Starts a monitor with its job, and the task that looks after it.
-pub(crate) fn launch<P: Send + 'static>(launch: Launch<P>, tasks: &TaskTracker) -> Result<Execution, StartError> {
-    let Launch { helper, job, session, stop_session, full, permit } = launch;
+/// Starts a stub with its job, and the task that looks after it.
+pub(crate) async fn launch<P: Send + 'static>(launch: Launch<P>, tasks: &TaskTracker) -> Result<Execution, StartError> {
+    let Launch { holding, profile, job, survivors_in, stop_session, full, permit } = launch;
     let limits = job.limits.clone();
     let frame = wire::encode(&Order::Run(Box::new(job))).map_err(|_| StartError::TooLong)?;
     let (control, theirs) = std::os::unix::net::UnixStream::pair()?;
     control.set_nonblocking(true)?;
     let control = UnixStream::from_std(control)?;
-    let mut command = Command::new(helper);
-    command.arg(INIT).env_clear().current_dir("/");
-    command.stdin(Stdio::from(OwnedFd::from(theirs))).stdout(Stdio::piped()).stderr(Stdio::piped());
-    let mut child = command.spawn()?;
-    // It holds the monitor's end of the socket, whose closing is how each side learns of the other's death.
-    drop(command);
+    let (stdout, stdout_end) = std::io::pipe()?;
+    let (stderr, stderr_end) = std::io::pipe()?;
+    holding.run(profile, &[theirs.as_fd(), stdout_end.as_fd(), stderr_end.as_fd()]).await?;
+    // The ends that the other side has by now; their closing is how each side learns of the other's death.
+    drop((theirs, stdout_end, stderr_end, holding));
 
     let stop = stop_session.child_token();
     let shared = Shared {
@@ -76,7 +73,7 @@ pub(crate) fn launch<P: Send + 'static>(launch: Launch<P>, tasks: &TaskTracker) 
         abandoned: stop.clone(),
     };
     let (chunks, output) = mpsc::channel(output::CHUNKS_MAX);
-    let pumps = Pumps::start(&mut child, &shared, chunks);
+    let pumps = Pumps::start(stdout, stderr, &shared, chunks)?;
     let (orders_in, orders) = mpsc::channel(ORDERS_MAX);
     let (state, seen) = watch::channel(State::default());
     let kill_on_overflow = limits.on_output_limit == OnOutputLimit::Kill;
@@ -85,12 +82,8 @@ pub(crate) fn launch<P: Send + 'static>(launch: Launch<P>, tasks: &TaskTracker) 
         let ended = Link { control, decoder: Decoder::default(), state: &state }.follow(frame, reasons).await;
         let ending = match ended {
             Ok(ending) => ending,
-            Err(message) => give_up(&mut child, session, &stop_session, &state, &message).await,
+            Err(message) => give_up(survivors_in, &stop_session, &state, &message).await,
         };
-        if timeout(EXIT_TIME_MAX, child.wait()).await.is_err() {
-            // Its tree is gone or given up, so nothing is lost with it. A failure means that it has just exited.
-            let _ = child.kill().await;
-        }
         shared.ended.cancel();
         let (stdout_bytes, stderr_bytes) = pumps.finish().await;
         let output_truncated = shared.truncated.load(Ordering::Relaxed);
@@ -104,7 +97,7 @@ pub(crate) fn launch<P: Send + 'static>(launch: Launch<P>, tasks: &TaskTracker) 
     Ok(Execution { output: Some(output), orders: orders_in, state: seen, _kill_on_drop: stop.drop_guard() })
 }
 
-/// What can make the node speak to the monitor.
+/// What can make the node speak to the stub.
 struct Reasons {
     orders: mpsc::Receiver<Order>,
     stop: CancellationToken,
@@ -133,7 +126,7 @@ async fn outgrown(full: &mut watch::Receiver<bool>) -> bool {
     full.wait_for(|full| *full).await.is_ok()
 }
 
-/// The socket to the monitor.
+/// The socket to the stub.
 struct Link<'a> {
     control: UnixStream,
     decoder: Decoder,
@@ -141,7 +134,7 @@ struct Link<'a> {
 }
 
 impl Link<'_> {
-    /// Until the monitor has reported, or there is nothing to expect from it any more.
+    /// Until the stub has reported, or there is nothing to expect from it any more.
     async fn follow(mut self, job: Vec<u8>, mut reasons: Reasons) -> Result<Ending, String> {
         let (mut reader, mut writer) = self.control.split();
         write(&mut writer, &job).await;
@@ -151,21 +144,21 @@ impl Link<'_> {
         loop {
             tokio::select! {
                 read = reader.read(&mut buffer) => match read {
-                    Ok(0) => return Err("its monitor ended without a report".to_owned()),
+                    Ok(0) => return Err("its stub ended without a report".to_owned()),
                     Ok(count) => {
                         self.decoder.push(buffer.get(..count).unwrap_or_default());
                         deadline = Instant::now() + SILENCE_MAX;
                     }
-                    Err(error) => return Err(format!("its monitor cannot be read: {error}")),
+                    Err(error) => return Err(format!("its stub cannot be read: {error}")),
                 },
                 order = reasons.next(killing) => {
                     killing |= matches!(order, Order::Kill(_));
                     let frame = wire::encode(&order).map_err(|error| error.to_string())?;
                     write(&mut writer, &frame).await;
                 }
-                () = sleep_until(deadline) => return Err("its monitor fell silent".to_owned()),
+                () = sleep_until(deadline) => return Err("its stub fell silent".to_owned()),
             }
-            while let Some(event) = self.decoder.next().map_err(|error| format!("its monitor spoke nonsense: {error}"))? {
+            while let Some(event) = self.decoder.next().map_err(|error| format!("its stub spoke nonsense: {error}"))? {
                 match event {
                     Event::Ended(ending) => return Ok(ending),
                     other => self.state.send_modify(|state| apply(state, &other)),
@@ -175,10 +168,10 @@ impl Link<'_> {
     }
 }
 
-/// A write that fails is not reported: reading tells what has become of the monitor.
+/// A write that fails is not reported: reading tells what has become of the stub.
 async fn write(writer: &mut (impl tokio::io::AsyncWrite + Unpin), frame: &[u8]) {
     if !matches!(timeout(WRITE_TIME_MAX, writer.write_all(frame)).await, Ok(Ok(()))) {
-        tracing::debug!("a monitor did not take an order");
+        tracing::debug!("a stub did not take an order");
     }
 }
 
@@ -192,20 +185,21 @@ fn apply(state: &mut State, event: &Event) {
     }
 }
 
-/// Kills what a lost monitor has left, wherever in the session it came from.
+/// Deals with a run whose stub is lost. Where the kernel does not kill a tree with its stub, whose processes are left can no longer be
+/// known, and the whole session ends.
 async fn give_up(
-    child: &mut Child,
-    session: PathBuf,
+    survivors_in: Option<PathBuf>,
     stop_session: &CancellationToken,
     state: &watch::Sender<State>,
     message: &str,
 ) -> Ending {
-    tracing::warn!(message, session = %session.display(), "a run is lost; its session's processes are killed");
-    stop_session.cancel();
-    // Fails only when it has exited already.
-    let _ = child.start_kill();
-    let swept = tokio::task::spawn_blocking(move || survivors::kill(&session)).await;
-    let survivors = swept.unwrap_or_else(|error| Err(io::Error::other(error))).unwrap_or(0);
+    tracing::warn!(message, "a run is lost");
+    let mut survivors = 0;
+    if let Some(directory) = survivors_in {
+        stop_session.cancel();
+        let swept = tokio::task::spawn_blocking(move || survivors::kill(&directory)).await;
+        survivors = swept.unwrap_or_else(|error| Err(io::Error::other(error))).unwrap_or(0);
+    }
     let report = lost(state.borrow().usage, message);
     Ending {
         cause: report.cause,
@@ -236,17 +230,13 @@ struct Pumps {
 }
 
 impl Pumps {
-    fn start(child: &mut Child, shared: &Shared, to: mpsc::Sender<Chunk>) -> Self {
+    fn start(stdout: PipeReader, stderr: PipeReader, shared: &Shared, to: mpsc::Sender<Chunk>) -> io::Result<Self> {
         let mut tasks = JoinSet::new();
-        if let Some(pipe) = child.stdout.take() {
-            let pump = output::pump(pipe, Stream::Stdout, shared.clone(), to.clone());
-            tasks.spawn(async { (Stream::Stdout, pump.await) });
+        for (pipe, stream) in [(stdout, Stream::Stdout), (stderr, Stream::Stderr)] {
+            let pump = output::pump(Receiver::from_owned_fd(pipe.into())?, stream, shared.clone(), to.clone());
+            tasks.spawn(async move { (stream, pump.await) });
         }
-        if let Some(pipe) = child.stderr.take() {
-            let pump = output::pump(pipe, Stream::Stderr, shared.clone(), to);
-            tasks.spawn(async { (Stream::Stderr, pump.await) });
-        }
-        Self { tasks }
+        Ok(Self { tasks })
     }
 
     /// Bytes of standard output and standard error, when both are read to their ends.

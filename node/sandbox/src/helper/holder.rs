@@ -1,0 +1,164 @@
+//! The process that holds a session: builds what tools see, then starts a stub for each run the node asks for.
+//!
+//! Always true: it ends when the node's end of its socket closes, whatever the reason, and everything of the session ends with it,
+//! because it is the first process of the session's namespaces. What a run needs of rules and filters is made once per kind of run.
+
+use std::io;
+use std::net::{Ipv4Addr, TcpListener};
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
+
+use rustix::process::DumpableBehavior;
+use rustix::thread::{CapabilitiesSecureBits, CapabilitySet};
+
+use super::monitor::{Failed, step};
+use super::{access, root, seccomp, stub};
+use crate::limits::Level;
+use crate::packet;
+use crate::policy::{Layer, Opening, RunProfile};
+use crate::session::{TMP, WORK};
+use crate::sys;
+use crate::wire::{self, Ending, Event, FromHolder, SetupFailure, ToHolder};
+
+/// What a run of a profile is confined by, ready to be applied.
+pub(super) struct Kind {
+    pub(super) profile: RunProfile,
+    pub(super) landlock: Option<OwnedFd>,
+    pub(super) filter: Vec<libc::sock_filter>,
+}
+
+/// What all runs of a session share.
+pub(super) struct Session<'a> {
+    pub(super) opening: &'a Opening,
+    pub(super) kinds: Vec<Kind>,
+    pub(super) null: OwnedFd,
+}
+
+/// Holds one session until the node lets go of it.
+pub(super) fn run(socket: &OwnedFd, opening: &Opening) -> io::Result<()> {
+    let (session, given) = match open(opening) {
+        Ok(opened) => opened,
+        Err((stage, error)) => {
+            let failure = SetupFailure { stage: stage.to_owned(), message: error.to_string() };
+            return packet::send(socket, &FromHolder::Failed(failure), &[]);
+        }
+    };
+    let descriptors: Vec<BorrowedFd<'_>> = given.iter().map(|descriptor| descriptor.as_fd()).collect();
+    packet::send(socket, &FromHolder::Ready, &descriptors)?;
+    drop(descriptors);
+    drop(given);
+    sys::collect_children_automatically(true);
+    while let Some((ToHolder::Run { profile }, descriptors)) = packet::receive::<ToHolder>(socket)? {
+        start(&session, profile, descriptors);
+    }
+    Ok(())
+}
+
+/// Builds the session. Answers what the node gets of it.
+fn open(opening: &Opening) -> Result<(Session<'_>, Vec<OwnedFd>), Failed> {
+    let mut given = Vec::new();
+    if opening.level >= Level::S2 {
+        rustix::system::sethostname(b"orien").map_err(step("host name"))?;
+        given.extend(root::build(opening)?);
+        // No namespace inside a namespace, whatever else may fail.
+        std::fs::write("/proc/sys/user/max_user_namespaces", "0").map_err(step("namespace limit"))?;
+        given.extend(listen(opening)?);
+    }
+    let null = std::fs::File::open("/dev/null").map_err(step("devices"))?.into();
+    let mut kinds = Vec::new();
+    for profile in &opening.profiles {
+        kinds.push(kind(opening, profile)?);
+    }
+    shed(opening)?;
+    Ok((Session { opening, kinds, null }, given))
+}
+
+fn kind(opening: &Opening, profile: &RunProfile) -> Result<Kind, Failed> {
+    let mut kind = Kind { profile: profile.clone(), landlock: None, filter: Vec::new() };
+    if opening.level >= Level::S1 && opening.has(Layer::Landlock) {
+        let (work, temporary) = places(opening);
+        let rules = access::ruleset(opening.level, profile, &work, &temporary);
+        kind.landlock = Some(rules.map_err(|why| ("landlock", io::Error::other(why)))?);
+    }
+    if opening.level >= Level::S1 && opening.has(Layer::Seccomp) {
+        let sockets = if profile.port.is_some() { seccomp::Sockets::Internet } else { seccomp::Sockets::Local };
+        kind.filter = seccomp::filter(sockets).map_err(|error| ("seccomp", io::Error::other(error)))?;
+    }
+    Ok(kind)
+}
+
+/// Where runs see their workspace and their directory for temporary files.
+pub(super) fn places(opening: &Opening) -> (PathBuf, PathBuf) {
+    match &opening.directory {
+        Some(directory) if opening.level < Level::S2 => (directory.join(WORK), directory.join(TMP)),
+        _ => {
+            let (work, temporary) = access::inner_places();
+            (work.to_owned(), temporary.to_owned())
+        }
+    }
+}
+
+/// One listening socket per way out, on the session's own loopback. The node takes what arrives there.
+fn listen(opening: &Opening) -> Result<Vec<OwnedFd>, Failed> {
+    let ports: Vec<u16> = opening.profiles.iter().filter_map(|profile| profile.port).collect();
+    if ports.is_empty() {
+        return Ok(Vec::new());
+    }
+    let any = rustix::net::socket(rustix::net::AddressFamily::INET, rustix::net::SocketType::DGRAM, None).map_err(step("network"))?;
+    sys::loopback_up(any.as_fd()).map_err(step("network"))?;
+    let listen = |port: &u16| TcpListener::bind((Ipv4Addr::LOCALHOST, *port)).map(OwnedFd::from);
+    ports.iter().map(listen).collect::<io::Result<_>>().map_err(step("network"))
+}
+
+/// Gives up what nothing started from here may ever have. The holder itself keeps what it needs to make a run's namespaces.
+fn shed(opening: &Opening) -> Result<(), Failed> {
+    if opening.level >= Level::S2 && opening.has(Layer::Capabilities) {
+        let bits = CapabilitiesSecureBits::NO_ROOT
+            | CapabilitiesSecureBits::NO_ROOT_LOCKED
+            | CapabilitiesSecureBits::NO_SETUID_FIXUP
+            | CapabilitiesSecureBits::NO_SETUID_FIXUP_LOCKED
+            | CapabilitiesSecureBits::KEEP_CAPS_LOCKED
+            | CapabilitiesSecureBits::NO_CAP_AMBIENT_RAISE
+            | CapabilitiesSecureBits::NO_CAP_AMBIENT_RAISE_LOCKED;
+        rustix::thread::set_capabilities_secure_bits(bits).map_err(step("capabilities"))?;
+        rustix::thread::clear_ambient_capability_set().map_err(step("capabilities"))?;
+        for capability in CapabilitySet::all().iter() {
+            match rustix::thread::remove_capability_from_bounding_set(capability) {
+                // Newer than this kernel.
+                Ok(()) | Err(rustix::io::Errno::INVAL) => {}
+                Err(error) => return Err(("capabilities", error.into())),
+            }
+        }
+    }
+    rustix::thread::set_no_new_privs(true).map_err(step("privileges"))?;
+    // Tools of this session run as the same user; this keeps them out of our memory and descriptors.
+    rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable).map_err(step("privileges"))
+}
+
+/// Starts the stub of a run. What cannot be started is told on the run's own socket.
+fn start(session: &Session<'_>, profile: usize, descriptors: Vec<OwnedFd>) {
+    let mut descriptors = descriptors.into_iter();
+    let (Some(control), Some(stdout), Some(stderr)) = (descriptors.next(), descriptors.next(), descriptors.next()) else { return };
+    let group = descriptors.next();
+    let control = UnixStream::from(control);
+    let Some(kind) = session.kinds.get(profile) else { return fail(control, "profile", &io::ErrorKind::NotFound.into()) };
+    let namespaces = if session.opening.level >= Level::S2 { sys::RUN_NAMESPACES } else { 0 };
+    match sys::clone_into(namespaces, group.as_ref().map(|group| group.as_fd())) {
+        Ok(Some(_)) => {}
+        Ok(None) => {
+            stub::run(session, kind, control, stdout, stderr);
+            sys::exit_now(0);
+        }
+        Err(error) => fail(control, "clone", &error),
+    }
+}
+
+fn fail(mut control: UnixStream, stage: &str, error: &io::Error) {
+    use std::io::Write as _;
+    let failure = SetupFailure { stage: stage.to_owned(), message: error.to_string() };
+    // A node that does not read it will see the end of the socket instead.
+    if let Ok(frame) = wire::encode(&Event::Ended(Ending::never_began(failure))) {
+        let _ = control.write_all(&frame);
+    }
+}

@@ -1,0 +1,315 @@
+//! What tools see of the host: a small file system, built from nothing for each session.
+//!
+//! Always true: everything of the host in it is read-only, without set-user-id and without devices; the only places to write are the
+//! session's own workspace and /tmp. Every path is made by us in an empty file system before any tool has run, so there is nothing
+//! of a tool's to follow. The host's own root is not reachable from it.
+
+use std::ffi::CString;
+use std::fs;
+use std::io::Write as _;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::{Component, Path};
+
+use rustix::fs::{CWD, Mode, OFlags};
+use rustix::io::Errno;
+use rustix::mount::{
+    FsMountFlags, FsOpenFlags, MountAttrFlags, MountPropagationFlags, MoveMountFlags, OpenTreeFlags, UnmountFlags, fsconfig_create,
+    fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen, mount_change, move_mount, open_tree, unmount,
+};
+
+use super::monitor::{Failed, INNER_USER, step};
+use crate::policy::{Opening, View, WORKSPACE};
+use crate::session::{STAGING, TMP, WORK};
+use crate::sys;
+
+/// Where programs and their libraries are. Links among them (as on hosts whose /bin is /usr/bin) stay links.
+pub(super) const SYSTEM: [&str; 8] = ["/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32", "/nix/store"];
+
+/// Devices that programs expect, and that neither hold nor tell anything.
+pub(super) const DEVICES: [&str; 5] = ["/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom"];
+
+/// What programs read of the host's configuration. Names of hosts and people are not among it.
+const CONFIGURATION: [&str; 27] = [
+    "/etc/ld.so.cache",
+    "/etc/ld.so.conf",
+    "/etc/ld.so.conf.d",
+    "/etc/alternatives",
+    "/etc/localtime",
+    "/etc/ssl/certs",
+    "/etc/ssl/openssl.cnf",
+    "/etc/ca-certificates",
+    "/etc/pki/tls/certs",
+    "/etc/pki/ca-trust/extracted",
+    "/etc/mime.types",
+    "/etc/magic",
+    "/etc/protocols",
+    "/etc/services",
+    "/etc/inputrc",
+    "/etc/fonts",
+    "/etc/ImageMagick-6",
+    "/etc/ImageMagick-7",
+    "/etc/povray",
+    "/etc/java-11-openjdk",
+    "/etc/java-17-openjdk",
+    "/etc/java-21-openjdk",
+    "/etc/java-25-openjdk",
+    "/etc/python3",
+    "/etc/perl",
+    "/etc/texmf",
+    "/etc/OpenCL",
+];
+
+/// Files that are ours, so that they say nothing of the host.
+const GENERATED: [(&str, &str); 6] = [
+    ("passwd", "tool:x:1000:1000:tool:/workspace:/bin/sh\nnobody:x:65534:65534:nobody:/nonexistent:/usr/sbin/nologin\n"),
+    ("group", "tool:x:1000:\nnogroup:x:65534:\n"),
+    ("hosts", "127.0.0.1 localhost orien\n::1 localhost\n"),
+    ("hostname", "orien\n"),
+    ("resolv.conf", ""),
+    ("nsswitch.conf", "passwd: files\ngroup: files\nhosts: files\n"),
+];
+
+/// Room for directories, links and the files above.
+const ROOT_BYTES: &str = "2m";
+const ROOT_ENTRIES: &str = "2048";
+
+/// Builds the root and moves into it. Answers the directory of the session's files if that is in memory.
+pub(super) fn build(opening: &Opening) -> Result<Option<OwnedFd>, Failed> {
+    mount_change("/", MountPropagationFlags::REC | MountPropagationFlags::PRIVATE).map_err(step("mount propagation"))?;
+    let shown = shown(&opening.views)?;
+    let storage = if opening.in_memory() { Some(memory(opening)?) } else { None };
+    let source = storage.as_ref().map_or(CWD, AsFd::as_fd);
+    let root = tmpfs(&[("size", ROOT_BYTES), ("nr_inodes", ROOT_ENTRIES), ("mode", "0755")]).map_err(step("root"))?;
+    // Any directory will do: what it held is shown through copies taken above, and the whole old root goes away below.
+    attach(&root, CWD, "/usr").map_err(step("root"))?;
+    let files = match &storage {
+        // Attached for a moment: parts of a file system can only be shown once it is attached itself.
+        Some(storage) => Some(attach_storage(storage, root.as_fd())?),
+        None => None,
+    };
+    let own = files.as_ref().map_or(source, AsFd::as_fd);
+    place_own(own, root.as_fd())?;
+    for tree in shown {
+        place(&tree, root.as_fd()).map_err(step("system directories"))?;
+    }
+    generate(root.as_fd()).map_err(step("configuration"))?;
+    if files.is_some() {
+        rustix::process::fchdir(&root).map_err(step("workspace"))?;
+        unmount("session", UnmountFlags::DETACH).map_err(step("workspace"))?;
+        rustix::fs::unlinkat(&root, "session", rustix::fs::AtFlags::REMOVEDIR).map_err(step("workspace"))?;
+    }
+    rustix::fs::mkdirat(&root, "proc", Mode::from_raw_mode(0o555)).map_err(step("/proc"))?;
+    // Made while the host's own is still in sight: the kernel permits no other.
+    mount_proc(root.as_fd(), "proc", false)?;
+    enter(&root)?;
+    Ok(files)
+}
+
+/// A fresh /proc of the caller's pid namespace.
+pub(super) fn mount_proc(directory: BorrowedFd<'_>, name: &str, processes_only: bool) -> Result<(), Failed> {
+    let made = (|| {
+        let context = fsopen("proc", FsOpenFlags::FSOPEN_CLOEXEC)?;
+        if processes_only {
+            fsconfig_set_string(&context, "subset", "pid")?;
+        }
+        fsconfig_create(&context)?;
+        let attributes =
+            MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NODEV | MountAttrFlags::MOUNT_ATTR_NOEXEC;
+        let mount = fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, attributes)?;
+        attach(&mount, directory, name)
+    })();
+    made.map_err(step("/proc"))
+}
+
+/// A copy of a place of the host.
+struct Shown {
+    path: &'static str,
+    owned: Option<String>,
+    what: What,
+}
+
+enum What {
+    Tree { mount: OwnedFd, is_directory: bool },
+    Link(CString),
+}
+
+impl Shown {
+    fn path(&self) -> &str {
+        self.owned.as_deref().unwrap_or(self.path)
+    }
+}
+
+/// Copies of everything to be shown, with their attributes set. Places that the host does not have are left out.
+fn shown(views: &[View]) -> Result<Vec<Shown>, Failed> {
+    use libc::{MOUNT_ATTR_NODEV as NODEV, MOUNT_ATTR_NOEXEC as NOEXEC, MOUNT_ATTR_NOSUID as NOSUID, MOUNT_ATTR_RDONLY as RDONLY};
+    let mut trees = Vec::new();
+    for path in SYSTEM {
+        trees.extend(copy(path, RDONLY | NOSUID | NODEV).map_err(step("system directories"))?);
+    }
+    for path in CONFIGURATION {
+        trees.extend(copy(path, RDONLY | NOSUID | NODEV | NOEXEC).map_err(step("configuration"))?);
+    }
+    for path in DEVICES {
+        trees.extend(copy(path, NOSUID | NOEXEC).map_err(step("devices"))?);
+    }
+    for view in views {
+        let noexec = if view.execute { 0 } else { NOEXEC };
+        let text = view.path.to_str().ok_or(("shared", std::io::Error::other("a path is not UTF-8")))?;
+        let tree = copy(text, RDONLY | NOSUID | NODEV | noexec);
+        let tree = tree.map_err(|error| ("shared", std::io::Error::other(format!("{text}: {error}"))))?;
+        let tree = tree.ok_or_else(|| ("shared", std::io::Error::other(format!("{text} does not exist"))))?;
+        trees.push(Shown { path: "", owned: Some(text.to_owned()), what: tree.what });
+    }
+    Ok(trees)
+}
+
+fn copy(path: &str, attributes: u64) -> rustix::io::Result<Option<Shown>> {
+    // Only names at the very top may be links here, and only to what is shown as well.
+    let found = match rustix::fs::lstat(path) {
+        Ok(found) => rustix::fs::FileType::from_raw_mode(found.st_mode),
+        Err(Errno::NOENT | Errno::ACCESS | Errno::NOTDIR) => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    let is_top = Path::new(path).components().count() == 2;
+    let shown = |what| Ok(Some(Shown { path: static_path(path), owned: (static_path(path).is_empty()).then(|| path.to_owned()), what }));
+    if found == rustix::fs::FileType::Symlink && is_top {
+        return shown(What::Link(rustix::fs::readlink(path, Vec::new())?));
+    }
+    let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_RECURSIVE;
+    let mount = match open_tree(CWD, path, flags) {
+        Ok(mount) => mount,
+        Err(Errno::NOENT | Errno::ACCESS) => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    let is_directory = rustix::fs::FileType::from_raw_mode(rustix::fs::fstat(&mount)?.st_mode) == rustix::fs::FileType::Directory;
+    sys::mount_attributes(mount.as_fd(), c"", true, attributes, 0).map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO))?;
+    shown(What::Tree { mount, is_directory })
+}
+
+/// The entry of our own lists that a path is, or nothing for a provider's.
+fn static_path(path: &str) -> &'static str {
+    let lists = SYSTEM.iter().chain(&CONFIGURATION).chain(&DEVICES);
+    lists.copied().find(|known| *known == path).unwrap_or("")
+}
+
+/// Puts a copy where it was on the host, below the new root.
+fn place(shown: &Shown, root: BorrowedFd<'_>) -> rustix::io::Result<()> {
+    let path = Path::new(shown.path());
+    let name = path.file_name().and_then(std::ffi::OsStr::to_str).ok_or(Errno::INVAL)?;
+    let parent = directories(path.parent().ok_or(Errno::INVAL)?, root)?;
+    match &shown.what {
+        What::Link(target) => rustix::fs::symlinkat(target.as_c_str(), &parent, name),
+        What::Tree { mount, is_directory } => {
+            if *is_directory {
+                make_directory(parent.as_fd(), name)?;
+            } else {
+                let flags = OFlags::CREATE | OFlags::WRONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+                rustix::fs::openat(&parent, name, flags, Mode::from_raw_mode(0o444))?;
+            }
+            attach(mount, parent.as_fd(), name)
+        }
+    }
+}
+
+/// Makes the directories of an absolute path below the root. What is there already is entered, also where something was shown.
+fn directories(path: &Path, root: BorrowedFd<'_>) -> rustix::io::Result<OwnedFd> {
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let mut directory = rustix::fs::openat(root, ".", flags, Mode::empty())?;
+    for part in path.components() {
+        let Component::Normal(name) = part else { continue };
+        make_directory(directory.as_fd(), name.to_str().ok_or(Errno::INVAL)?)?;
+        directory = rustix::fs::openat(&directory, name, flags, Mode::empty())?;
+    }
+    Ok(directory)
+}
+
+fn make_directory(parent: BorrowedFd<'_>, name: &str) -> rustix::io::Result<()> {
+    match rustix::fs::mkdirat(parent, name, Mode::from_raw_mode(0o755)) {
+        // A read-only file system says so before it says that the name exists.
+        Ok(()) | Err(Errno::EXIST | Errno::ROFS) => Ok(()),
+        Err(error) => Err(error),
+    }
+}
+
+fn attach(mount: &OwnedFd, directory: BorrowedFd<'_>, name: &str) -> rustix::io::Result<()> {
+    move_mount(mount, "", directory, name, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)
+}
+
+fn tmpfs(options: &[(&str, &str)]) -> rustix::io::Result<OwnedFd> {
+    let context = fsopen("tmpfs", FsOpenFlags::FSOPEN_CLOEXEC)?;
+    for (name, value) in options {
+        fsconfig_set_string(&context, *name, *value)?;
+    }
+    // Not every kernel has it, and without swap it means nothing.
+    let _ = fsconfig_set_flag(&context, "noswap");
+    fsconfig_create(&context)?;
+    fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NODEV)
+}
+
+/// A file system of the session's own, with the directories that a session on disk has too.
+fn memory(opening: &Opening) -> Result<OwnedFd, Failed> {
+    let (bytes, entries, user) = (opening.bytes.to_string(), opening.entries.to_string(), INNER_USER.to_string());
+    let options = [("size", bytes.as_str()), ("nr_inodes", &entries), ("mode", "0700"), ("uid", &user), ("gid", &user)];
+    let storage = tmpfs(&options).map_err(step("workspace"))?;
+    for name in [WORK, TMP, STAGING] {
+        rustix::fs::mkdirat(&storage, name, Mode::RWXU).map_err(step("workspace"))?;
+    }
+    Ok(storage)
+}
+
+/// Attaches the session's file system where its parts can be copied from, and answers a descriptor that keeps working afterwards.
+fn attach_storage(storage: &OwnedFd, root: BorrowedFd<'_>) -> Result<OwnedFd, Failed> {
+    let attached = (|| {
+        make_directory(root, "session")?;
+        attach(storage, root, "session")?;
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+        rustix::fs::openat(root, "session", flags, Mode::empty())
+    })();
+    attached.map_err(step("workspace"))
+}
+
+/// The workspace and /tmp, from the session's own directories.
+fn place_own(source: BorrowedFd<'_>, root: BorrowedFd<'_>) -> Result<(), Failed> {
+    let attributes = libc::MOUNT_ATTR_NOSUID | libc::MOUNT_ATTR_NODEV | libc::MOUNT_ATTR_NOEXEC;
+    for (from, to) in [(WORK, WORKSPACE), (TMP, "/tmp")] {
+        let placed = (|| {
+            let mount = open_tree(source, from, OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC)?;
+            let set = sys::mount_attributes(mount.as_fd(), c"", false, attributes, 0);
+            set.map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO))?;
+            let name = to.trim_start_matches('/');
+            make_directory(root, name)?;
+            attach(&mount, root, name)
+        })();
+        placed.map_err(step("workspace"))?;
+    }
+    Ok(())
+}
+
+fn generate(root: BorrowedFd<'_>) -> rustix::io::Result<()> {
+    let etc = directories(Path::new("/etc"), root)?;
+    for (name, text) in GENERATED {
+        let flags = OFlags::CREATE | OFlags::WRONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::EXCL;
+        let file = rustix::fs::openat(&etc, name, flags, Mode::from_raw_mode(0o644))?;
+        rustix::fs::fchmod(&file, Mode::from_raw_mode(0o644))?;
+        fs::File::from(file).write_all(text.as_bytes()).map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO))?;
+    }
+    let dev = directories(Path::new("/dev"), root)?;
+    let links = [("fd", "/proc/self/fd"), ("stdin", "/proc/self/fd/0"), ("stdout", "/proc/self/fd/1"), ("stderr", "/proc/self/fd/2")];
+    for (name, target) in links.into_iter().chain([("shm", "/tmp")]) {
+        rustix::fs::symlinkat(target, &dev, name)?;
+    }
+    let var = directories(Path::new("/var"), root)?;
+    rustix::fs::symlinkat("/tmp", &var, "tmp")?;
+    rustix::fs::symlinkat("/proc/self/mounts", &etc, "mtab")
+}
+
+/// Makes the new root the only one, and read-only.
+fn enter(root: &OwnedFd) -> Result<(), Failed> {
+    rustix::process::fchdir(root).map_err(step("root"))?;
+    rustix::process::pivot_root(".", ".").map_err(step("root"))?;
+    // The old root lies on the new one now; it is what this takes away.
+    unmount(".", UnmountFlags::DETACH).map_err(step("root"))?;
+    rustix::process::chdir("/").map_err(step("root"))?;
+    let attributes = libc::MOUNT_ATTR_RDONLY | libc::MOUNT_ATTR_NOSUID | libc::MOUNT_ATTR_NODEV | libc::MOUNT_ATTR_NOEXEC;
+    sys::mount_attributes(CWD, c"/", false, attributes, 0).map_err(step("root"))
+}

@@ -1,0 +1,263 @@
+//! The stub of one run: starts the tool, watches it, obeys the node, and reports.
+//!
+//! Always true: it enforces the run's limits by itself, without the node; when the control socket ends, because the node closed
+//! it or died, the whole tree is killed at once. Exactly one `Ended` is sent, and only when nothing of the tree is left or the
+//! rest is counted in it. The tool is never the first process of its namespace, so signals mean to it what they mean elsewhere.
+
+use std::io::{self, Read as _, Write as _};
+use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::unix::net::UnixStream;
+use std::time::{Duration, Instant};
+
+use rustix::event::{PollFd, PollFlags, Timespec};
+use rustix::process::{Pid, Signal, WaitStatus};
+
+use super::clock::Clock;
+use super::holder::{Kind, Session};
+use super::tool;
+use super::tree::{self, Tree};
+use crate::limits::RunLimits;
+use crate::report::{Cause, Usage};
+use crate::sys;
+use crate::wire::{self, Decoder, Ending, Event, Job, Order};
+
+/// The node sends the job at once; far beyond that, something is broken.
+const SETUP_TIME_MAX: Duration = Duration::from_secs(10);
+/// A node that does not read for this long is as good as gone.
+const WRITE_TIME_MAX: Duration = Duration::from_secs(5);
+/// Samples come quickly at first, so that short runs are seen too, then at this pace.
+const SAMPLE_EVERY: Duration = Duration::from_millis(100);
+const SAMPLE_FIRST: Duration = Duration::from_millis(5);
+const READ_BYTES: usize = 64 * 1024;
+
+/// Runs one job from its socket to its end. A failure of the socket itself is nothing anybody could be told of.
+pub(super) fn run(session: &Session<'_>, kind: &Kind, control: UnixStream, stdout: OwnedFd, stderr: OwnedFd) {
+    sys::collect_children_automatically(false);
+    let _ = carry_out(session, kind, control, stdout, stderr);
+}
+
+fn carry_out(session: &Session<'_>, kind: &Kind, control: UnixStream, stdout: OwnedFd, stderr: OwnedFd) -> io::Result<()> {
+    // Ends this process with the holder even where it is not the first of a namespace.
+    rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?;
+    let own = rustix::process::getpid();
+    let tree = Tree::new(own)?;
+    let mut control = Control::new(control)?;
+    let Some(job) = control.first_job()? else { return Ok(()) };
+    let limits = job.limits.clone();
+    let ending = match tool::start(session, kind, *job, stdout, stderr, &tree) {
+        Ok((tool, handle)) => Watch::new(tree, tool, handle, limits).run(&mut control),
+        Err((stage, error)) => {
+            tree.kill();
+            Ending::of(Cause::SetupFailed { stage: stage.to_owned(), message: error.to_string() })
+        }
+    };
+    control.send(&Event::Ended(ending))
+}
+
+/// The socket to the node.
+struct Control {
+    socket: UnixStream,
+    decoder: Decoder,
+}
+
+impl Control {
+    fn new(socket: UnixStream) -> io::Result<Self> {
+        socket.set_write_timeout(Some(WRITE_TIME_MAX))?;
+        Ok(Self { socket, decoder: Decoder::default() })
+    }
+
+    fn send(&mut self, event: &Event) -> io::Result<()> {
+        self.socket.write_all(&wire::encode(event)?)
+    }
+
+    /// The first order, which has to be a job. `None` when the node has gone.
+    fn first_job(&mut self) -> io::Result<Option<Box<Job>>> {
+        self.socket.set_read_timeout(Some(SETUP_TIME_MAX))?;
+        loop {
+            if !self.fill()? {
+                return Ok(None);
+            }
+            match self.next()? {
+                Some(Order::Run(job)) => break Ok(Some(job)),
+                Some(_) => break Err(io::ErrorKind::InvalidData.into()),
+                None => {}
+            }
+        }
+    }
+
+    /// One read; false at the end of the socket.
+    fn fill(&mut self) -> io::Result<bool> {
+        let mut buffer = vec![0; READ_BYTES];
+        let count = self.socket.read(&mut buffer)?;
+        self.decoder.push(buffer.get(..count).unwrap_or_default());
+        Ok(count > 0)
+    }
+
+    fn next(&mut self) -> io::Result<Option<Order>> {
+        Ok(self.decoder.next()?)
+    }
+}
+
+fn node_gone() -> Cause {
+    Cause::Killed { reason: "the node is gone".to_owned() }
+}
+
+/// A tool that runs.
+struct Watch {
+    tree: Tree,
+    tool: Pid,
+    /// Readable when the tool has ended.
+    handle: OwnedFd,
+    limits: RunLimits,
+    clock: Clock,
+    usage: Usage,
+    next_sample: Instant,
+    sample_pause: Duration,
+}
+
+impl Watch {
+    fn new(tree: Tree, tool: Pid, handle: OwnedFd, limits: RunLimits) -> Self {
+        let now = Instant::now();
+        let (clock, next_sample) = (Clock::start(now), now + SAMPLE_FIRST);
+        Self { tree, tool, handle, limits, clock, usage: Usage::default(), next_sample, sample_pause: SAMPLE_FIRST }
+    }
+
+    fn run(&mut self, control: &mut Control) -> Ending {
+        let cause = match control.send(&Event::Started) {
+            Ok(()) => self.watch(control),
+            Err(_) => node_gone(),
+        };
+        // What comes after this moment is our own cleaning up, and is not the tool's time.
+        let end = Instant::now();
+        let survivors = self.tree.kill();
+        let (cpu, peak) = sys::used_by_children();
+        self.usage.cpu = self.usage.cpu.max(cpu);
+        self.usage.peak_memory_bytes = self.usage.peak_memory_bytes.max(peak);
+        self.usage.effective = self.clock.effective(end);
+        let cause = match cause {
+            Cause::Signalled(signal) if self.is_cpu_signal(signal) => Cause::CpuLimit,
+            other => other,
+        };
+        Ending { cause, wall: self.clock.wall(end), paused: self.clock.paused(end), usage: self.usage, survivors }
+    }
+
+    /// Until there is a reason to end.
+    fn watch(&mut self, control: &mut Control) -> Cause {
+        loop {
+            // Orders may have arrived together with the job.
+            loop {
+                match control.next() {
+                    Ok(Some(order)) => {
+                        if let Some(cause) = self.obey(order, control) {
+                            return cause;
+                        }
+                    }
+                    Ok(None) => break,
+                    Err(_) => return node_gone(),
+                }
+            }
+            let now = Instant::now();
+            if self.clock.effective(now) >= self.limits.wall {
+                return Cause::TimedOut;
+            }
+            if now >= self.next_sample
+                && let Some(cause) = self.sample(now, control)
+            {
+                return cause;
+            }
+            let Ok(ready) = poll([control.socket.as_fd(), self.handle.as_fd()], self.patience(Instant::now())) else {
+                return Cause::Lost { message: "the monitor cannot wait".to_owned() };
+            };
+            if let Some(cause) = self.collect(ready[1]) {
+                return cause;
+            }
+            if ready[0] && !control.fill().unwrap_or(false) {
+                return node_gone();
+            }
+        }
+    }
+
+    /// How long nothing has to be done.
+    fn patience(&self, now: Instant) -> Duration {
+        let sample = self.next_sample.saturating_duration_since(now);
+        if self.clock.is_paused() { sample } else { sample.min(self.limits.wall.saturating_sub(self.clock.effective(now))) }
+    }
+
+    fn obey(&mut self, order: Order, control: &mut Control) -> Option<Cause> {
+        let answer = match order {
+            Order::Pause => {
+                self.tree.stop();
+                self.clock.pause(Instant::now());
+                Event::Paused
+            }
+            Order::Resume => {
+                self.clock.resume(Instant::now());
+                self.tree.resume();
+                Event::Resumed
+            }
+            Order::Kill(why) => return Some(why.cause()),
+            Order::Run(_) => return Some(Cause::Lost { message: "a second job on one monitor".to_owned() }),
+        };
+        control.send(&answer).err().map(|_| node_gone())
+    }
+
+    fn sample(&mut self, now: Instant, control: &mut Control) -> Option<Cause> {
+        if self.clock.is_paused() {
+            // Another process may have sent a continue signal.
+            self.tree.stop();
+        }
+        let sample = self.tree.sample(self.limits.memory_bytes);
+        self.usage.cpu = self.usage.cpu.max(sample.cpu);
+        self.usage.peak_memory_bytes = self.usage.peak_memory_bytes.max(sample.peak_bytes);
+        self.usage.effective = self.clock.effective(now);
+        self.next_sample = Instant::now() + self.sample_pause;
+        self.sample_pause = (self.sample_pause * 2).min(SAMPLE_EVERY);
+        if sample.resident_bytes > self.limits.memory_bytes {
+            return Some(Cause::MemoryLimit);
+        }
+        if sample.tasks > self.limits.processes.into() {
+            return Some(Cause::ProcessLimit);
+        }
+        if self.usage.cpu >= self.limits.cpu {
+            return Some(Cause::CpuLimit);
+        }
+        control.send(&Event::Usage(self.usage)).err().map(|_| node_gone())
+    }
+
+    /// Collects ended processes, orphans too; the tool's own end is the end of the run.
+    fn collect(&mut self, tool_ended: bool) -> Option<Cause> {
+        let mut cause = None;
+        while let Ok(Some((pid, status))) = tree::collect() {
+            if pid == self.tool {
+                cause = Some(cause_of(status));
+            }
+        }
+        let vanished = || Cause::Lost { message: "the tool ended unseen".to_owned() };
+        cause.or_else(|| tool_ended.then(vanished))
+    }
+
+    /// The kernel's own CPU limit counts one process and may be quicker than a sample.
+    fn is_cpu_signal(&self, signal: i32) -> bool {
+        let at_limit = self.usage.cpu >= self.limits.cpu;
+        signal == Signal::XCPU.as_raw() || (signal == Signal::KILL.as_raw() && at_limit)
+    }
+}
+
+fn cause_of(status: WaitStatus) -> Cause {
+    match (status.exit_status(), status.terminating_signal()) {
+        (Some(code), _) => Cause::Exited(code),
+        (None, Some(signal)) => Cause::Signalled(signal),
+        (None, None) => Cause::Lost { message: "the tool ended in an unknown way".to_owned() },
+    }
+}
+
+/// Waits until one of the two can be read or has ended, or the time is over.
+fn poll(sources: [std::os::fd::BorrowedFd<'_>; 2], patience: Duration) -> io::Result<[bool; 2]> {
+    let mut watched = sources.map(|source| PollFd::from_borrowed_fd(source, PollFlags::IN));
+    let patience = Timespec::try_from(patience).map_err(|_| io::ErrorKind::InvalidInput)?;
+    match rustix::event::poll(&mut watched, Some(&patience)) {
+        Ok(_) => Ok(watched.map(|source| !source.revents().is_empty())),
+        Err(rustix::io::Errno::INTR) => Ok([false; 2]),
+        Err(error) => Err(error.into()),
+    }
+}
