@@ -8,6 +8,8 @@
 //! It knows nothing of sessions' money, of the network, or of what a tool is for. Today's level is [`Level::S0`]: process tree
 //! and resource limits, no namespaces and no system call filter.
 
+#[cfg_attr(not(test), expect(dead_code, reason = "sessions serve it once their tools have a network of their own"))]
+mod egress;
 mod environment;
 mod files;
 mod helper;
@@ -22,6 +24,9 @@ mod session;
 mod survivors;
 mod wire;
 
+pub use egress::{
+    EGRESS_BYTES_DEFAULT, EgressCounters, EgressUsage, HOSTS_MAX, HostError, HostPattern, HostRule, NetworkGrant, PORTS_MAX, RuleError,
+};
 pub use environment::{EnvError, PATH, VARIABLES_MAX, check_variable};
 pub use files::{Entry, FileError, Files, Kind, Listing, PathError, Upload, WorkPath};
 pub use helper::{helper_main, is_helper_call, run_if_helper};
