@@ -129,7 +129,7 @@ mod tests {
     use super::*;
 
     fn one(name: &str, value: &str) -> Result<Vec<(String, String)>, EnvError> {
-        build(&[(name.into(), value.into())], "/w", "/t")
+        build(&[(name.into(), value.into())], "/w", "/t", None)
     }
 
     #[test]
@@ -155,7 +155,7 @@ mod tests {
         assert!(matches!(one("A", "x\0y"), Err(EnvError::Value(..))));
         assert!(matches!(one("PATH", "/bin::/usr/bin"), Err(EnvError::Value(..))));
         let twice = [("A".to_owned(), "1".to_owned()), ("A".to_owned(), "2".to_owned())];
-        assert_eq!(build(&twice, "/w", "/t"), Err(EnvError::Twice("A".into())));
-        assert_eq!(build(&vec![("A".to_owned(), String::new()); 65], "/w", "/t"), Err(EnvError::TooMany));
+        assert_eq!(build(&twice, "/w", "/t", None), Err(EnvError::Twice("A".into())));
+        assert_eq!(build(&vec![("A".to_owned(), String::new()); 65], "/w", "/t", None), Err(EnvError::TooMany));
     }
 }

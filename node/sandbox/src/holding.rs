@@ -18,6 +18,7 @@ use tokio::time::timeout;
 use crate::helper::INIT;
 use crate::packet;
 use crate::policy::Opening;
+use crate::sys;
 use crate::wire::{FromHolder, SetupFailure, ToHolder};
 
 /// Building a session takes milliseconds; a host under heavy load may need a second.
@@ -54,7 +55,7 @@ impl Holding {
 
     fn start(helper: &Path) -> io::Result<Self> {
         let (ours, theirs) = packet::pair()?;
-        let socket = AsyncFd::new(ours)?;
+        let socket = sys::watched(ours)?;
         let mut command = Command::new(helper);
         // Other processes can read the name it was called by; the path of the program is the host's business.
         command.arg0("orien").arg(INIT).env_clear();
@@ -75,13 +76,18 @@ impl Holding {
         timeout(SEND_TIME_MAX, sent).await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
     }
 
+    /// Its process number.
+    pub(crate) fn process(&self) -> Option<u32> {
+        self.child.id()
+    }
+
     /// Tells the helper to end without waiting for it.
     pub(crate) fn let_go(&self) {
         // Refused only when the other side is gone already.
         let _ = rustix::net::shutdown(self.socket.get_ref().as_fd(), rustix::net::Shutdown::Both);
     }
 
-    /// True when the helper has ended, or is ending.
+    /// Back when the helper has ended, or is ending.
     pub(crate) async fn gone(&self) {
         loop {
             match self.socket.async_io(Interest::READABLE, |socket| packet::receive::<FromHolder>(socket)).await {

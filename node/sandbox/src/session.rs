@@ -6,7 +6,7 @@
 use std::ffi::CString;
 use std::net::TcpListener;
 use std::os::fd::{AsFd as _, OwnedFd};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ use tokio::time::Instant;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 
-use crate::egress::{self, EgressCounters};
+use crate::egress::{self, EgressCounters, EgressUsage};
 use crate::files::Files;
 use crate::holding::Holding;
 use crate::limits::{Level, SessionLimits};
@@ -84,7 +84,7 @@ pub struct SessionSandbox {
     files: Files,
     limits: SessionLimits,
     profiles: Arc<[Profile]>,
-    egress: Vec<(usize, Arc<EgressCounters>)>,
+    egress: Arc<EgressCounters>,
     tasks: TaskTracker,
     stop: CancellationToken,
     running: Arc<watch::Sender<u32>>,
@@ -104,15 +104,21 @@ impl SessionSandbox {
             let until = stop.clone();
             tasks.spawn(async move { until.run_until_cancelled_owned(guard.watch()).await });
         }
-        let mut egress = Vec::new();
+        let egress = Arc::new(EgressCounters::default());
         for (index, door) in doors {
             let Some(grant) = profiles.get(index).and_then(|profile| profile.network.clone()) else { continue };
             door.set_nonblocking(true)?;
-            let (door, counters) = (tokio::net::TcpListener::from_std(door)?, Arc::new(EgressCounters::default()));
-            tasks.spawn(egress::serve(door, grant, Arc::clone(&counters), stop.clone()));
-            egress.push((index, counters));
+            let door = tokio::net::TcpListener::from_std(door)?;
+            tasks.spawn(egress::serve(door, grant, Arc::clone(&egress), stop.clone()));
         }
         let holding = Arc::new(holding);
+        let (held, ending) = (Arc::clone(&holding), stop.clone());
+        tasks.spawn(async move {
+            if ending.run_until_cancelled(held.gone()).await.is_some() {
+                tracing::warn!("a session's helper is gone, and the session with it");
+                ending.cancel();
+            }
+        });
         let stop_on_drop = stop.clone().drop_guard();
         let session = Self {
             holding,
@@ -194,10 +200,16 @@ impl SessionSandbox {
         }
     }
 
-    /// Use of the ways out so far, by profile.
+    /// Process number of its helper on the host, for operators and tests.
     #[must_use]
-    pub fn egress(&self) -> &[(usize, Arc<EgressCounters>)] {
-        &self.egress
+    pub fn helper_process(&self) -> Option<u32> {
+        self.holding.process()
+    }
+
+    /// What went through the ways out so far.
+    #[must_use]
+    pub fn egress(&self) -> EgressUsage {
+        self.egress.usage()
     }
 
     /// Kills whatever runs and removes the workspace.

@@ -5,7 +5,7 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use orien_sandbox::{RunLimits, RunSpec, Sandbox, SandboxConfig, SessionLimits};
+use orien_sandbox::{Level, RunLimits, RunSpec, Sandbox, SandboxConfig, SessionSpec, Storage};
 
 fn main() -> ExitCode {
     if let Some(code) = orien_sandbox::run_if_helper() {
@@ -21,9 +21,14 @@ fn main() -> ExitCode {
 }
 
 async fn hold(root: PathBuf, program: PathBuf, args: Vec<String>) -> Result<(), Box<dyn std::error::Error>> {
-    let sandbox = Sandbox::open(SandboxConfig::new(root)).await?;
-    let session = sandbox.session("session", SessionLimits::default()).await?;
-    let mut execution = session.start(RunSpec { program, args, env: Vec::new(), limits: RunLimits::default() }).await?;
+    let mut config = SandboxConfig::new(root);
+    if std::env::var_os("ORIEN_TEST_LEVEL").is_some_and(|level| level == "S0") {
+        (config.min_level, config.max_level) = (Level::S0, Level::S0);
+    }
+    let sandbox = Sandbox::open(config).await?;
+    let session = sandbox.session("session", SessionSpec { storage: Storage::Disk, ..SessionSpec::default() }).await?;
+    let spec = RunSpec { program, args, env: Vec::new(), limits: RunLimits::default(), profile: 0 };
+    let mut execution = session.start(spec).await?;
     execution.wait().await;
     Ok(())
 }

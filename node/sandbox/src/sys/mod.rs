@@ -9,8 +9,10 @@ mod tool;
 
 use std::ffi::CStr;
 use std::io;
-use std::os::fd::{AsRawFd as _, BorrowedFd, RawFd};
+use std::os::fd::{AsRawFd as _, BorrowedFd, OwnedFd, RawFd};
 use std::time::Duration;
+
+use tokio::io::unix::AsyncFd;
 
 pub(crate) use tool::{ToolPlan, fork_confined, vfork_exec};
 
@@ -19,6 +21,9 @@ pub(crate) const SESSION_NAMESPACES: i32 =
     libc::CLONE_NEWUSER | libc::CLONE_NEWNS | libc::CLONE_NEWPID | libc::CLONE_NEWIPC | libc::CLONE_NEWUTS | libc::CLONE_NEWNET;
 /// Namespaces of a run, inside those of its session.
 pub(crate) const RUN_NAMESPACES: i32 = libc::CLONE_NEWPID | libc::CLONE_NEWNS | libc::CLONE_NEWIPC;
+
+/// `CLONE_INTO_CGROUP` of `linux/sched.h`; the library's own constant is too narrow for it.
+const INTO_CGROUP: u64 = 1 << 33;
 
 fn check(result: libc::c_long) -> io::Result<libc::c_long> {
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
@@ -38,7 +43,7 @@ pub(crate) fn clone_into(namespaces: i32, group: Option<BorrowedFd<'_>>) -> io::
     args.flags = u64::from(namespaces.cast_unsigned());
     args.exit_signal = u64::from(libc::SIGCHLD.cast_unsigned());
     if let Some(group) = group {
-        args.flags |= libc::CLONE_INTO_CGROUP.cast_unsigned();
+        args.flags |= INTO_CGROUP;
         args.cgroup = u64::from(group.as_raw_fd().cast_unsigned());
     }
     // SAFETY: as for `fork`: no memory is shared, no stack is given, and there is one thread. The library's own record of the
@@ -91,6 +96,12 @@ impl Drop for ActingAs {
     fn drop(&mut self) {
         set_file_ids(self.uid, self.gid);
     }
+}
+
+/// A descriptor of ours in the runtime's event loop.
+pub(crate) fn watched(descriptor: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
+    // SAFETY: the descriptor is owned by what is made here, and stays open until that is dropped and has left the loop.
+    unsafe { AsyncFd::register(descriptor) }.map_err(|error| error.into_parts().1)
 }
 
 /// Closes every descriptor from this one on.

@@ -7,7 +7,7 @@ use std::time::Duration;
 use orien_sandbox::{Cause, ControlError, Sandbox, StartError};
 use rustix::process::{Pid, Signal};
 
-use crate::support::{Ground, PATIENCE, config, parent, processes_below, python, sh, state, until};
+use crate::support::{Ground, HELPER, PATIENCE, config, descendants, is_helper, parent, python, run, sh, spec, state, until};
 
 /// A tool with a child and a daemon.
 const FAMILY: &str = "
@@ -25,15 +25,15 @@ while True: time.sleep(100)
 ";
 
 async fn family(ground: &Ground) -> Vec<i32> {
-    family_of(ground.sandbox.root()).await
+    family_of(&ground.work(), || ground.processes()).await
 }
 
 /// The tool, its child and its daemon; the process between the last two has come and gone.
-async fn family_of(root: &Path) -> Vec<i32> {
+async fn family_of(work: &Path, processes: impl Fn() -> Vec<i32>) -> Vec<i32> {
     let mut pids = Vec::new();
     let complete = || {
-        pids = processes_below(root);
-        root.join("session/work/ready").exists() && pids.len() == 3 && pids.iter().all(|pid| state(*pid) == Some('S'))
+        pids = processes();
+        work.join("ready").exists() && pids.len() == 3 && pids.iter().all(|pid| state(*pid) == Some('S'))
     };
     until("the family runs", complete).await;
     pids
@@ -153,18 +153,50 @@ while True: time.sleep(100)
 }
 
 #[tokio::test]
-async fn a_lost_monitor_is_reported_and_nothing_of_its_session_survives() {
+async fn a_lost_stub_is_reported_and_takes_its_tree_and_only_its_tree_with_it() {
+    let ground = Ground::new().await;
+    let session = ground.session().await;
+    let mut other = session.start(spec("/usr/bin/sleep", &["1000"])).await.unwrap();
+    assert!(other.started().await);
+    let others = ground.processes();
+    let mut execution = session.start(python(FAMILY)).await.unwrap();
+    let of_family = || ground.processes().into_iter().filter(|pid| !others.contains(pid)).collect();
+    let pids = family_of(&ground.work(), of_family).await;
+    let stub = pids.iter().filter_map(|pid| parent(*pid)).find(|pid| is_helper(*pid)).unwrap();
+    kill(stub);
+    let report = execution.wait().await;
+    assert!(matches!(report.cause, Cause::Lost { .. }), "{report:?}");
+    until("only the other run is left", || ground.processes() == others).await;
+    assert!(run(&session, sh("exit 0")).await.report.success(), "the session goes on");
+    other.kill("done").await;
+    assert!(matches!(other.wait().await.cause, Cause::Killed { .. }));
+    session.close().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_lost_holder_ends_its_session() {
     let ground = Ground::new().await;
     let session = ground.session().await;
     let mut execution = session.start(python(FAMILY)).await.unwrap();
     let pids = family(&ground).await;
-    let monitor = pids.iter().filter_map(|pid| parent(*pid)).find(|pid| !pids.contains(pid)).unwrap();
-    kill(monitor);
+    let helper = i32::try_from(session.helper_process().unwrap()).unwrap();
+    let holder = *descendants(helper).iter().find(|pid| parent(**pid) == Some(helper)).unwrap();
+    kill(holder);
     let report = execution.wait().await;
-    assert!(matches!(report.cause, Cause::Lost { .. }), "{report:?}");
-    assert_eq!(ground.processes(), [] as [i32; 0]);
-    assert!(matches!(session.start(sh("exit 0")).await, Err(StartError::Closed)));
+    assert!(matches!(report.cause, Cause::Lost { .. } | Cause::Killed { .. }), "{report:?}");
+    until("nothing is left", || pids.iter().all(|pid| state(*pid).is_none_or(|state| state == 'Z'))).await;
+    until_refused(&session).await;
     session.close().await.unwrap();
+}
+
+async fn until_refused(session: &orien_sandbox::SessionSandbox) {
+    let asked = async {
+        while session.start(sh("exit 0")).await.is_ok() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, asked).await.unwrap();
+    assert!(matches!(session.start(sh("exit 0")).await, Err(StartError::Closed | StartError::System(_))));
 }
 
 #[tokio::test]
@@ -172,13 +204,17 @@ async fn the_death_of_the_node_kills_everything() {
     let directory = tempfile::tempdir().unwrap();
     let root = directory.path().join("workspaces");
     let family = python(FAMILY);
-    let mut node = Command::new(env!("CARGO_BIN_EXE_orien-sandbox-helper"));
+    let mut node = Command::new(HELPER);
     node.arg("hold").arg(&root).arg(&family.program).args(&family.args).stdout(Stdio::null()).stderr(Stdio::null());
     let mut node = node.spawn().unwrap();
-    family_of(&root).await;
+    let own = i32::try_from(node.id()).unwrap();
+    let below = || descendants(own);
+    let pids = family_of(&root.join("session/work"), || below().into_iter().filter(|pid| !is_helper(*pid)).collect()).await;
+    let all = below();
+    assert!(all.len() > pids.len());
     node.kill().unwrap();
     node.wait().unwrap();
-    until("the family is gone", || processes_below(&root).is_empty()).await;
+    until("everything is gone", || all.iter().all(|pid| state(*pid).is_none_or(|state| state == 'Z'))).await;
     assert!(root.join("session").exists());
     let opened = tokio::time::timeout(PATIENCE, Sandbox::open(config(directory.path()))).await.unwrap();
     opened.unwrap();

@@ -1,12 +1,13 @@
 //! Upload, download and listing, against a workspace full of traps.
 
+use std::os::unix::fs::MetadataExt as _;
 use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::Path;
 
 use orien_sandbox::{FileError, Files, Kind, PathError, SessionLimits, WorkPath};
 use tokio::io::AsyncReadExt as _;
 
-use crate::support::{Ground, run, sh};
+use crate::support::{Ground, builder, run, sh};
 
 fn path(name: &str) -> WorkPath {
     WorkPath::parse(name).unwrap()
@@ -28,7 +29,7 @@ async fn get(files: &Files, name: &str) -> Result<Vec<u8>, FileError> {
 #[tokio::test]
 async fn what_is_uploaded_is_what_a_tool_sees_and_what_is_downloaded() {
     let ground = Ground::new().await;
-    let session = ground.session().await;
+    let session = ground.session_of(builder()).await;
     let files = session.files();
     assert_eq!(put(&files, "/workspace/src/deep/in.txt", b"hello").await.unwrap(), 5);
     let done = run(&session, sh("tr a-z A-Z < src/deep/in.txt > out.txt")).await;
@@ -66,7 +67,7 @@ async fn an_upload_is_there_whole_or_not_at_all() {
 async fn uploads_cannot_exceed_the_workspace() {
     let ground = Ground::new().await;
     let limits = SessionLimits { workspace_bytes: 100_000, ..SessionLimits::default() };
-    let session = ground.sandbox.session("session", limits).await.unwrap();
+    let session = ground.session_within(limits).await;
     let files = session.files();
     let mut upload = files.create_write(&path("a"), false, u64::MAX).await.unwrap();
     assert!(matches!(upload.write(&[0; 100_001]).await, Err(FileError::WorkspaceFull)));
@@ -99,6 +100,9 @@ async fn every_trick_with_a_path_is_refused_with_its_own_error() {
     let ground = Ground::new().await;
     let session = ground.session().await;
     set_traps(&ground.work());
+    // As a tool would have made it, which is never as root.
+    let owner = std::fs::metadata(ground.work()).unwrap();
+    std::os::unix::fs::chown(ground.work().join("directory"), Some(owner.uid()), Some(owner.gid())).unwrap();
     let files = session.files();
     for link in ["passwd", "etc/passwd", "up", "root/etc/passwd"] {
         assert!(matches!(get(&files, link).await, Err(FileError::Link)), "{link}");

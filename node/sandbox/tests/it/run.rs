@@ -2,9 +2,9 @@
 
 use std::os::unix::fs::PermissionsExt as _;
 
-use orien_sandbox::{Cause, EnvError, Level, SessionError, SessionLimits, StartError, WorkPath};
+use orien_sandbox::{Cause, EnvError, Level, SessionError, SessionLimits, SessionSpec, StartError, Storage, WorkPath};
 
-use crate::support::{Ground, run, sh, spec};
+use crate::support::{Ground, builder, run, sh, spec};
 
 #[tokio::test]
 async fn the_environment_is_exactly_what_is_stated() {
@@ -13,13 +13,10 @@ async fn the_environment_is_exactly_what_is_stated() {
     let mut env = spec("/usr/bin/env", &[]);
     env.env = vec![("TOOL_MODE".into(), "two words".into())];
     let done = run(&session, env).await;
-    let root = ground.sandbox.root().join("session");
     let mut lines: Vec<_> = done.text().lines().collect();
     lines.sort_unstable();
-    let home = format!("HOME={}/work", root.display());
-    let temporary = format!("TMPDIR={}/tmp", root.display());
     let path = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
-    assert_eq!(lines, [home.as_str(), "LANG=C.UTF-8", path, temporary.as_str(), "TOOL_MODE=two words"]);
+    assert_eq!(lines, ["HOME=/workspace", "LANG=C.UTF-8", path, "TMPDIR=/tmp", "TOOL_MODE=two words"]);
     session.close().await.unwrap();
 }
 
@@ -28,12 +25,12 @@ async fn a_tool_starts_in_its_workspace_with_empty_input_and_makes_private_files
     let ground = Ground::new().await;
     let session = ground.session().await;
     let done = run(&session, sh("pwd; cat; touch made; ulimit -c")).await;
-    assert_eq!(done.text(), format!("{}\n0\n", ground.work().display()));
+    assert_eq!(done.text(), "/workspace\n0\n");
     let mode = std::fs::metadata(ground.work().join("made")).unwrap().permissions().mode();
     assert_eq!(mode & 0o777, 0o600);
     let root = std::fs::metadata(ground.sandbox.root()).unwrap().permissions().mode();
     assert_eq!(root & 0o777, 0o700);
-    assert_eq!(ground.sandbox.level(), Level::S0);
+    assert_eq!(ground.sandbox.level(), Level::S2);
     session.close().await.unwrap();
 }
 
@@ -114,11 +111,11 @@ async fn what_cannot_be_run_is_refused_before_anything_starts() {
 async fn sessions_have_proper_names_and_fresh_directories() {
     let ground = Ground::new().await;
     for name in ["", ".", "..", ".trash", "a/b", "-rf", "a\0", "\u{fc}", &"x".repeat(65)] {
-        let refused = ground.sandbox.session(name, SessionLimits::default()).await;
+        let refused = ground.sandbox.session(name, SessionSpec::default()).await;
         assert!(matches!(refused, Err(SessionError::Name(_))), "{name:?}");
     }
     let session = ground.session().await;
-    let again = ground.sandbox.session("session", SessionLimits::default()).await;
+    let again = ground.sandbox.session("session", SessionSpec { storage: Storage::Disk, ..SessionSpec::default() }).await;
     assert!(matches!(again, Err(SessionError::Exists(_))));
     std::fs::write(ground.work().join("old"), "x").unwrap();
     session.close().await.unwrap();
@@ -131,7 +128,7 @@ async fn sessions_have_proper_names_and_fresh_directories() {
 async fn a_session_runs_as_many_tools_at_once_as_it_may() {
     let ground = Ground::new().await;
     let limits = SessionLimits { parallel_runs: 2, ..SessionLimits::default() };
-    let session = ground.sandbox.session("session", limits).await.unwrap();
+    let session = ground.session_within(limits).await;
     let mut first = session.start(sh("sleep 1000")).await.unwrap();
     let second = session.start(sh("sleep 1000")).await.unwrap();
     assert!(matches!(session.start(sh("exit 0")).await, Err(StartError::Busy(2))));
@@ -143,9 +140,9 @@ async fn a_session_runs_as_many_tools_at_once_as_it_may() {
 }
 
 #[tokio::test]
-async fn a_compiler_works_inside() {
+async fn a_compiler_works_inside_and_its_product_runs_where_that_is_permitted() {
     let ground = Ground::new().await;
-    let session = ground.session().await;
+    let session = ground.session_of(builder()).await;
     let script = "printf 'int main(){return 5;}' > a.c && cc a.c -o a && ./a";
     let done = run(&session, sh(script)).await;
     assert_eq!(done.report.cause, Cause::Exited(5), "{}", String::from_utf8_lossy(&done.stderr));

@@ -1,9 +1,10 @@
 //! A sandbox of its own for each test, and ways to look at what runs in it.
 
+use std::cell::RefCell;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use orien_sandbox::{Report, RunLimits, RunSpec, Sandbox, SandboxConfig, SessionLimits, SessionSandbox, Stream};
+use orien_sandbox::{Profile, Report, RunLimits, RunSpec, Sandbox, SandboxConfig, SessionLimits, SessionSandbox, SessionSpec, Storage, Stream};
 
 pub(crate) const HELPER: &str = env!("CARGO_BIN_EXE_orien-sandbox-helper");
 /// Far beyond what anything here needs, so that a slow machine makes tests slow and not wrong.
@@ -12,34 +13,82 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 /// A sandbox in a directory that goes with it.
 pub(crate) struct Ground {
     pub(crate) sandbox: Sandbox,
+    helpers: RefCell<Vec<u32>>,
     _directory: tempfile::TempDir,
 }
 
 impl Ground {
     pub(crate) async fn new() -> Self {
-        let directory = tempfile::tempdir().unwrap();
-        let sandbox = Sandbox::open(config(directory.path())).await.unwrap();
-        Self { sandbox, _directory: directory }
+        Self::with(|_| ()).await
     }
 
+    /// With another configuration.
+    pub(crate) async fn with(change: impl FnOnce(&mut SandboxConfig)) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let mut config = config(directory.path());
+        change(&mut config);
+        let sandbox = Sandbox::open(config).await.unwrap();
+        Self { sandbox, helpers: RefCell::default(), _directory: directory }
+    }
+
+    /// On disk, where a test can look at it.
     pub(crate) async fn session(&self) -> SessionSandbox {
-        self.sandbox.session("session", SessionLimits::default()).await.unwrap()
+        self.session_of(SessionSpec { storage: Storage::Disk, ..SessionSpec::default() }).await
+    }
+
+    pub(crate) async fn session_of(&self, spec: SessionSpec) -> SessionSandbox {
+        let session = self.sandbox.session("session", spec).await.unwrap();
+        self.helpers.borrow_mut().extend(session.helper_process());
+        session
+    }
+
+    /// On disk, with these limits.
+    pub(crate) async fn session_within(&self, limits: SessionLimits) -> SessionSandbox {
+        self.session_of(SessionSpec { limits, storage: Storage::Disk, ..SessionSpec::default() }).await
     }
 
     pub(crate) fn work(&self) -> PathBuf {
         self.sandbox.root().join("session/work")
     }
 
-    /// Processes that were started with a home in this sandbox, and are alive.
+    /// Tools of its sessions, and what they started.
     pub(crate) fn processes(&self) -> Vec<i32> {
-        processes_below(self.sandbox.root())
+        let helpers = self.helpers.borrow();
+        helpers.iter().flat_map(|pid| descendants(i32::try_from(*pid).unwrap())).filter(|pid| !is_helper(*pid)).collect()
     }
 }
 
 pub(crate) fn config(directory: &Path) -> SandboxConfig {
-    SandboxConfig { root: directory.join("workspaces"), helper: HELPER.into() }
+    let mut config = SandboxConfig::new(directory.join("workspaces"));
+    config.helper = HELPER.into();
+    config
 }
 
+/// Every living process below one.
+pub(crate) fn descendants(root: i32) -> Vec<i32> {
+    let pids = std::fs::read_dir("/proc").unwrap().filter_map(|entry| entry.ok()?.file_name().to_str()?.parse::<i32>().ok());
+    let parents: Vec<(i32, i32)> = pids.filter(|pid| state(*pid) != Some('Z')).filter_map(|pid| Some((pid, parent(pid)?))).collect();
+    let mut found = vec![root];
+    let mut next = 0;
+    while let Some(above) = found.get(next).copied() {
+        found.extend(parents.iter().filter(|(_, parent)| *parent == above).map(|(pid, _)| *pid));
+        next += 1;
+    }
+    found.split_off(1)
+}
+
+/// Monitor, holder or stub; one that is just ending has no name any more.
+pub(crate) fn is_helper(pid: i32) -> bool {
+    std::fs::read(format!("/proc/{pid}/cmdline")).is_ok_and(|line| line == b"orien\0sandbox-init\0" || line.is_empty())
+}
+
+/// The kind of run that may execute what is in the workspace.
+pub(crate) fn builder() -> SessionSpec {
+    let profile = Profile { execute_workspace: true, ..Profile::default() };
+    SessionSpec { storage: Storage::Disk, profiles: vec![profile], ..SessionSpec::default() }
+}
+
+/// Processes that were started with a home below a directory, and are alive.
 pub(crate) fn processes_below(root: &Path) -> Vec<i32> {
     let home = format!("HOME={}/", root.display());
     let pids = std::fs::read_dir("/proc").unwrap().filter_map(|entry| entry.ok()?.file_name().to_str()?.parse::<i32>().ok());
@@ -56,6 +105,7 @@ pub(crate) fn spec(program: &str, args: &[&str]) -> RunSpec {
         args: args.iter().map(|arg| (*arg).to_owned()).collect(),
         env: Vec::new(),
         limits: RunLimits { wall: PATIENCE, ..RunLimits::default() },
+        profile: 0,
     }
 }
 
