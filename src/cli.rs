@@ -58,6 +58,13 @@ pub(crate) enum Command {
         #[command(subcommand)]
         command: ToolsCommand,
     },
+    /// Show how strongly this host can confine tools, by trying it, and what stands in the way
+    Doctor(DoctorArgs),
+    /// Measure this host
+    Bench {
+        #[command(subcommand)]
+        command: BenchCommand,
+    },
 }
 
 impl Command {
@@ -286,6 +293,46 @@ pub(crate) struct KeysArgs {
     /// Print JSON
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct DoctorArgs {
+    /// Fail when the host confines less than this
+    #[arg(long, value_enum, default_value = "s2")]
+    pub(crate) min_level: LevelName,
+    /// First of the users that tools run as when this is started as root [default: as the node's]
+    #[arg(long)]
+    pub(crate) first_user: Option<u32>,
+    /// Print JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum LevelName {
+    S0,
+    S1,
+    S2,
+    S3,
+}
+
+#[derive(Subcommand, Debug)]
+pub(crate) enum BenchCommand {
+    /// What confinement costs: starting a program plainly, confined, and with bubblewrap if it is installed
+    Sandbox {
+        /// Runs of each kind
+        #[arg(long, default_value_t = 300, value_parser = clap::value_parser!(u32).range(10..=100_000))]
+        runs: u32,
+        /// The program to start
+        #[arg(long, default_value = "/bin/true")]
+        program: PathBuf,
+        /// Memory that the starting process holds in the second half, in MiB; 0 leaves that half out
+        #[arg(long, default_value_t = 1024)]
+        parent_mib: usize,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
 }
 
 #[derive(Subcommand, Debug)]

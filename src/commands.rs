@@ -1,6 +1,8 @@
 //! Carries out one command line.
 
 pub(crate) mod audit;
+pub(crate) mod bench;
+pub(crate) mod doctor;
 pub(crate) mod init;
 pub(crate) mod keys;
 pub(crate) mod settlement;
@@ -13,7 +15,7 @@ use std::process::ExitCode;
 use anyhow::Context;
 use tokio_util::sync::CancellationToken;
 
-use crate::cli::{Cli, Command, ToolsCommand};
+use crate::cli::{BenchCommand, Cli, Command, ToolsCommand};
 use crate::{demo, dev, roles, shutdown};
 
 /// Runs the command and says how the process ends.
@@ -33,6 +35,10 @@ pub(crate) fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Audit(args) => audit::run(&args),
         Command::Keys(args) => done(keys::run(&args)),
         Command::Tools { command: ToolsCommand::Check { file, json } } => tools::check(&file, json),
+        Command::Doctor(args) => runtime()?.block_on(doctor::run(&args)),
+        Command::Bench { command: BenchCommand::Sandbox { runs, program, parent_mib, json } } => {
+            done(runtime()?.block_on(bench::sandbox(bench::Plan { runs, program, parent_mib }, json)))
+        }
     }
 }
 

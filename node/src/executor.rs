@@ -8,14 +8,13 @@
 mod run;
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use orien_protocol::id::{ExecutionId, SessionId};
 use orien_protocol::job::Job;
 use orien_protocol::receipt::{EndReason, Usage};
 use orien_protocol::time::Millis;
-use orien_sandbox::{CloseError, Files, Sandbox, SessionError, SessionLimits, SessionSandbox};
+use orien_sandbox::{CloseError, Files, Sandbox, SessionError, SessionLimits, SessionSandbox, SessionSpec};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
@@ -100,10 +99,7 @@ impl Executor {
         let execution = job.execution;
         self.logs.begin(execution);
         let prepared = match self.open().await {
-            Ok(sandbox) => {
-                let work = self.work_path();
-                self.workshop.toolbox.spec(job, limit, &work).map(|spec| (sandbox, spec))
-            }
+            Ok(sandbox) => self.workshop.toolbox.spec(job, limit, &sandbox.workspace()).map(|spec| (sandbox, spec)),
             Err(error) => Err(error.to_string()),
         };
         let (sandbox, spec) = prepared.map_err(|reason| run::not_started(&self.logs, execution, &reason, false))?;
@@ -174,13 +170,8 @@ impl Executor {
             // One more than the session allows: the sandbox counts a run until its last process is gone.
             parallel_runs: u32::from(self.workshop.runs_per_session).saturating_add(1),
         };
-        let sandbox = Arc::new(self.workshop.sandbox.session(&self.session.to_string(), limits).await?);
+        let sandbox = Arc::new(self.workshop.sandbox.session(&self.session.to_string(), SessionSpec { limits, ..SessionSpec::default() }).await?);
         self.sandbox = Some(Arc::clone(&sandbox));
         Ok(sandbox)
-    }
-
-    /// Where tools of this session find their workspace.
-    fn work_path(&self) -> PathBuf {
-        self.workshop.sandbox.root().join(self.session.to_string()).join("work")
     }
 }

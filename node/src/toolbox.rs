@@ -54,7 +54,7 @@ impl Toolbox {
         let program = tool.program.clone()?;
         let args = arguments::bind(tool, &job.arguments, work).map_err(|fault| fault.to_string())?;
         let env = tool.env.iter().map(|(name, value)| (name.clone(), value.clone())).collect();
-        Ok(RunSpec { program, args, env, limits: self.limits(tool, limit) })
+        Ok(RunSpec { program, args, env, limits: self.limits(tool, limit), profile: 0 })
     }
 
     fn limits(&self, tool: &ConfiguredTool, limit: Millis) -> RunLimits {
@@ -64,6 +64,7 @@ impl Toolbox {
             wall: Duration::from_millis(wall_ms),
             // One second more than the share of the time that is left, so that the kernel's whole seconds never cut a run short.
             cpu: Duration::from_millis(u64::try_from(cpu_ms).unwrap_or(u64::MAX)).saturating_add(CPU_MIN),
+            cpu_millis: tool.limits.cpu_millis,
             memory_bytes: tool.limits.memory_bytes,
             processes: tool.limits.processes,
             open_files: OPEN_FILES,

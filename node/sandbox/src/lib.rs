@@ -11,6 +11,7 @@
 mod egress;
 mod environment;
 mod files;
+mod groups;
 mod helper;
 mod holding;
 mod limits;

@@ -48,6 +48,8 @@ pub struct RunLimits {
     pub wall: Duration,
     /// CPU time of the whole tree.
     pub cpu: Duration,
+    /// Share of the host's processors, in thousandths of one. Held at [`Level::S3`]; below it only `cpu` bounds what a tool takes.
+    pub cpu_millis: u32,
     /// Resident memory of the whole tree; also the private data limit of each process.
     pub memory_bytes: u64,
     /// Processes and threads of the tree.
@@ -67,6 +69,7 @@ impl Default for RunLimits {
         Self {
             wall: Duration::from_mins(5),
             cpu: Duration::from_mins(10),
+            cpu_millis: 2000,
             memory_bytes: 4 << 30,
             processes: 512,
             open_files: 1024,
@@ -95,6 +98,9 @@ impl RunLimits {
         }
         if self.cpu < CPU_MIN || self.cpu > DURATION_MAX {
             return refuse("cpu", "must be at least a second and at most a year");
+        }
+        if self.cpu_millis == 0 {
+            return refuse("cpu_millis", "must be at least 1");
         }
         if self.memory_bytes < MEMORY_BYTES_MIN {
             return refuse("memory_bytes", "must be at least 16 MiB");

@@ -15,6 +15,7 @@ use rustix::io::Errno;
 use thiserror::Error;
 
 use crate::files::{Files, Measure};
+use crate::groups::{Groups, SessionGroup};
 use crate::holding::Holding;
 use crate::limits::{Level, SessionLimits};
 use crate::policy::{FIRST_PORT, Layer, Opening, Profile, RunProfile, Storage};
@@ -41,6 +42,8 @@ pub struct SandboxConfig {
     pub max_level: Level,
     /// First of the range of users that sessions run as when the node is root; see [`crate::FIRST_USER_DEFAULT`].
     pub first_user: u32,
+    /// Use control groups for exact figures even where they cannot hold limits, below [`Level::S3`].
+    pub count_in_groups: bool,
     /// Layers left out, to see what each is for. Empty but in tests.
     pub without: Vec<Layer>,
 }
@@ -49,8 +52,15 @@ impl SandboxConfig {
     /// With the running program as the helper, also after its file was replaced by a newer one, and [`Level::S2`] as the least.
     #[must_use]
     pub fn new(root: PathBuf) -> Self {
-        let helper = PathBuf::from("/proc/self/exe");
-        Self { root, helper, min_level: Level::S2, max_level: Level::S3, first_user: FIRST_USER_DEFAULT, without: Vec::new() }
+        Self {
+            root,
+            helper: PathBuf::from("/proc/self/exe"),
+            min_level: Level::S2,
+            max_level: Level::S3,
+            first_user: FIRST_USER_DEFAULT,
+            count_in_groups: false,
+            without: Vec::new(),
+        }
     }
 }
 
@@ -139,6 +149,9 @@ pub struct Sandbox {
     without: Vec<Layer>,
     /// Only when the node is root.
     users: Option<Users>,
+    /// Or why there are none.
+    groups: Result<Groups, String>,
+    count_in_groups: bool,
 }
 
 impl Sandbox {
@@ -173,6 +186,8 @@ impl Sandbox {
         let in_memory = level >= Level::S2 && spec.storage == Storage::Memory;
         let place = if in_memory { None } else { Some(self.make(name, user.as_ref()).await?) };
         let profiles: Arc<[Profile]> = if spec.profiles.is_empty() { vec![Profile::default()].into() } else { spec.profiles.into() };
+        let user_id = user.as_ref().map(|user| user.id);
+        let group = self.group(level, name, user_id)?;
         let opening = opening(level, &spec.limits, &profiles, place.as_ref(), user.as_ref(), &self.without);
         let opened = Holding::open(&self.helper, &opening).await;
         let (holding, given) = match opened {
@@ -184,17 +199,37 @@ impl Sandbox {
                 return Err(SessionError::Setup { stage: failure.stage, message: failure.message });
             }
         };
+        if let (Some(group), Some(process)) = (&group, holding.process()) {
+            group.admit(process)?;
+        }
         let mut given = given.into_iter();
         let directory = match &place {
             Some(place) => open_directory(place.root.as_fd(), place.name.as_c_str()).map_err(io::Error::from)?,
             None => given.next().ok_or_else(|| SessionError::Io(io::ErrorKind::InvalidData.into()))?,
         };
         let measure = if in_memory { Measure::Filesystem } else { Measure::Scan };
-        let files = Files::open(directory, spec.limits.clone(), measure, user.as_ref().map(|user| user.id)).map_err(SessionError::Io)?;
+        let files = Files::open(directory, spec.limits.clone(), measure, user_id).map_err(SessionError::Io)?;
         let with_door = profiles.iter().enumerate().filter(|(_, profile)| profile.network.is_some() && level >= Level::S2);
         let doors = with_door.map(|(index, _)| index).zip(given.map(std::net::TcpListener::from)).collect();
-        let parts = Parts { holding, level, place, files, limits: spec.limits, profiles, doors, user };
+        let parts = Parts { holding, level, place, files, limits: spec.limits, profiles, doors, user, group };
         Ok(SessionSandbox::new(parts)?)
+    }
+
+    /// A session's control group where there are any.
+    fn group(&self, level: Level, name: &str, user: Option<u32>) -> Result<Option<Arc<SessionGroup>>, SessionError> {
+        match &self.groups {
+            Ok(groups) if level >= Level::S3 || (self.count_in_groups && level >= Level::S2) => Ok(Some(groups.session(name, user)?)),
+            _ => Ok(None),
+        }
+    }
+
+    /// Why control groups do not hold limits here, if they do not.
+    pub(crate) fn group_gap(&self) -> Option<String> {
+        match &self.groups {
+            Ok(groups) if groups.complete => None,
+            Ok(groups) => Some(groups.gap()),
+            Err(why) => Some(why.clone()),
+        }
     }
 
     async fn make(&self, name: &str, user: Option<&User>) -> Result<Place, SessionError> {
@@ -280,28 +315,17 @@ fn open(config: &SandboxConfig) -> Result<Sandbox, OpenError> {
     if left > 0 {
         return Err(OpenError::Survivors(left));
     }
-    let inherited = inheritable();
-    if !inherited.is_empty() {
-        tracing::warn!(descriptors = ?inherited, "the node was started with open descriptors, and tools will have them too");
-    }
     let trash = sweep(&root).map_err(refused)?;
     let is_root = rustix::process::geteuid().is_root();
     let users = is_root.then(|| Users::new(config.first_user).ok_or(OpenError::Users(config.first_user))).transpose()?;
-    let (helper, without) = (config.helper.clone(), config.without.clone());
-    Ok(Sandbox { helper, path, root: Arc::new(root), trash: Arc::new(trash), survey: Survey::default(), without, users })
-}
-
-/// Descriptors that survive a program's start. We make none such; a careless launcher of the node may have left some.
-fn inheritable() -> Vec<i32> {
-    let survives = |number: &i32| {
-        let info = std::fs::read_to_string(format!("/proc/self/fdinfo/{number}")).unwrap_or_default();
-        let flags = info.lines().find_map(|line| line.strip_prefix("flags:"));
-        let flags = flags.and_then(|flags| u32::from_str_radix(flags.trim(), 8).ok());
-        flags.is_some_and(|flags| flags & OFlags::CLOEXEC.bits() == 0)
+    let groups = if config.max_level >= Level::S3 || config.count_in_groups {
+        Groups::take_over(&root)
+    } else {
+        Err("control groups: not asked for".to_owned())
     };
-    let Ok(numbers) = std::fs::read_dir("/proc/self/fd") else { return Vec::new() };
-    let numbers = numbers.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
-    numbers.filter(|number| *number > 2).filter(survives).collect()
+    let (helper, without, count_in_groups) = (config.helper.clone(), config.without.clone(), config.count_in_groups);
+    let (root, trash, survey) = (Arc::new(root), Arc::new(trash), Survey::default());
+    Ok(Sandbox { helper, path, root, trash, survey, without, users, groups, count_in_groups })
 }
 
 /// Empties the root but for the trash directory, which it makes.

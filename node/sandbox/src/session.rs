@@ -18,6 +18,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::egress::{self, EgressCounters, EgressUsage};
 use crate::files::Files;
+use crate::groups::SessionGroup;
 use crate::holding::Holding;
 use crate::limits::{Level, SessionLimits};
 use crate::policy::{Profile, WORKSPACE};
@@ -72,6 +73,7 @@ pub(crate) struct Parts {
     /// Listening sockets of the profiles that have a way out, with the index of each.
     pub(crate) doors: Vec<(usize, TcpListener)>,
     pub(crate) user: Option<User>,
+    pub(crate) group: Option<Arc<SessionGroup>>,
 }
 
 /// A session's sandbox. To be closed; when it is only dropped its runs are killed and a workspace in memory is gone, but one on disk
@@ -89,14 +91,15 @@ pub struct SessionSandbox {
     stop: CancellationToken,
     running: Arc<watch::Sender<u32>>,
     full: Arc<watch::Sender<bool>>,
+    group: Option<Arc<SessionGroup>>,
     /// Given back when everything of the session is gone.
-    _user: Option<User>,
+    user: Option<User>,
     _stop_on_drop: DropGuard,
 }
 
 impl SessionSandbox {
     pub(crate) fn new(parts: Parts) -> std::io::Result<Self> {
-        let Parts { holding, level, place, files, limits, profiles, doors, user } = parts;
+        let Parts { holding, level, place, files, limits, profiles, doors, user, group } = parts;
         let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
         let (running, full) = (Arc::new(watch::Sender::new(0)), Arc::new(watch::Sender::new(false)));
         if place.is_some() {
@@ -132,7 +135,8 @@ impl SessionSandbox {
             stop,
             running,
             full,
-            _user: user,
+            group,
+            user,
             _stop_on_drop: stop_on_drop,
         };
         Ok(session)
@@ -165,7 +169,10 @@ impl SessionSandbox {
         if is_full {
             return Err(StartError::WorkspaceFull);
         }
+        let user = self.user.as_ref().map(|user| user.id);
+        let group = self.group.as_ref().map(|group| group.run(&job.limits, user)).transpose()?;
         let launch = Launch {
+            group,
             holding: Arc::clone(&self.holding),
             profile,
             job,
@@ -224,6 +231,8 @@ impl SessionSandbox {
             Ok(holding) => holding.end().await.map_err(CloseError::Helper)?,
             Err(holding) => holding.let_go(),
         }
+        // Removed by its owner's end, now that nothing is left in it.
+        drop(self.group);
         let Some(place) = self.place else { return Ok(()) };
         let remove = move || removal::remove_tree(place.root.as_fd(), &place.name, place.trash.as_fd());
         let joined = tokio::task::spawn_blocking(remove).await;

@@ -21,6 +21,7 @@ use tokio_util::task::TaskTracker;
 
 use super::output::{self, Shared, Stream};
 use super::{Chunk, Execution, StartError, State};
+use crate::groups::RunGroup;
 use crate::holding::Holding;
 use crate::limits::OnOutputLimit;
 use crate::report::{Cause, Report, Usage};
@@ -37,6 +38,7 @@ const READ_BYTES: usize = 16 * 1024;
 /// What a session lends to a run.
 #[derive(Debug)]
 pub(crate) struct Launch<P> {
+    pub(crate) group: Option<RunGroup>,
     pub(crate) holding: Arc<Holding>,
     pub(crate) profile: usize,
     pub(crate) job: Job,
@@ -52,7 +54,7 @@ pub(crate) struct Launch<P> {
 
 /// Starts a stub with its job, and the task that looks after it.
 pub(crate) async fn launch<P: Send + 'static>(launch: Launch<P>, tasks: &TaskTracker) -> Result<Execution, StartError> {
-    let Launch { holding, profile, job, survivors_in, stop_session, full, permit } = launch;
+    let Launch { group, holding, profile, job, survivors_in, stop_session, full, permit } = launch;
     let limits = job.limits.clone();
     let frame = wire::encode(&Order::Run(Box::new(job))).map_err(|_| StartError::TooLong)?;
     let (control, theirs) = std::os::unix::net::UnixStream::pair()?;
@@ -60,7 +62,9 @@ pub(crate) async fn launch<P: Send + 'static>(launch: Launch<P>, tasks: &TaskTra
     let control = UnixStream::from_std(control)?;
     let (stdout, stdout_end) = std::io::pipe()?;
     let (stderr, stderr_end) = std::io::pipe()?;
-    holding.run(profile, &[theirs.as_fd(), stdout_end.as_fd(), stderr_end.as_fd()]).await?;
+    let mut given = vec![theirs.as_fd(), stdout_end.as_fd(), stderr_end.as_fd()];
+    given.extend(group.as_ref().map(|group| group.directory.as_fd()));
+    holding.run(profile, &given).await?;
     // The ends that the other side has by now; their closing is how each side learns of the other's death.
     drop((theirs, stdout_end, stderr_end, holding));
 
@@ -87,7 +91,8 @@ pub(crate) async fn launch<P: Send + 'static>(launch: Launch<P>, tasks: &TaskTra
         shared.ended.cancel();
         let (stdout_bytes, stderr_bytes) = pumps.finish().await;
         let output_truncated = shared.truncated.load(Ordering::Relaxed);
-        let Ending { cause, wall, paused, usage, survivors } = ending;
+        let Ending { cause, wall, paused, usage, survivors } = counted(ending, group.as_ref());
+        drop(group);
         let report = Report { cause, wall, paused, usage, stdout_bytes, stderr_bytes, output_truncated, survivors };
         tracing::debug!(cause = ?report.cause, wall = ?report.wall, "a run ended");
         // Whoever sees the report may start the next run at once.
@@ -95,6 +100,18 @@ pub(crate) async fn launch<P: Send + 'static>(launch: Launch<P>, tasks: &TaskTra
         state.send_modify(|state| state.report = Some(report));
     });
     Ok(Execution { output: Some(output), orders: orders_in, state: seen, _kill_on_drop: stop.drop_guard() })
+}
+
+/// Figures and cause as the kernel counted them for the run's group, where there is one.
+fn counted(mut ending: Ending, group: Option<&RunGroup>) -> Ending {
+    let Some(counted) = group.map(RunGroup::counted) else { return ending };
+    // The group's time includes the stub's own, which is no more than the sampling of a tree costs.
+    ending.usage.cpu = ending.usage.cpu.max(counted.cpu.unwrap_or_default());
+    ending.usage.peak_memory_bytes = ending.usage.peak_memory_bytes.max(counted.peak_memory_bytes.unwrap_or(0));
+    if counted.out_of_memory > 0 && matches!(ending.cause, Cause::Signalled(_) | Cause::Lost { .. }) {
+        ending.cause = Cause::MemoryLimit;
+    }
+    ending
 }
 
 /// What can make the node speak to the stub.

@@ -5,6 +5,7 @@
 mod control;
 mod files;
 mod leftovers;
+mod levels;
 mod limits;
 mod run;
 mod support;
