@@ -137,7 +137,7 @@ pub(crate) fn privileges(attack: &mut Attack) {
         ("securebits", libc::PR_SET_SECUREBITS, [0, 0]),
         ("ambient capability", libc::PR_CAP_AMBIENT, [2, 21]),
         ("take new privileges again", libc::PR_SET_NO_NEW_PRIVS, [0, 0]),
-        ("bounding set, read", libc::PR_CAPBSET_DROP, [21, 0]),
+        ("drop from the bounding set", libc::PR_CAPBSET_DROP, [21, 0]),
     ] {
         let option = u64::from(option.cast_unsigned());
         attack.apart(what, || {

@@ -86,7 +86,8 @@ pub(crate) fn host_names(attack: &mut Attack) {
     let mut told = Vec::new();
     for path in TELLING {
         let found = look(path);
-        if let Ok(bytes) = &found {
+        // The needles stand in its own arguments.
+        if let (Ok(bytes), false) = (&found, *path == "/proc/self/cmdline") {
             told.extend_from_slice(bytes);
         }
         attack.read(*path, found);

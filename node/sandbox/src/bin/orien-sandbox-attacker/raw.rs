@@ -160,3 +160,26 @@ pub(crate) fn call_by_interrupt() -> u64 {
     }
     result
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_try_tells_how_it_ended_and_how_far_it_came() {
+        prepare();
+        let killed = || {
+            publish(3);
+            call(libc::SYS_kill, &mut [Arg::Number(std::process::id().into()), Arg::Number(9)])
+        };
+        assert_eq!(apart(killed).unwrap(), (Ended::Signal(9), 3));
+        assert_eq!(apart(|| Ok(7)).unwrap(), (Ended::Exit(0), 7));
+        let refused = || {
+            publish(2);
+            Err(io::Error::from_raw_os_error(28))
+        };
+        assert_eq!(apart(refused).unwrap(), (Ended::Exit(28), 2));
+        let at_once = || Err(io::Error::from_raw_os_error(1));
+        assert_eq!(apart(at_once).unwrap(), (Ended::Exit(1), 0), "what the one before came to is not this one's");
+    }
+}

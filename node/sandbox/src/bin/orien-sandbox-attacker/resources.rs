@@ -1,7 +1,10 @@
 //! Attacks on limits: using up what is counted, raising what is limited, the clock.
 
+use std::ffi::CString;
 use std::fs::{self, File};
 use std::io;
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use crate::attack::Attack;
@@ -11,43 +14,40 @@ use crate::raw::{self, Arg};
 /// Where nothing stops it.
 const OPEN_MAX: u64 = 200_000;
 
+/// The kernel walks the list of a file's locks for each new one, so many more than this is an attack on processor time.
+const LOCKS_MAX: u64 = 20_000;
+
 /// Does it until it fails, and says how often it worked.
-fn exhausted(attack: &mut Attack, what: &str, mut one: impl FnMut(u64) -> io::Result<()>) {
+fn exhausted(attack: &mut Attack, what: &str, max: u64, mut one: impl FnMut(u64) -> io::Result<()>) {
     attack.apart(what, || {
-        for count in 0..OPEN_MAX {
+        for count in 0..max {
             raw::publish(count);
             one(count)?;
         }
-        Ok(OPEN_MAX)
+        Ok(max)
     });
 }
 
 pub(crate) fn exhaust(attack: &mut Attack) {
     let number = Arg::Number;
-    exhausted(attack, "descriptors", |_| raw::call(libc::SYS_dup, &mut [number(0)]).map(drop));
-    exhausted(attack, "watchers", |_| raw::call(libc::SYS_inotify_init1, &mut [number(0)]).map(drop));
-    let watcher = raw::call(libc::SYS_inotify_init1, &mut [number(0)]).unwrap_or(u64::MAX);
-    exhausted(attack, "watches", |count| {
-        let name = format!("watch{count}");
-        fs::create_dir(&name)?;
-        let path = std::ffi::CString::new(name)?;
-        raw::call(libc::SYS_inotify_add_watch, &mut [number(watcher), Arg::Text(&path), number(0xfff)]).map(drop)
-    });
+    exhausted(attack, "descriptors", OPEN_MAX, |_| raw::call(libc::SYS_dup, &mut [number(0)]).map(drop));
+    exhausted(attack, "watchers", OPEN_MAX, |_| raw::call(libc::SYS_inotify_init1, &mut [number(0)]).map(drop));
+    watches(attack);
     let mut inner: Option<u64> = None;
-    exhausted(attack, "event queues in each other", |_| {
+    exhausted(attack, "event queues in each other", OPEN_MAX, |_| {
         let outer = raw::call(libc::SYS_epoll_create1, &mut [number(0)])?;
         if let Some(inner) = inner.replace(outer) {
             raw::call(libc::SYS_epoll_ctl, &mut [number(outer), number(1), number(inner), Arg::In(&[1; 12])])?;
         }
         Ok(())
     });
-    exhausted(attack, "timers", |_| {
+    exhausted(attack, "timers", OPEN_MAX, |_| {
         let mut timer = [0_u8; 8];
         raw::call(libc::SYS_timer_create, &mut [number(1), number(0), Arg::Out(&mut timer)]).map(drop)
     });
     // Records apart from each other cannot be merged.
     if let Some(file) = attack.note("a file to lock", File::create("locked")) {
-        exhausted(attack, "locks", |count| {
+        exhausted(attack, "locks", LOCKS_MAX, |count| {
             let mut lock = [0_u8; 32];
             lock[0] = 1;
             lock[8..16].copy_from_slice(&(count * 2).to_le_bytes());
@@ -56,6 +56,36 @@ pub(crate) fn exhaust(attack: &mut Attack) {
         });
     }
     attack.note("open a file again", File::open("/proc/self/status"));
+}
+
+/// One on everything that is there to be read, since a second watch on the same file is the first one again. `ENOENT` says that there
+/// was no more to watch: nothing stopped it.
+fn watches(attack: &mut Attack) {
+    let watcher = raw::call(libc::SYS_inotify_init1, &mut [Arg::Number(0)]).unwrap_or(u64::MAX);
+    let mut folders = vec![PathBuf::from("/usr")];
+    let mut found: Vec<PathBuf> = Vec::new();
+    exhausted(attack, "watches", OPEN_MAX, |_| {
+        while found.is_empty() {
+            let Some(folder) = folders.pop() else { return Err(io::Error::from_raw_os_error(libc::ENOENT)) };
+            for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+                if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+                    folders.push(entry.path());
+                }
+                found.push(entry.path());
+            }
+        }
+        let path = found.pop().unwrap_or_default();
+        match add_watch(watcher, &path) {
+            // Not everything there is for everybody.
+            Err(error) if matches!(error.raw_os_error(), Some(libc::EACCES | libc::ENOENT)) => Ok(()),
+            other => other,
+        }
+    });
+}
+
+fn add_watch(watcher: u64, path: &Path) -> io::Result<()> {
+    let path = CString::new(path.as_os_str().as_bytes())?;
+    raw::call(libc::SYS_inotify_add_watch, &mut [Arg::Number(watcher), Arg::Text(&path), Arg::Number(0xfff)]).map(drop)
 }
 
 pub(crate) fn raise(attack: &mut Attack) {
