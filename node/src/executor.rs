@@ -170,7 +170,8 @@ impl Executor {
             // One more than the session allows: the sandbox counts a run until its last process is gone.
             parallel_runs: u32::from(self.workshop.runs_per_session).saturating_add(1),
         };
-        let sandbox = Arc::new(self.workshop.sandbox.session(&self.session.to_string(), SessionSpec { limits, ..SessionSpec::default() }).await?);
+        let sandbox =
+            Arc::new(self.workshop.sandbox.session(&self.session.to_string(), SessionSpec { limits, ..SessionSpec::default() }).await?);
         self.sandbox = Some(Arc::clone(&sandbox));
         Ok(sandbox)
     }

@@ -174,7 +174,9 @@ impl Bench {
         let mut command = std::process::Command::new(bubblewrap.unwrap_or(&self.plan.program));
         if bubblewrap.is_some() {
             command.args(["--unshare-all", "--ro-bind", "/usr", "/usr", "--symlink", "usr/bin", "/bin", "--symlink", "usr/lib", "/lib"]);
-            command.args(["--symlink", "usr/lib64", "/lib64", "--proc", "/proc", "--dev", "/dev", "--tmpfs", "/tmp"]).arg(&self.plan.program);
+            command
+                .args(["--symlink", "usr/lib64", "/lib64", "--proc", "/proc", "--dev", "/dev", "--tmpfs", "/tmp"])
+                .arg(&self.plan.program);
         }
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
         let before = Instant::now();
@@ -216,7 +218,12 @@ fn times(mut samples: Vec<Duration>, floor: f64) -> Times {
     let median_us = median(&mut samples);
     let last = samples.len().saturating_sub(1);
     let p99 = samples.get(samples.len() * 99 / 100).or_else(|| samples.get(last)).copied().unwrap_or_default();
-    Times { runs: samples.len(), median_us: round(median_us), p99_us: round(micros(p99)), ratio: (median_us / floor * 1000.0).round() / 1000.0 }
+    Times {
+        runs: samples.len(),
+        median_us: round(median_us),
+        p99_us: round(micros(p99)),
+        ratio: (median_us / floor * 1000.0).round() / 1000.0,
+    }
 }
 
 fn median(samples: &mut [Duration]) -> f64 {

@@ -71,12 +71,7 @@ pub enum EnvError {
 }
 
 /// The complete environment of a run, in order of name.
-pub(crate) fn build(
-    given: &[(String, String)],
-    home: &str,
-    temporary: &str,
-    port: Option<u16>,
-) -> Result<Vec<(String, String)>, EnvError> {
+pub(crate) fn build(given: &[(String, String)], home: &str, temporary: &str, port: Option<u16>) -> Result<Vec<(String, String)>, EnvError> {
     if given.len() > VARIABLES_MAX {
         return Err(EnvError::TooMany);
     }

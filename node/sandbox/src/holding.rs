@@ -15,6 +15,7 @@ use tokio::io::unix::AsyncFd;
 use tokio::process::{Child, Command};
 use tokio::time::timeout;
 
+use crate::groups::SessionGroup;
 use crate::helper::INIT;
 use crate::packet;
 use crate::policy::Opening;
@@ -37,9 +38,13 @@ pub(crate) struct Holding {
 
 impl Holding {
     /// Starts a helper and waits until its session is built. Answers what it gave: see [`FromHolder::Ready`].
-    pub(crate) async fn open(helper: &Path, opening: &Opening) -> Result<(Self, Vec<OwnedFd>), SetupFailure> {
+    pub(crate) async fn open(helper: &Path, opening: &Opening, group: Option<&SessionGroup>) -> Result<(Self, Vec<OwnedFd>), SetupFailure> {
         let failed = |stage: &str, error: io::Error| SetupFailure { stage: stage.to_owned(), message: error.to_string() };
         let mut holding = Self::start(helper).map_err(|error| failed("helper", error))?;
+        // Before it is told anything: it waits for its policy, so all that it starts will be in the group too.
+        if let (Some(group), Some(process)) = (group, holding.process()) {
+            group.admit(process).map_err(|error| failed("control groups", error))?;
+        }
         let answered = timeout(OPEN_TIME_MAX, holding.exchange(opening)).await;
         let answered = answered.unwrap_or_else(|_| Err(io::Error::from(io::ErrorKind::TimedOut)));
         match answered.map_err(|error| failed("helper", error))? {
@@ -47,7 +52,8 @@ impl Holding {
             Some((FromHolder::Failed(failure), _)) => Err(failure),
             None => {
                 let ended = timeout(END_TIME_MAX, holding.child.wait()).await;
-                let how = ended.map_or_else(|_| "went silent".to_owned(), |status| status.map_or_else(|e| e.to_string(), |s| s.to_string()));
+                let how =
+                    ended.map_or_else(|_| "went silent".to_owned(), |status| status.map_or_else(|e| e.to_string(), |s| s.to_string()));
                 Err(SetupFailure { stage: "helper".to_owned(), message: format!("it ended without a word: {how}") })
             }
         }

@@ -31,7 +31,9 @@ mod sys;
 mod users;
 mod wire;
 
-pub use egress::{EGRESS_BYTES_DEFAULT, EgressCounters, EgressUsage, HOSTS_MAX, HostError, HostPattern, HostRule, NetworkGrant, PORTS_MAX, RuleError};
+pub use egress::{
+    EGRESS_BYTES_DEFAULT, EgressCounters, EgressUsage, HOSTS_MAX, HostError, HostPattern, HostRule, NetworkGrant, PORTS_MAX, RuleError,
+};
 pub use environment::{EnvError, PATH, VARIABLES_MAX, check_variable};
 pub use files::{Entry, FileError, Files, Kind, Listing, PathError, Upload, WorkPath};
 pub use helper::{helper_main, is_helper_call, run_if_helper};

@@ -189,7 +189,7 @@ impl Sandbox {
         let user_id = user.as_ref().map(|user| user.id);
         let group = self.group(level, name, user_id)?;
         let opening = opening(level, &spec.limits, &profiles, place.as_ref(), user.as_ref(), &self.without);
-        let opened = Holding::open(&self.helper, &opening).await;
+        let opened = Holding::open(&self.helper, &opening, group.as_deref()).await;
         let (holding, given) = match opened {
             Ok(opened) => opened,
             Err(failure) => {
@@ -199,9 +199,6 @@ impl Sandbox {
                 return Err(SessionError::Setup { stage: failure.stage, message: failure.message });
             }
         };
-        if let (Some(group), Some(process)) = (&group, holding.process()) {
-            group.admit(process)?;
-        }
         let mut given = given.into_iter();
         let directory = match &place {
             Some(place) => open_directory(place.root.as_fd(), place.name.as_c_str()).map_err(io::Error::from)?,

@@ -23,7 +23,7 @@ use crate::holding::Holding;
 use crate::limits::{Level, SessionLimits};
 use crate::policy::{Profile, WORKSPACE};
 use crate::removal;
-use crate::run::{self, Execution, Launch, RunSpec, Surroundings, StartError};
+use crate::run::{self, Execution, Launch, RunSpec, StartError, Surroundings};
 use crate::users::User;
 
 /// A scan of an ordinary workspace takes a few milliseconds.

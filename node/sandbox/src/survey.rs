@@ -134,7 +134,10 @@ fn complaint(level: Level, checks: &[Check]) -> Option<String> {
 /// What an operator can change about the usual obstacles.
 fn remedy(failure: &str) -> Option<&'static str> {
     let known = [
-        ("control groups", "start the node in a delegated group: a systemd unit with Delegate=yes, or `systemd-run --user --scope -p Delegate=yes`"),
+        (
+            "control groups",
+            "start the node in a delegated group: a systemd unit with Delegate=yes, or `systemd-run --user --scope -p Delegate=yes`",
+        ),
         (
             "namespaces",
             "permit user namespaces: sysctl user.max_user_namespaces and, where it exists, kernel.apparmor_restrict_unprivileged_userns=0 or an \

@@ -35,6 +35,10 @@ pub(super) struct Session<'a> {
     pub(super) null: OwnedFd,
 }
 
+/// What the session's user namespace may have at all. No user namespace inside it, whatever else may fail; and of what no resource
+/// limit counts, as much as a build that watches its sources needs.
+const BOUNDS: [(&str, &str); 3] = [("max_user_namespaces", "0"), ("max_inotify_instances", "128"), ("max_inotify_watches", "16384")];
+
 /// Holds one session until the node lets go of it.
 pub(super) fn run(socket: &OwnedFd, opening: &Opening) -> io::Result<()> {
     let (session, given) = match open(opening) {
@@ -61,8 +65,9 @@ fn open(opening: &Opening) -> Result<(Session<'_>, Vec<OwnedFd>), Failed> {
     if opening.level >= Level::S2 {
         rustix::system::sethostname(b"orien").map_err(step("host name"))?;
         given.extend(root::build(opening)?);
-        // No namespace inside a namespace, whatever else may fail.
-        std::fs::write("/proc/sys/user/max_user_namespaces", "0").map_err(step("namespace limit"))?;
+        for (file, value) in BOUNDS {
+            std::fs::write(format!("/proc/sys/user/{file}"), value).map_err(step("namespace limit"))?;
+        }
         given.extend(listen(opening)?);
     }
     let null = std::fs::File::open("/dev/null").map_err(step("devices"))?.into();
@@ -147,6 +152,10 @@ fn start(session: &Session<'_>, profile: usize, descriptors: Vec<OwnedFd>) {
     match sys::clone_into(namespaces, group.as_ref().map(|group| group.as_fd())) {
         Ok(Some(_)) => {}
         Ok(None) => {
+            if group.is_some() && session.opening.level >= Level::S2 {
+                // So that the group looks like the only one from inside. What a failure would show is a name of ours.
+                let _ = sys::unshare(libc::CLONE_NEWCGROUP);
+            }
             stub::run(session, kind, control, stdout, stderr);
             sys::exit_now(0);
         }

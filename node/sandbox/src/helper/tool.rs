@@ -28,6 +28,10 @@ const ADDRESS_SPACE_BYTES_MIN: u64 = 4 << 30;
 const ADDRESS_SPACE_FACTOR: u64 = 8;
 const STACK_BYTES: u64 = 8 << 20;
 const LOCKED_BYTES: u64 = 64 << 10;
+/// Queued signals, which also count timers.
+const SIGNALS: u64 = 1024;
+/// Only old kernels count them.
+const FILE_LOCKS: u64 = 1024;
 
 /// Starts the tool. Answers its process and a handle that is readable when it has ended.
 pub(super) fn start(
@@ -101,6 +105,8 @@ fn limits(limits: &RunLimits, session: &Session<'_>, tree: &Tree) -> Vec<(Resour
         same(Resource::STACK, STACK_BYTES),
         same(Resource::MEMLOCK, LOCKED_BYTES),
         same(Resource::MSGQUEUE, 0),
+        same(Resource::SIGPENDING, SIGNALS),
+        same(Resource::LOCKS, FILE_LOCKS),
         same(Resource::NICE, 0),
         same(Resource::RTPRIO, 0),
         same(Resource::NOFILE, limits.open_files.into()),

@@ -204,12 +204,7 @@ fn apply(state: &mut State, event: &Event) {
 
 /// Deals with a run whose stub is lost. Where the kernel does not kill a tree with its stub, whose processes are left can no longer be
 /// known, and the whole session ends.
-async fn give_up(
-    survivors_in: Option<PathBuf>,
-    stop_session: &CancellationToken,
-    state: &watch::Sender<State>,
-    message: &str,
-) -> Ending {
+async fn give_up(survivors_in: Option<PathBuf>, stop_session: &CancellationToken, state: &watch::Sender<State>, message: &str) -> Ending {
     tracing::warn!(message, "a run is lost");
     let mut survivors = 0;
     if let Some(directory) = survivors_in {

@@ -17,8 +17,13 @@ use tokio::io::unix::AsyncFd;
 pub(crate) use tool::{ToolPlan, fork_confined, vfork_exec};
 
 /// Namespaces of a session. User first: it is what permits the others.
-pub(crate) const SESSION_NAMESPACES: i32 =
-    libc::CLONE_NEWUSER | libc::CLONE_NEWNS | libc::CLONE_NEWPID | libc::CLONE_NEWIPC | libc::CLONE_NEWUTS | libc::CLONE_NEWNET;
+pub(crate) const SESSION_NAMESPACES: i32 = libc::CLONE_NEWUSER
+    | libc::CLONE_NEWNS
+    | libc::CLONE_NEWPID
+    | libc::CLONE_NEWIPC
+    | libc::CLONE_NEWUTS
+    | libc::CLONE_NEWNET
+    | libc::CLONE_NEWCGROUP;
 /// Namespaces of a run, inside those of its session.
 pub(crate) const RUN_NAMESPACES: i32 = libc::CLONE_NEWPID | libc::CLONE_NEWNS | libc::CLONE_NEWIPC;
 

@@ -78,13 +78,8 @@ impl Stage {
 /// Starts the tool. Answers its process number once the program runs, or the step that failed.
 pub(crate) fn vfork_exec(plan: &ToolPlan) -> Result<i32, (&'static str, io::Error)> {
     let pointers = |texts: &[CString]| texts.iter().map(|text| text.as_ptr()).chain([std::ptr::null()]).collect();
-    let shared = Shared {
-        plan,
-        args: pointers(&plan.args),
-        env: pointers(&plan.env),
-        stage: Cell::new(Stage::Descriptors),
-        error: Cell::new(0),
-    };
+    let shared =
+        Shared { plan, args: pointers(&plan.args), env: pointers(&plan.env), stage: Cell::new(Stage::Descriptors), error: Cell::new(0) };
     let mut stack = vec![0u128; STACK_BYTES / size_of::<u128>()];
     let top = stack.as_mut_ptr_range().end.cast::<c_void>();
     let flags = libc::CLONE_VM | libc::CLONE_VFORK | libc::SIGCHLD;

@@ -93,7 +93,8 @@ async fn without_namespaces_access_rules_and_filter_still_hold() {
     for script in ["cat /etc/shadow", "ls /root", "echo x > /etc/x", "ls ..", "echo x > ../secret", "kill -0 $PPID"] {
         assert!(!run(&session, sh(script)).await.report.success(), "{script}");
     }
-    let sockets = python("import socket\nfor f in (socket.AF_INET, socket.AF_INET6):\n try: socket.socket(f); print('open')\n except OSError: pass");
+    let sockets =
+        python("import socket\nfor f in (socket.AF_INET, socket.AF_INET6):\n try: socket.socket(f); print('open')\n except OSError: pass");
     assert_eq!(run(&session, sockets).await.text(), "");
     session.close().await.unwrap();
 }

@@ -4,7 +4,9 @@ use std::cell::RefCell;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use orien_sandbox::{Profile, Report, RunLimits, RunSpec, Sandbox, SandboxConfig, SessionLimits, SessionSandbox, SessionSpec, Storage, Stream};
+use orien_sandbox::{
+    Profile, Report, RunLimits, RunSpec, Sandbox, SandboxConfig, SessionLimits, SessionSandbox, SessionSpec, Storage, Stream,
+};
 
 pub(crate) const HELPER: &str = env!("CARGO_BIN_EXE_orien-sandbox-helper");
 /// Far beyond what anything here needs, so that a slow machine makes tests slow and not wrong.
