@@ -247,6 +247,13 @@ fn environment_names_that_load_code_are_faults() {
     }
     assert_one(&tool_faults(r#""env": {"A": 5}"#), &["tools[0].env.A", "expected a text"]);
     assert_one(&tool_faults(r#""env": {"PATH": "/bin:."}"#), &["has to be absolute"]);
+    for value in ["a\\u0000b", "a\\nb", "a\\rb", "\\u001b[2J", "\\u2028", "\\u0085"] {
+        assert_one(&tool_faults(&format!("\"env\": {{\"A\": \"{value}\"}}")), &["tools[0].env.A", "line break or another control"]);
+    }
+    assert_one(&tool_faults(&format!("\"env\": {{\"A\": \"{}\"}}", "x".repeat(32 * 1024 + 1))), &["32769 bytes", "at most 32768"]);
+    assert!(tool_faults(&format!("\"env\": {{\"A\": \"-{}\"}}", "x".repeat(32 * 1024 - 1))).is_empty(), "a variable is no option");
+    let many: Vec<String> = (0..65).map(|n| format!("\"V{n}\": \"\"")).collect();
+    assert_one(&tool_faults(&format!("\"env\": {{{}}}", many.join(","))), &["65 environment variables", "at most 64"]);
     assert_one(&tool_faults(r#""env": {"A": "x", "A": "y"}"#), &["given twice"]);
 }
 
