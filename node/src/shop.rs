@@ -262,7 +262,7 @@ fn parts(config: &ShopConfig, sandbox: Sandbox, store: Store) -> Parts {
         workshop: Workshop {
             sandbox,
             toolbox: Toolbox::new(&config.provider),
-            workspace_bytes: config.provider.workspace_bytes,
+            workspace_bytes: config.provider.workspace.max_bytes,
             runs_per_session: config.provider.runs_per_session,
         },
         store,

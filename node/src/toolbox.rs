@@ -36,7 +36,7 @@ pub(crate) struct Toolbox {
 impl Toolbox {
     pub(crate) fn new(config: &ProviderConfig) -> Self {
         let tools = config.offered().map(|tool| (tool.tool.id.clone(), tool.clone())).collect();
-        Self { tools, file_bytes: config.workspace_bytes }
+        Self { tools, file_bytes: config.workspace.max_bytes }
     }
 
     /// Whether a job fits its tool.

@@ -5,7 +5,7 @@
 //! empty environment, as a small monitor per execution; when the node, the monitor's owner, is gone for any reason, the monitor
 //! kills the tool's whole tree. A program that uses this crate must call [`run_if_helper`] before anything else in `main`.
 //!
-//! It knows nothing of sessions' money, of the network, or of what a tool is for. Today's level is [`Level::S0`]: process tree
+//! It knows nothing of sessions' money, of peers, or of what a tool is for. Today's level is [`Level::S0`]: process tree
 //! and resource limits, no namespaces and no system call filter.
 
 #[cfg_attr(not(test), expect(dead_code, reason = "sessions serve it once their tools have a network of their own"))]

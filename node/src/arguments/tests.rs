@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use proptest::prelude::*;
 
 use super::*;
-use crate::config::{Programs, load};
+use crate::config::{HostPaths, Programs, load};
 
 struct Everything;
 
@@ -17,7 +17,7 @@ impl Programs for Everything {
 
 fn tool(command: &str, args: &str) -> ConfiguredTool {
     let text = format!("{{\"providerId\": \"p\", \"tools\": [{{\"id\": \"t\", \"command\": \"{command}\", \"args\": {args}}}]}}");
-    load(&text, &Everything).unwrap().tools.remove(0)
+    load(&text, &Everything, &HostPaths::default()).unwrap().tools.remove(0)
 }
 
 fn text(name: &str, value: &str) -> Argument {
