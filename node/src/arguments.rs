@@ -176,8 +176,8 @@ fn line(text: &str, limit: usize) -> Result<Cow<'_, str>, Refusal> {
     if text.len() > limit {
         return Err(Refusal::TooLong(limit));
     }
-    // A tab is ordinary text; everything else can forge log lines or steer a terminal.
-    if text.chars().any(|c| c.is_control() && c != '\t') {
+    // A tab is ordinary text; everything else can forge log lines or steer a terminal. Unicode's own line breaks count as such, though not as controls.
+    if text.chars().any(|c| c.is_control() && c != '\t' || matches!(c, '\u{2028}' | '\u{2029}')) {
         return Err(Refusal::Control);
     }
     Ok(Cow::Borrowed(text))

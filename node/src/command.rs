@@ -81,6 +81,9 @@ const RUNS_FILES: [&str; 37] = [
     "npx", "yarn", "pnpm", "bun", "deno", "cargo", "go", "gradle", "mvn", "ant", "awk", "gawk", "sed", "tar", "git", "ssh", "docker",
     "podman", "sudo", "su", "nohup",
 ];
+/// Programs whose usual work ends in starting what they found or made in the workspace.
+const BUILDERS: [&str; 16] =
+    ["make", "gmake", "cmake", "ninja", "meson", "npm", "npx", "yarn", "pnpm", "bun", "deno", "cargo", "go", "gradle", "mvn", "ant"];
 /// Interpreters: they run what their first words say, which is harmless only if it is a fixed file.
 const INTERPRETERS: [&str; 8] = ["python", "perl", "ruby", "node", "lua", "php", "Rscript", "java"];
 
@@ -142,6 +145,12 @@ impl CommandTemplate {
             }
         }
         placement
+    }
+
+    /// The name of the program if it usually starts what it found or made in the workspace.
+    pub fn builds(&self) -> Option<&str> {
+        let name = self.program.rsplit('/').next().unwrap_or(&self.program);
+        BUILDERS.contains(&name).then_some(name)
     }
 
     /// Why this command lets an agent run code of its own inside the sandbox, if it does.

@@ -3,14 +3,17 @@
 //! Always true: a file loads whole or not at all, and if not, everything that is wrong with it is said at once, each with its place and its remedy. A tool
 //! whose program is absent loads, but is not offered.
 //!
-//! It knows nothing of sessions, of the network, or of the machine beyond which programs it has.
+//! It knows nothing of sessions, of the network, or of the machine beyond which programs and paths it has.
 
+mod confinement;
 mod environment;
 mod findings;
 mod parameter;
+mod paths;
 mod programs;
 mod quantity;
 mod report;
+mod shared;
 mod source;
 mod tool;
 
@@ -21,13 +24,17 @@ use orien_protocol::offer::{NAME_LIMIT, OFFER_LIMIT_BYTES, ParameterKind, TEXT_L
 use orien_protocol::signing::Address;
 use orien_protocol::time::Millis;
 
+pub use confinement::{SandboxChoice, USER_RANGE, WorkspaceChoice, WorkspaceStorage};
 pub use findings::{ConfigFault, ConfigWarning, Place};
+pub use paths::{HostPaths, PathFault, Paths};
 pub use programs::{HostPrograms, Programs};
-pub use report::{ArgumentReport, ConfigReport, LimitsReport, ToolReport};
+pub use report::{ArgumentReport, ConfigReport, LimitsReport, NetworkReport, SandboxReport, SharedReport, ToolReport, WorkspaceReport};
+pub use shared::SharedPath;
 pub use tool::{ConfiguredTool, ToolLimits};
 
 use findings::{Findings, quote};
-use quantity::{bytes, usdc};
+use quantity::usdc;
+use shared::Catalogue;
 use source::{Field, Fields};
 
 /// Seconds between two receipts of a run when the file does not say.
@@ -40,18 +47,12 @@ const CAPACITY_DEFAULT: u16 = 4;
 const SESSIONS_MAX: u16 = 1024;
 /// More runs at once than one session's receipts can follow.
 const RUNS_MAX: u16 = 64;
-/// Disk space of a session when the file does not say.
-const WORKSPACE_DEFAULT_BYTES: u64 = 1 << 30;
-/// Less holds no input worth renting a tool for.
-const WORKSPACE_MIN_BYTES: u64 = 1 << 20;
-/// A whole large disk.
-const WORKSPACE_MAX_BYTES: u64 = 16 << 40;
 /// What an offer holds beside its tools: 16 addresses of 512 bytes, the provider's own texts, keys and figures.
 const OFFER_RESERVE_BYTES: usize = 12 * 1024;
 /// Fixed fields of a tool or an argument as encoded, at most.
 const RECORD_BYTES: usize = 64;
 
-const KEYS: [&str; 13] = [
+const KEYS: [&str; 15] = [
     "providerId",
     "name",
     "description",
@@ -63,7 +64,9 @@ const KEYS: [&str; 13] = [
     "minimumCharge",
     "meteringIntervalSeconds",
     "capacity",
+    "sandbox",
     "workspace",
+    "shared",
     "tools",
 ];
 
@@ -92,8 +95,10 @@ pub struct ProviderConfig {
     pub sessions: u16,
     /// Runs at once within a session.
     pub runs_per_session: u16,
-    /// Disk space of one session's workspace in bytes.
-    pub workspace_bytes: u64,
+    /// How strongly tools are confined.
+    pub sandbox: SandboxChoice,
+    /// The workspace of one session.
+    pub workspace: WorkspaceChoice,
     /// The tools in the order of the file, unavailable ones included.
     pub tools: Vec<ConfiguredTool>,
     /// What the provider should know.
@@ -112,22 +117,22 @@ impl ProviderConfig {
     }
 }
 
-/// Reads a configuration, or says everything that is wrong with it. Looks at nothing but the text and `programs`.
-pub fn load(text: &str, programs: &dyn Programs) -> Result<ProviderConfig, Vec<ConfigFault>> {
+/// Reads a configuration, or says everything that is wrong with it. Looks at nothing but the text, `programs` and `paths`.
+pub fn load(text: &str, programs: &dyn Programs, paths: &dyn Paths) -> Result<ProviderConfig, Vec<ConfigFault>> {
     // Some editors begin a file with a byte order mark, and nobody can see it.
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let mut findings = Findings::new(text);
     let config = source::parse(text, &mut findings).and_then(|value| {
         let root = Field { value: &value, path: String::new() };
         let fields = root.object(&mut findings, &KEYS)?;
-        provider(&fields, programs, &mut findings)
+        provider(&fields, programs, paths, &mut findings)
     });
     let warnings = findings.finish()?;
     // Without a configuration there was a fault, so this is never empty-handed.
     config.map(|config| ProviderConfig { warnings, ..config }).ok_or_else(Vec::new)
 }
 
-fn provider(fields: &Fields<'_, '_>, programs: &dyn Programs, findings: &mut Findings<'_>) -> Option<ProviderConfig> {
+fn provider(fields: &Fields<'_, '_>, programs: &dyn Programs, paths: &dyn Paths, findings: &mut Findings<'_>) -> Option<ProviderConfig> {
     let label = fields.required(findings, "providerId", "\"my_provider\"").and_then(|field| field.id(findings));
     let name = fields.get("name").and_then(|field| field.words(findings, NAME_LIMIT));
     let description = fields.get("description").and_then(|field| field.text(findings, TEXT_LIMIT)).unwrap_or_default();
@@ -144,10 +149,10 @@ fn provider(fields: &Fields<'_, '_>, programs: &dyn Programs, findings: &mut Fin
         field.and_then(|field| field.whole(findings, 1, max)).unwrap_or(CAPACITY_DEFAULT)
     };
     let (sessions, runs_per_session) = (places("sessions", SESSIONS_MAX), places("runsPerSession", RUNS_MAX));
-    let workspace = fields.get("workspace").and_then(|field| field.object(findings, &["maxBytes"]));
-    let workspace = workspace.as_ref().and_then(|workspace| workspace.get("maxBytes"));
-    let workspace = workspace.and_then(|field| bytes(field, findings, WORKSPACE_MIN_BYTES, WORKSPACE_MAX_BYTES));
-    let tools = tools(fields, price, programs, findings);
+    let (sandbox, workspace) = (confinement::sandbox(fields, findings), confinement::workspace(fields, findings));
+    let mut catalogue = Catalogue::read(fields, paths, findings);
+    let tools = tools(fields, price, programs, &mut catalogue, findings);
+    catalogue.finish(findings);
     let highest = tools.iter().map(|tool| tool.tool.price.per_minute).max().unwrap_or(price.per_minute);
     let interval = Price { per_minute: highest, call_fee: Usdc::ZERO }.of(metering_interval.0);
     Some(ProviderConfig {
@@ -162,7 +167,8 @@ fn provider(fields: &Fields<'_, '_>, programs: &dyn Programs, findings: &mut Fin
         metering_interval,
         sessions,
         runs_per_session,
-        workspace_bytes: workspace.unwrap_or(WORKSPACE_DEFAULT_BYTES),
+        sandbox,
+        workspace,
         tools,
         warnings: Vec::new(),
     })
@@ -202,7 +208,13 @@ fn payout(field: &Field<'_, '_>, findings: &mut Findings<'_>) -> Option<Address>
     }
 }
 
-fn tools(fields: &Fields<'_, '_>, price: Price, programs: &dyn Programs, findings: &mut Findings<'_>) -> Vec<ConfiguredTool> {
+fn tools(
+    fields: &Fields<'_, '_>,
+    price: Price,
+    programs: &dyn Programs,
+    catalogue: &mut Catalogue<'_>,
+    findings: &mut Findings<'_>,
+) -> Vec<ConfiguredTool> {
     let example = "[{\"id\": \"run_build\", \"command\": \"npm run build\"}]";
     let Some(field) = fields.required(findings, "tools", example) else { return Vec::new() };
     let Some(entries) = field.list(findings, TOOLS_LIMIT) else { return Vec::new() };
@@ -220,7 +232,7 @@ fn tools(fields: &Fields<'_, '_>, price: Price, programs: &dyn Programs, finding
                 findings.fault(at, &format!("{}.id", entry.path), problem, "give each tool its own id");
             }
         }
-        let Some(configured) = tool::read(entry, price, programs, findings) else { continue };
+        let Some(configured) = tool::read(entry, price, programs, catalogue, findings) else { continue };
         if configured.tool.price == Price::default() && !priced(entry, fields) {
             entry.warn(
                 findings,

@@ -27,7 +27,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::collector::{ClaimError, Settlement};
-use crate::config::{self, ConfigFault, HostPrograms, ProviderConfig};
+use crate::config::{self, ConfigFault, HostPaths, HostPrograms, ProviderConfig};
 use crate::http::{self, Shown};
 use crate::listing::{Listing, Today, hardware};
 use crate::shop::{OpenShopError, Purpose, Shop, ShopConfig};
@@ -143,7 +143,7 @@ fn first_of(faults: &[ConfigFault]) -> String {
 /// Runs the node until `cancel`. `ready` is told once it is at work.
 pub async fn run(config: Config, cancel: CancellationToken, ready: oneshot::Sender<Ready>) -> Result<(), RunNodeError> {
     let uptime = Uptime::start();
-    let provider = load(&config.tools_file)?;
+    let provider = load(&config.tools_file, &config.peer.data_dir)?;
     // Cancelled by whoever runs us, or by the peer when it fails.
     let stop = cancel.child_token();
     let peer = Arc::new(Peer::start(config.peer.clone(), stop.clone()).await?);
@@ -155,7 +155,7 @@ pub async fn run(config: Config, cancel: CancellationToken, ready: oneshot::Send
     }
 }
 
-fn load(path: &std::path::Path) -> Result<ProviderConfig, RunNodeError> {
+fn load(path: &std::path::Path, data_dir: &std::path::Path) -> Result<ProviderConfig, RunNodeError> {
     let read = || {
         use std::io::Read as _;
         let mut text = String::new();
@@ -163,7 +163,8 @@ fn load(path: &std::path::Path) -> Result<ProviderConfig, RunNodeError> {
         Ok(text)
     };
     let text = read().map_err(|source| RunNodeError::ToolsFile { path: path.to_owned(), source })?;
-    let loaded = config::load(&text, &HostPrograms).map_err(|faults| RunNodeError::Tools { path: path.to_owned(), faults })?;
+    let loaded = config::load(&text, &HostPrograms, &HostPaths::beside(data_dir));
+    let loaded = loaded.map_err(|faults| RunNodeError::Tools { path: path.to_owned(), faults })?;
     for tool in &loaded.tools {
         if let Err(reason) = &tool.program {
             tracing::warn!(tool = tool.tool.id, reason, "a tool is not offered");

@@ -14,16 +14,15 @@ use orien_protocol::id::{ExecutionId, SessionId};
 use orien_protocol::job::Job;
 use orien_protocol::receipt::{EndReason, Usage};
 use orien_protocol::time::Millis;
-use orien_sandbox::{CloseError, Files, Sandbox, SessionError, SessionLimits, SessionSandbox, SessionSpec};
+use orien_sandbox::{CloseError, Files, Sandbox, SessionError, SessionLimits, SessionSandbox, SessionSpec, Storage};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
+use crate::config::{WorkspaceChoice, WorkspaceStorage};
 use crate::output::Logs;
 use crate::toolbox::Toolbox;
 use run::{Order, Run};
 
-/// Files and directories of one workspace: a large source tree with its build.
-const WORKSPACE_ENTRIES: u32 = 200_000;
 /// News of runs on their way: each run has two, and all of them wait if the session is slow.
 const EVENTS_MAX: usize = 16;
 
@@ -57,7 +56,8 @@ impl RunEnd {
 pub(crate) struct Workshop {
     pub(crate) sandbox: Sandbox,
     pub(crate) toolbox: Toolbox,
-    pub(crate) workspace_bytes: u64,
+    pub(crate) workspace: WorkspaceChoice,
+    pub(crate) network_bytes: u64,
     pub(crate) runs_per_session: u16,
 }
 
@@ -164,14 +164,20 @@ impl Executor {
         if let Some(sandbox) = &self.sandbox {
             return Ok(Arc::clone(sandbox));
         }
+        let workspace = self.workshop.workspace;
         let limits = SessionLimits {
-            workspace_bytes: self.workshop.workspace_bytes,
-            workspace_entries: WORKSPACE_ENTRIES,
+            workspace_bytes: workspace.max_bytes,
+            workspace_entries: workspace.max_entries,
             // One more than the session allows: the sandbox counts a run until its last process is gone.
             parallel_runs: u32::from(self.workshop.runs_per_session).saturating_add(1),
         };
-        let sandbox =
-            Arc::new(self.workshop.sandbox.session(&self.session.to_string(), SessionSpec { limits, ..SessionSpec::default() }).await?);
+        let storage = match workspace.storage {
+            WorkspaceStorage::Memory => Storage::Memory,
+            WorkspaceStorage::Disk => Storage::Disk,
+        };
+        let (network_bytes, profiles) = (self.workshop.network_bytes, self.workshop.toolbox.profiles());
+        let spec = SessionSpec { limits, storage, network_bytes, profiles };
+        let sandbox = Arc::new(self.workshop.sandbox.session(&self.session.to_string(), spec).await?);
         self.sandbox = Some(Arc::clone(&sandbox));
         Ok(sandbox)
     }

@@ -135,6 +135,8 @@ impl Shop {
     pub async fn over(store: Store, config: ShopConfig, settlement: impl Settlement) -> Result<Self, OpenShopError> {
         let mut sandbox = SandboxConfig::new(config.workspaces.clone());
         sandbox.helper = config.helper.clone().unwrap_or(sandbox.helper);
+        sandbox.min_level = config.provider.sandbox.min_level;
+        sandbox.first_user = config.provider.sandbox.first_user;
         // Tools of an earlier process are killed before their sessions are reported on.
         let sandbox = Sandbox::open(sandbox).await?;
         store.note_running(clock::wall(), 0).await?;
@@ -262,7 +264,8 @@ fn parts(config: &ShopConfig, sandbox: Sandbox, store: Store) -> Parts {
         workshop: Workshop {
             sandbox,
             toolbox: Toolbox::new(&config.provider),
-            workspace_bytes: config.provider.workspace_bytes,
+            workspace: config.provider.workspace,
+            network_bytes: config.provider.sandbox.network_bytes,
             runs_per_session: config.provider.runs_per_session,
         },
         store,

@@ -4,16 +4,17 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use orien_protocol::fault::{Fault, FaultCode};
 use orien_protocol::job::{ArgumentValue, Job};
 use orien_protocol::receipt::EndReason;
 use orien_protocol::time::Millis;
-use orien_sandbox::{Cause, OnOutputLimit, RunLimits, RunSpec};
+use orien_sandbox::{Cause, OnOutputLimit, Profile, RunLimits, RunSpec, View};
 
 use crate::arguments;
-use crate::config::{ConfiguredTool, ProviderConfig};
+use crate::config::{ConfiguredTool, ProviderConfig, SharedPath};
 
 /// Where tools will see the workspace; only used to check arguments before there is one.
 const ANY_WORKSPACE: &str = "/workspace";
@@ -29,6 +30,9 @@ const SIGKILL: i32 = 9;
 #[derive(Debug)]
 pub(crate) struct Toolbox {
     tools: BTreeMap<String, ConfiguredTool>,
+    /// What they may do, each kind once, and which kind each tool is of.
+    profiles: Vec<Profile>,
+    kinds: BTreeMap<String, usize>,
     /// No single file can be larger than the workspace.
     file_bytes: u64,
 }
@@ -36,7 +40,21 @@ pub(crate) struct Toolbox {
 impl Toolbox {
     pub(crate) fn new(config: &ProviderConfig) -> Self {
         let tools = config.offered().map(|tool| (tool.tool.id.clone(), tool.clone())).collect();
-        Self { tools, file_bytes: config.workspace_bytes }
+        let (mut profiles, mut kinds) = (Vec::new(), BTreeMap::new());
+        for tool in config.offered() {
+            let profile = profile(tool);
+            let known = profiles.iter().position(|known| *known == profile);
+            kinds.insert(tool.tool.id.clone(), known.unwrap_or(profiles.len()));
+            if known.is_none() {
+                profiles.push(profile);
+            }
+        }
+        Self { tools, profiles, kinds, file_bytes: config.workspace.max_bytes }
+    }
+
+    /// The kinds of runs that a session can have.
+    pub(crate) fn profiles(&self) -> Vec<Profile> {
+        self.profiles.clone()
     }
 
     /// Whether a job fits its tool.
@@ -54,7 +72,8 @@ impl Toolbox {
         let program = tool.program.clone()?;
         let args = arguments::bind(tool, &job.arguments, work).map_err(|fault| fault.to_string())?;
         let env = tool.env.iter().map(|(name, value)| (name.clone(), value.clone())).collect();
-        Ok(RunSpec { program, args, env, limits: self.limits(tool, limit), profile: 0 })
+        let profile = self.kinds.get(&job.tool).copied().ok_or("this provider does not offer the tool")?;
+        Ok(RunSpec { program, args, env, limits: self.limits(tool, limit), profile })
     }
 
     fn limits(&self, tool: &ConfiguredTool, limit: Millis) -> RunLimits {
@@ -72,6 +91,16 @@ impl Toolbox {
             output_bytes: tool.limits.output_bytes,
             on_output_limit: OnOutputLimit::Kill,
         }
+    }
+}
+
+/// What the sandbox has to permit a tool.
+fn profile(tool: &ConfiguredTool) -> Profile {
+    let view = |shared: &SharedPath| View { path: shared.path.clone(), execute: shared.execute };
+    Profile {
+        views: tool.shared.iter().map(view).collect(),
+        execute_workspace: tool.exec_workspace,
+        network: tool.network.clone().map(Arc::new),
     }
 }
 

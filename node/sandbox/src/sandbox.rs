@@ -14,6 +14,7 @@ use rustix::fs::{CWD, Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 use thiserror::Error;
 
+use crate::egress::{EGRESS_BYTES_DEFAULT, EgressCounters};
 use crate::files::{Files, Measure};
 use crate::groups::{Groups, SessionGroup};
 use crate::holding::Holding;
@@ -128,14 +129,23 @@ pub enum SessionError {
 }
 
 /// What a session is to be.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct SessionSpec {
     /// What its workspace may hold.
     pub limits: SessionLimits,
     /// Where the workspace is.
     pub storage: Storage,
+    /// What its tools may send and receive together, in bytes, where they have a way out.
+    pub network_bytes: u64,
     /// The kinds of runs it will have; [`crate::RunSpec::profile`] is an index into them. One that may do nothing special when empty.
     pub profiles: Vec<Profile>,
+}
+
+impl Default for SessionSpec {
+    fn default() -> Self {
+        let limits = SessionLimits::default();
+        Self { limits, storage: Storage::default(), network_bytes: EGRESS_BYTES_DEFAULT, profiles: Vec::new() }
+    }
 }
 
 /// The node's sandbox.
@@ -208,7 +218,8 @@ impl Sandbox {
         let files = Files::open(directory, spec.limits.clone(), measure, user_id).map_err(SessionError::Io)?;
         let with_door = profiles.iter().enumerate().filter(|(_, profile)| profile.network.is_some() && level >= Level::S2);
         let doors = with_door.map(|(index, _)| index).zip(given.map(std::net::TcpListener::from)).collect();
-        let parts = Parts { holding, level, place, files, limits: spec.limits, profiles, doors, user, group };
+        let egress = EgressCounters::new(spec.network_bytes);
+        let parts = Parts { egress, holding, level, place, files, limits: spec.limits, profiles, doors, user, group };
         Ok(SessionSandbox::new(parts)?)
     }
 

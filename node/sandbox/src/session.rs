@@ -63,6 +63,7 @@ pub(crate) struct Place {
 
 /// What a session is made of.
 pub(crate) struct Parts {
+    pub(crate) egress: EgressCounters,
     pub(crate) holding: Holding,
     pub(crate) level: Level,
     /// On disk, where it is.
@@ -99,7 +100,7 @@ pub struct SessionSandbox {
 
 impl SessionSandbox {
     pub(crate) fn new(parts: Parts) -> std::io::Result<Self> {
-        let Parts { holding, level, place, files, limits, profiles, doors, user, group } = parts;
+        let Parts { egress, holding, level, place, files, limits, profiles, doors, user, group } = parts;
         let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
         let (running, full) = (Arc::new(watch::Sender::new(0)), Arc::new(watch::Sender::new(false)));
         if place.is_some() {
@@ -107,7 +108,7 @@ impl SessionSandbox {
             let until = stop.clone();
             tasks.spawn(async move { until.run_until_cancelled_owned(guard.watch()).await });
         }
-        let egress = Arc::new(EgressCounters::default());
+        let egress = Arc::new(egress);
         for (index, door) in doors {
             let Some(grant) = profiles.get(index).and_then(|profile| profile.network.clone()) else { continue };
             door.set_nonblocking(true)?;

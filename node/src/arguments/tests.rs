@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use proptest::prelude::*;
 
 use super::*;
-use crate::config::{Programs, load};
+use crate::config::{HostPaths, Programs, load};
 
 struct Everything;
 
@@ -17,7 +17,7 @@ impl Programs for Everything {
 
 fn tool(command: &str, args: &str) -> ConfiguredTool {
     let text = format!("{{\"providerId\": \"p\", \"tools\": [{{\"id\": \"t\", \"command\": \"{command}\", \"args\": {args}}}]}}");
-    load(&text, &Everything).unwrap().tools.remove(0)
+    load(&text, &Everything, &HostPaths::default()).unwrap().tools.remove(0)
 }
 
 fn text(name: &str, value: &str) -> Argument {
@@ -100,7 +100,8 @@ fn each_type_accepts_its_own_values_only() {
     let line = one(r#""type": "text", "maxLength": 5"#);
     assert_eq!(words(&line, &[text("a", "a\tb c")]).unwrap(), ["a\tb c"]);
     assert_eq!(refusal(&line, &[text("a", "abcdef")]), Refusal::TooLong(5));
-    for bad in ["a\0b", "a\nb", "a\rb", "\u{1b}[2J"] {
+    assert_eq!(refusal(&line, &[text("a", "\u{e9}\u{e9}\u{e9}")]), Refusal::TooLong(5), "bytes are counted, not letters");
+    for bad in ["a\0b", "a\nb", "a\rb", "\u{1b}[2J", "\u{85}", "\u{2028}", "\u{2029}", "\u{b}"] {
         assert_eq!(refusal(&line, &[text("a", bad)]), Refusal::Control, "{bad:?}");
     }
     assert!(matches!(refusal(&line, &give(ArgumentValue::Integer(1))), Refusal::Type(_)));

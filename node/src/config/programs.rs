@@ -9,6 +9,11 @@ use std::path::{Path, PathBuf};
 pub trait Programs {
     /// The absolute path of a program given by name or absolute path, or why there is none.
     fn find(&self, program: &str) -> Result<PathBuf, String>;
+
+    /// The file that the path of a program leads to once all links are followed.
+    fn real(&self, program: &Path) -> PathBuf {
+        program.to_owned()
+    }
 }
 
 /// The programs of this machine.
@@ -32,6 +37,10 @@ impl Programs for HostPrograms {
         }
         Err(not_executable.unwrap_or_else(|| format!("no program `{program}` in {}", orien_sandbox::PATH)))
     }
+
+    fn real(&self, program: &Path) -> PathBuf {
+        program.canonicalize().unwrap_or_else(|_| program.to_owned())
+    }
 }
 
 fn executable(path: &Path) -> Result<(), String> {
@@ -54,6 +63,17 @@ fn executable(path: &Path) -> Result<(), String> {
 mod tests {
 
     use super::*;
+
+    #[test]
+    fn a_link_to_a_program_is_followed_to_its_end() {
+        let folder = tempfile::tempdir().unwrap();
+        let folder = folder.path().canonicalize().unwrap();
+        std::fs::write(folder.join("program"), "").unwrap();
+        std::os::unix::fs::symlink("program", folder.join("one")).unwrap();
+        std::os::unix::fs::symlink("one", folder.join("two")).unwrap();
+        assert_eq!(HostPrograms.real(&folder.join("two")), folder.join("program"));
+        assert_eq!(HostPrograms.real(Path::new("/no/such")), Path::new("/no/such"));
+    }
 
     #[test]
     fn a_name_is_found_in_the_fixed_path_and_only_as_an_executable_file() {

@@ -7,10 +7,11 @@ use std::path::PathBuf;
 
 use orien_protocol::job::ArgumentValue;
 use orien_protocol::offer::{Parameter, ParameterKind};
+use orien_sandbox::{HostRule, Level};
 use serde::Serialize;
 
 use super::quantity::{show_bytes, show_cpu};
-use super::{ConfigFault, ConfigWarning, ConfiguredTool, ProviderConfig};
+use super::{ConfigFault, ConfigWarning, ConfiguredTool, ProviderConfig, WorkspaceStorage};
 
 /// The answer of `orien tools check`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -21,12 +22,61 @@ pub struct ConfigReport {
     /// The provider's own name for itself, if the file loads.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub provider_id: Option<String>,
+    /// How strongly tools are confined, if the file loads.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sandbox: Option<SandboxReport>,
+    /// The workspace of a session, if the file loads.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub workspace: Option<WorkspaceReport>,
     /// The tools in the order of the file; none if it does not load.
     pub tools: Vec<ToolReport>,
     /// What the provider should know.
     pub warnings: Vec<ConfigWarning>,
     /// Why it does not load.
     pub faults: Vec<ConfigFault>,
+}
+
+/// Confinement of all tools.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SandboxReport {
+    /// `S0` to `S3`.
+    pub min_level: Level,
+    /// The first identity of tools when the node runs as root.
+    pub user: u32,
+    /// What a session's tools may transfer.
+    pub max_network_bytes: u64,
+}
+
+/// The workspace of a session.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct WorkspaceReport {
+    /// `memory` or `disk`.
+    pub storage: &'static str,
+    /// Size of all files.
+    pub max_bytes: u64,
+    /// Files and directories.
+    pub max_entries: u32,
+}
+
+/// One path that a tool sees.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct SharedReport {
+    /// The same here and there.
+    pub path: PathBuf,
+    /// Whether programs in it may be started.
+    pub execute: bool,
+}
+
+/// What a tool may reach, as the file would say it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub enum NetworkReport {
+    /// Nothing.
+    None,
+    /// These hosts.
+    Allow(Vec<String>),
 }
 
 /// One tool.
@@ -57,6 +107,12 @@ pub struct ToolReport {
     pub call_fee: String,
     /// Whether it uses the session's workspace.
     pub workspace_required: bool,
+    /// Whether programs in the workspace may be started.
+    pub exec_workspace: bool,
+    /// What it sees of the machine besides the system's programs.
+    pub shared: Vec<SharedReport>,
+    /// What it may reach.
+    pub network: NetworkReport,
     /// What it is good for, beyond its id.
     pub capabilities: Vec<String>,
     /// What a run takes.
@@ -118,11 +174,32 @@ impl ConfigReport {
             Ok(config) => Self {
                 ok: true,
                 provider_id: Some(config.label.clone()),
+                sandbox: Some(SandboxReport {
+                    min_level: config.sandbox.min_level,
+                    user: config.sandbox.first_user,
+                    max_network_bytes: config.sandbox.network_bytes,
+                }),
+                workspace: Some(WorkspaceReport {
+                    storage: match config.workspace.storage {
+                        WorkspaceStorage::Memory => "memory",
+                        WorkspaceStorage::Disk => "disk",
+                    },
+                    max_bytes: config.workspace.max_bytes,
+                    max_entries: config.workspace.max_entries,
+                }),
                 tools: config.tools.iter().map(ToolReport::of).collect(),
                 warnings: config.warnings.clone(),
                 faults: Vec::new(),
             },
-            Err(faults) => Self { ok: false, provider_id: None, tools: Vec::new(), warnings: Vec::new(), faults: faults.clone() },
+            Err(faults) => Self {
+                ok: false,
+                provider_id: None,
+                sandbox: None,
+                workspace: None,
+                tools: Vec::new(),
+                warnings: Vec::new(),
+                faults: faults.clone(),
+            },
         }
     }
 }
@@ -149,6 +226,12 @@ impl ToolReport {
             price_per_minute: tool.price.per_minute.to_string(),
             call_fee: tool.price.call_fee.to_string(),
             workspace_required: tool.workspace_required,
+            exec_workspace: configured.exec_workspace,
+            shared: configured.shared.iter().map(|s| SharedReport { path: s.path.clone(), execute: s.execute }).collect(),
+            network: configured
+                .network
+                .as_ref()
+                .map_or(NetworkReport::None, |grant| NetworkReport::Allow(grant.hosts.iter().map(HostRule::to_string).collect())),
             capabilities: tool.capabilities.clone(),
             args: tool.parameters.iter().map(|p| ArgumentReport::of(p, configured.defaults.get(&p.name))).collect(),
         }
@@ -227,14 +310,49 @@ impl fmt::Display for ArgumentReport {
     }
 }
 
+impl fmt::Display for SandboxReport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "at least {:?}, users from {}, network up to {} per session",
+            self.min_level,
+            self.user,
+            show_bytes(self.max_network_bytes)
+        )
+    }
+}
+
+impl fmt::Display for WorkspaceReport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let place = if self.storage == "memory" { "in memory" } else { "on disk" };
+        write!(f, "{} {place} and {} entries per session", show_bytes(self.max_bytes), self.max_entries)
+    }
+}
+
+impl fmt::Display for SharedReport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} ({})", self.path.display(), if self.execute { "read and execute" } else { "read only" })
+    }
+}
+
 impl fmt::Display for ToolReport {
-    /// Three lines, and one more if the tool is not offered.
+    /// Four lines, and one more for each: shared paths, a network, programs in the workspace.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let args: Vec<String> = self.args.iter().map(ArgumentReport::to_string).collect();
         let args = if args.is_empty() { "none".to_owned() } else { args.join(", ") };
         writeln!(f, "{}: {}; {}", self.id, self.limits, self.price())?;
         writeln!(f, "    command   {}", self.command)?;
         writeln!(f, "    args      {args}")?;
+        if !self.shared.is_empty() {
+            let shared: Vec<String> = self.shared.iter().map(SharedReport::to_string).collect();
+            writeln!(f, "    sees      {}", shared.join(", "))?;
+        }
+        if let NetworkReport::Allow(hosts) = &self.network {
+            writeln!(f, "    reaches   {}", hosts.join(", "))?;
+        }
+        if self.exec_workspace {
+            writeln!(f, "    starts    programs in the workspace")?;
+        }
         match (&self.program, &self.unavailable_because) {
             (Some(program), _) => writeln!(f, "    available {}", program.display()),
             (None, why) => writeln!(f, "    NOT OFFERED: {}", why.as_deref().unwrap_or("no program")),
@@ -247,6 +365,10 @@ impl fmt::Display for ConfigReport {
         if let Some(provider) = &self.provider_id {
             let offered = self.tools.iter().filter(|tool| tool.available).count();
             writeln!(f, "{provider}: {offered} of {} tools would be offered", self.tools.len())?;
+            if let (Some(sandbox), Some(workspace)) = (&self.sandbox, &self.workspace) {
+                writeln!(f, "    sandbox   {sandbox}")?;
+                writeln!(f, "    workspace {workspace}")?;
+            }
         } else {
             let plural = if self.faults.len() == 1 { "fault" } else { "faults" };
             writeln!(f, "not loaded: {} {plural}", self.faults.len())?;

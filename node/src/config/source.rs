@@ -122,7 +122,7 @@ impl<'v, 't> Field<'v, 't> {
             self.fault(findings, format!("the text has {} bytes", text.len()), format!("use at most {limit_bytes} bytes"));
             return None;
         }
-        if text.chars().any(char::is_control) {
+        if text.chars().any(|c| c.is_control() || matches!(c, '\u{2028}' | '\u{2029}')) {
             self.fault(findings, "the text holds a line break or another control character", "write it on one line of plain text");
             return None;
         }

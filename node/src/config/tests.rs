@@ -1,11 +1,13 @@
 //! Whole files in, configurations or faults out; the machine's programs are stated by each test.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use orien_protocol::offer::Parameter;
 use proptest::prelude::*;
 
 use super::*;
+
+mod confined;
 
 /// The owner's own file, word for word.
 const OWNER: &str = r#"{"providerId":"provider_xyz","tools":[{"id":"run_build","command":"npm run build","workspaceRequired":true,"maxDuration":300,"resourceLimits":{"cpu":"2","memory":"4GB"}},{"id":"render_scene","name":"Render 3D Scene","command":"blender --background --python /scripts/render.py","maxDurationSeconds":600,"args":["scene_file","output_path"]}]}"#;
@@ -19,8 +21,17 @@ impl Programs for Without {
     }
 }
 
+/// A machine on which nothing can be shared.
+struct Nothing;
+
+impl Paths for Nothing {
+    fn look(&self, path: &Path) -> Result<(), PathFault> {
+        Err(PathFault::Absent(path.to_owned()))
+    }
+}
+
 fn loaded(text: &str) -> Result<ProviderConfig, Vec<ConfigFault>> {
-    load(text, &Without(&[]))
+    load(text, &Without(&[]), &Nothing)
 }
 
 /// The faults of a file with one tool that has these fields beside its id and command.
@@ -50,7 +61,7 @@ fn assert_one(faults: &[String], parts: &[&str]) {
 
 #[test]
 fn the_owners_file_loads_and_an_absent_program_is_reported_but_not_offered() {
-    let config = load(OWNER, &Without(&["blender"])).unwrap();
+    let config = load(OWNER, &Without(&["blender"]), &Nothing).unwrap();
     assert_eq!((config.label.as_str(), config.name.as_str()), ("provider_xyz", "provider_xyz"));
     assert_eq!(config.tools.len(), 2);
     let (build, render) = (&config.tools[0], &config.tools[1]);
@@ -70,7 +81,7 @@ fn the_owners_file_loads_and_an_absent_program_is_reported_but_not_offered() {
 
 #[test]
 fn the_report_of_the_owners_file_shows_limits_prices_arguments_and_why_a_tool_is_not_offered() {
-    let report = ConfigReport::of(&load(OWNER, &Without(&["blender"])));
+    let report = ConfigReport::of(&load(OWNER, &Without(&["blender"]), &Nothing));
     let shown = report.to_string();
     for part in [
         "provider_xyz: 1 of 2 tools would be offered",
@@ -98,7 +109,7 @@ fn every_field_has_the_value_of_the_file_and_absent_ones_their_defaults() {
     let config = loaded(
         r#"{"providerId": "p", "name": "P", "description": "d", "ensName": "p.eth", "region": "eu",
         "payoutAddress": "0x5aAeb6053F3E94C9b9A09f33669435E7Ef1BeAed", "pricePerMinute": 0.1, "callFee": "0.000001", "meteringIntervalSeconds": 10,
-        "capacity": {"sessions": 2}, "workspace": {"maxBytes": "2GiB"},
+        "capacity": {"sessions": 2}, "workspace": {"maxBytes": "64MiB", "maxEntries": 1000},
         "tools": [{"id": "t", "command": "cc", "pricePerMinute": 12.000001, "capabilities": ["c", "build", "c"], "maxOutputBytes": "1MB",
                    "maxProcesses": 8, "env": {"CC": "cc"}, "resourceLimits": {"cpu": 0.5, "memory": 536870912}}, {"id": "u", "command": "cc"}]}"#,
     )
@@ -106,7 +117,8 @@ fn every_field_has_the_value_of_the_file_and_absent_ones_their_defaults() {
     assert_eq!(config.payout.unwrap().to_string(), "0x5aAeb6053F3E94C9b9A09f33669435E7Ef1BeAed");
     assert_eq!(config.price, Price { per_minute: Usdc::from_micros(100_000), call_fee: Usdc::from_micros(1) });
     assert_eq!(config.minimum_charge, Usdc::from_micros(2_000_000), "ten seconds of the dearest tool");
-    assert_eq!((config.sessions, config.runs_per_session, config.workspace_bytes), (2, 4, 2 << 30));
+    assert_eq!((config.sessions, config.runs_per_session), (2, 4));
+    assert_eq!((config.workspace.max_bytes, config.workspace.max_entries), (64 << 20, 1000));
     let (t, u) = (&config.tools[0], &config.tools[1]);
     assert_eq!(t.tool.price, Price { per_minute: Usdc::from_micros(12_000_001), call_fee: Usdc::from_micros(1) });
     assert_eq!(u.tool.price, config.price);
@@ -247,6 +259,13 @@ fn environment_names_that_load_code_are_faults() {
     }
     assert_one(&tool_faults(r#""env": {"A": 5}"#), &["tools[0].env.A", "expected a text"]);
     assert_one(&tool_faults(r#""env": {"PATH": "/bin:."}"#), &["has to be absolute"]);
+    for value in ["a\\u0000b", "a\\nb", "a\\rb", "\\u001b[2J", "\\u2028", "\\u0085"] {
+        assert_one(&tool_faults(&format!("\"env\": {{\"A\": \"{value}\"}}")), &["tools[0].env.A", "line break or another control"]);
+    }
+    assert_one(&tool_faults(&format!("\"env\": {{\"A\": \"{}\"}}", "x".repeat(32 * 1024 + 1))), &["32769 bytes", "at most 32768"]);
+    assert!(tool_faults(&format!("\"env\": {{\"A\": \"-{}\"}}", "x".repeat(32 * 1024 - 1))).is_empty(), "a variable is no option");
+    let many: Vec<String> = (0..65).map(|n| format!("\"V{n}\": \"\"")).collect();
+    assert_one(&tool_faults(&format!("\"env\": {{{}}}", many.join(","))), &["65 environment variables", "at most 64"]);
     assert_one(&tool_faults(r#""env": {"A": "x", "A": "y"}"#), &["given twice"]);
 }
 

@@ -10,12 +10,14 @@ use orien_protocol::job::ArgumentValue;
 use orien_protocol::money::Price;
 use orien_protocol::offer::{LIST_LIMIT, NAME_LIMIT, ParameterKind, TEXT_LIMIT, Tool};
 use orien_protocol::time::Millis;
+use orien_sandbox::NetworkGrant;
 
 use super::findings::Findings;
 use super::programs::Programs;
 use super::quantity::{bytes, cpu_millis, usdc};
+use super::shared::{Catalogue, SharedPath};
 use super::source::{Field, Fields};
-use super::{environment, parameter};
+use super::{confinement, environment, parameter};
 use crate::command::CommandTemplate;
 
 /// Processors of a tool that names none, in thousandths: enough for a build, and what the usual machine has to spare.
@@ -41,7 +43,7 @@ const PROCESSES_DEFAULT: u32 = 256;
 /// The usual most of a whole machine.
 const PROCESSES_MAX: u32 = 32_768;
 
-const KEYS: [&str; 15] = [
+const KEYS: [&str; 18] = [
     "id",
     "name",
     "description",
@@ -57,6 +59,9 @@ const KEYS: [&str; 15] = [
     "maxOutputBytes",
     "maxProcesses",
     "env",
+    "shared",
+    "network",
+    "execWorkspace",
 ];
 
 /// A tool as this provider runs it.
@@ -74,6 +79,12 @@ pub struct ConfiguredTool {
     pub limits: ToolLimits,
     /// Variables it gets beside those that every tool gets.
     pub env: BTreeMap<String, String>,
+    /// What it sees of this machine besides the system's programs, in order of path.
+    pub shared: Vec<SharedPath>,
+    /// What it may reach; nothing if it has no network.
+    pub network: Option<NetworkGrant>,
+    /// Whether programs that it finds or makes in the workspace may be started.
+    pub exec_workspace: bool,
 }
 
 /// What one run of a tool may use.
@@ -104,7 +115,13 @@ impl Default for ToolLimits {
 }
 
 /// Reads a tool; nothing if it has no usable id or command, which is a fault then.
-pub(super) fn read(entry: &Field<'_, '_>, price: Price, programs: &dyn Programs, findings: &mut Findings<'_>) -> Option<ConfiguredTool> {
+pub(super) fn read(
+    entry: &Field<'_, '_>,
+    price: Price,
+    programs: &dyn Programs,
+    catalogue: &mut Catalogue<'_>,
+    findings: &mut Findings<'_>,
+) -> Option<ConfiguredTool> {
     let fields = entry.object(findings, &KEYS)?;
     let id = fields.required(findings, "id", "\"run_build\"").and_then(|field| field.id(findings)).map(str::to_owned);
     let command = fields.required(findings, "command", "\"npm run build\"");
@@ -122,8 +139,17 @@ pub(super) fn read(entry: &Field<'_, '_>, price: Price, programs: &dyn Programs,
     let takes_files = parameters.list.iter().any(|p| p.kind == ParameterKind::File);
     let workspace_required = workspace(&fields, takes_files, findings);
     let capabilities = capabilities(&fields, findings);
+    let shared = catalogue.of_tool(&fields, findings);
+    let network = confinement::network(&fields, findings);
+    let exec_workspace = exec_workspace(&fields, template.as_ref(), findings);
     let (id, template) = (id?, template?);
     let program = programs.find(template.program());
+    if let Some(command) = command {
+        if let Ok(program) = &program {
+            catalogue.check_program(command, program, &programs.real(program), &shared, findings);
+        }
+        catalogue.check_words(command, &template, &shared, findings);
+    }
     let tool = Tool {
         name: name.unwrap_or_else(|| id.clone()),
         id,
@@ -137,7 +163,7 @@ pub(super) fn read(entry: &Field<'_, '_>, price: Price, programs: &dyn Programs,
         workspace_required,
         capabilities,
     };
-    Some(ConfiguredTool { tool, program, template, defaults: parameters.defaults, limits, env })
+    Some(ConfiguredTool { tool, program, template, defaults: parameters.defaults, limits, env, shared, network, exec_workspace })
 }
 
 fn template(field: &Field<'_, '_>, text: &str, findings: &mut Findings<'_>) -> Option<CommandTemplate> {
@@ -191,6 +217,18 @@ fn workspace(fields: &Fields<'_, '_>, takes_files: bool, findings: &mut Findings
         field.fault(findings, "the tool takes files, and files are in the workspace", "write true, or give it no file argument");
     }
     required.unwrap_or(takes_files)
+}
+
+/// Whether the workspace's own programs may be started: not without a word of it.
+fn exec_workspace(fields: &Fields<'_, '_>, template: Option<&CommandTemplate>, findings: &mut Findings<'_>) -> bool {
+    if let Some(field) = fields.get("execWorkspace") {
+        return field.flag(findings).unwrap_or(false);
+    }
+    if let (Some(name), Some(command)) = (template.and_then(CommandTemplate::builds), fields.get("command")) {
+        let fix = "if it has to start what it finds or makes there, add \"execWorkspace\": true; if not, false";
+        command.warn(findings, format!("`{name}` cannot start programs or scripts in the workspace; {fix}"));
+    }
+    false
 }
 
 fn capabilities(fields: &Fields<'_, '_>, findings: &mut Findings<'_>) -> Vec<String> {

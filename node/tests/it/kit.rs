@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use orien_bootstrap::{FaultyDisk, clock, random_id};
 use orien_node::collector::{ClaimError, Settlement};
-use orien_node::config::{self, HostPrograms, ProviderConfig};
+use orien_node::config::{self, HostPaths, HostPrograms, ProviderConfig};
 use orien_node::listing::{Listing, Today, hardware};
 use orien_node::shop::{OpenShopError, Shop, ShopConfig};
 use orien_node::store::Store;
@@ -116,7 +116,7 @@ impl Kit {
     }
 
     pub(crate) fn config(&self) -> ProviderConfig {
-        config::load(TOOLS, &HostPrograms).unwrap()
+        config::load(TOOLS, &HostPrograms, &HostPaths::default()).unwrap()
     }
 
     pub(crate) fn workspaces(&self) -> PathBuf {

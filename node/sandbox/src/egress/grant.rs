@@ -10,6 +10,8 @@ use std::str::FromStr;
 
 use thiserror::Error;
 
+use super::public::is_public;
+
 /// Longest host name (RFC 1035), without its final dot.
 const NAME_BYTES_MAX: usize = 253;
 /// Longest part of a host name between two dots.
@@ -104,6 +106,11 @@ impl HostRule {
     /// Which of their ports, in rising order; never empty.
     pub fn ports(&self) -> &[u16] {
         &self.ports
+    }
+
+    /// Whether it leads somewhere that no name could: into a private network, or to this machine.
+    pub fn leads_inside(&self) -> bool {
+        matches!(self.host, HostPattern::Address(address) if !is_public(address))
     }
 
     fn names(&self, host: &Host) -> bool {
@@ -334,6 +341,13 @@ mod tests {
             ("x.localhost:80", RuleError::Localhost),
         ] {
             assert_eq!(rule(text), Err(error), "{text}");
+        }
+    }
+
+    #[test]
+    fn only_a_rule_for_an_address_can_lead_inside() {
+        for (text, inside) in [("10.0.0.1:1", true), ("[fd00::1]:1", true), ("8.8.8.8:1", false), ("db:1", false), ("*.a.b:1", false)] {
+            assert_eq!(text.parse::<HostRule>().unwrap().leads_inside(), inside, "{text}");
         }
     }
 

@@ -177,7 +177,11 @@ impl<O: Outside> Proxy<O> {
                     timed_out = false;
                     debug!(%error, "a granted host did not accept a connection");
                 }
-                Ok(Err(_)) | Err(_) => timed_out = true,
+                Ok(Err(_)) => timed_out = true,
+                Err(_) => {
+                    timed_out = true;
+                    break;
+                }
             }
         }
         let target = host.with(port);

@@ -5,7 +5,7 @@ use std::sync::LazyLock;
 
 use orien_node::arguments::{self, Refusal};
 use orien_node::command::Part;
-use orien_node::config::{self, ConfigReport, ConfiguredTool, Programs, ProviderConfig};
+use orien_node::config::{self, ConfigReport, ConfiguredTool, PathFault, Paths, Programs, ProviderConfig};
 use orien_node::listing::{Listing, Today};
 use orien_protocol::codec;
 use orien_protocol::job::{ARGUMENTS_LIMIT_BYTES, Argument};
@@ -34,7 +34,14 @@ impl Programs for Machine {
     }
 }
 
-static CONFIGURED: LazyLock<ProviderConfig> = LazyLock::new(|| config::load(TOOLS, &Machine).unwrap_or_else(|faults| panic!("{faults:?}")));
+impl Paths for Machine {
+    fn look(&self, path: &Path) -> Result<(), PathFault> {
+        if path.starts_with("/srv") { Ok(()) } else { Err(PathFault::Absent(path.to_owned())) }
+    }
+}
+
+static CONFIGURED: LazyLock<ProviderConfig> =
+    LazyLock::new(|| config::load(TOOLS, &Machine, &Machine).unwrap_or_else(|faults| panic!("{faults:?}")));
 
 /// The tools that sessions of these tests have.
 pub(crate) fn offered() -> Vec<Tool> {
@@ -51,8 +58,8 @@ pub(crate) fn bind(tool: &str, arguments: &[Argument]) -> Result<Vec<String>, Re
 
 pub(crate) fn provider_config(bytes: &[u8]) {
     let Ok(text) = std::str::from_utf8(bytes) else { return };
-    let loaded = config::load(text, &Machine);
-    assert_eq!(loaded, config::load(text, &Machine), "the same file loads the same");
+    let loaded = config::load(text, &Machine, &Machine);
+    assert_eq!(loaded, config::load(text, &Machine, &Machine), "the same file loads the same");
     match &loaded {
         Err(faults) => {
             assert!(!faults.is_empty(), "a refusal says why");
