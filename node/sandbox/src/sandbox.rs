@@ -266,9 +266,10 @@ impl Sandbox {
     }
 }
 
-/// A profile's way out on the session's loopback; profiles that have one are numbered in their order.
-pub(crate) fn port_of(profiles: &[Profile], index: usize) -> Option<u16> {
-    profiles.get(index)?.network.as_ref()?;
+/// A profile's way out on the session's loopback; profiles that have one are numbered in their order. Without a network of the session's
+/// own there is none.
+pub(crate) fn port_of(level: Level, profiles: &[Profile], index: usize) -> Option<u16> {
+    profiles.get(index)?.network.as_ref().filter(|_| level >= Level::S2)?;
     let before = profiles.iter().take(index).filter(|profile| profile.network.is_some()).count();
     FIRST_PORT.checked_add(u16::try_from(before).ok()?)
 }
@@ -288,7 +289,7 @@ fn opening(
     let of = |(index, profile): (usize, &Profile)| RunProfile {
         views: profile.views.clone(),
         execute_workspace: profile.execute_workspace,
-        port: port_of(profiles, index),
+        port: port_of(level, profiles, index),
     };
     Opening {
         level,

@@ -24,6 +24,7 @@ use crate::limits::{Level, SessionLimits};
 use crate::policy::{Profile, WORKSPACE};
 use crate::removal;
 use crate::run::{self, Execution, Launch, RunSpec, StartError, Surroundings};
+use crate::sandbox::port_of;
 use crate::users::User;
 
 /// A scan of an ordinary workspace takes a few milliseconds.
@@ -149,8 +150,10 @@ impl SessionSandbox {
         if self.stop.is_cancelled() {
             return Err(StartError::Closed);
         }
-        let profile = self.profiles.get(spec.profile).ok_or(StartError::Profile(spec.profile))?;
-        let port = profile.network.as_ref().and_then(|_| crate::sandbox::port_of(&self.profiles, spec.profile));
+        if spec.profile >= self.profiles.len() {
+            return Err(StartError::Profile(spec.profile));
+        }
+        let port = port_of(self.level, &self.profiles, spec.profile);
         let (work, temporary) = (self.workspace(), self.temporary());
         let job = spec.into_job(&Surroundings { work: &work, temporary: &temporary, port })?;
         self.launch(job.0, job.1).await
