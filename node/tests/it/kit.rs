@@ -38,7 +38,7 @@ pub(crate) const MINIMUM: u64 = 10_000;
 
 pub(crate) const TOOLS: &str = r#"{
   "providerId": "test", "pricePerMinute": "6", "minimumCharge": "0.01", "meteringIntervalSeconds": 1,
-  "capacity": {"sessions": 4, "runsPerSession": 2}, "workspace": {"maxBytes": "16MB"},
+  "capacity": {"sessions": 4, "runsPerSession": 2}, "workspace": {"maxBytes": "16MB", "storage": "disk"},
   "tools": [
     {"id": "echo", "command": "/bin/echo {text}", "args": ["text"]},
     {"id": "sleep", "command": "/bin/sleep {seconds}", "args": ["seconds"]},

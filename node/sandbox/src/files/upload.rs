@@ -31,6 +31,15 @@ impl Upload {
 
     /// Appends bytes. After an error nothing more should be written; drop it.
     pub async fn write(&mut self, bytes: &[u8]) -> Result<(), FileError> {
+        let written = self.append(bytes).await;
+        if written.is_err() {
+            // What it took is free for the next upload at once, not only when the file has been closed.
+            let _ = self.file.set_len(0).await;
+        }
+        written
+    }
+
+    async fn append(&mut self, bytes: &[u8]) -> Result<(), FileError> {
         let after = self.written.saturating_add(bytes.len() as u64);
         if after > self.bytes_max {
             return Err(FileError::TooLarge { limit: self.bytes_max });

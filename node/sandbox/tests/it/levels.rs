@@ -149,6 +149,15 @@ async fn a_workspace_in_memory_is_a_file_system_of_its_own_size() {
     let refused = session.files().create_write(&path, false, 100).await;
     assert!(matches!(refused, Err(orien_sandbox::FileError::WorkspaceFull)));
     session.files().remove(&orien_sandbox::WorkPath::parse("big").unwrap()).await.unwrap();
+    for _ in 0..20 {
+        let mut large = session.files().create_write(&path, false, 100 << 20).await.unwrap();
+        let refused = loop {
+            if let Err(error) = large.write(&vec![1; 1 << 20]).await {
+                break error;
+            }
+        };
+        assert!(matches!(refused, orien_sandbox::FileError::WorkspaceFull));
+    }
     let entries = run(&session, sh("i=0; while mkdir d$i; do i=$((i+1)); done; echo $i")).await;
     let made: u32 = entries.text().trim().parse().unwrap();
     assert!(made > 100 && made < 200, "{made}");
