@@ -41,13 +41,17 @@ pub(crate) fn send<T: Serialize>(socket: impl AsFd, message: &T, descriptors: &[
     if sent == body.len() { Ok(()) } else { Err(io::ErrorKind::WriteZero.into()) }
 }
 
-/// Receives one message. `None` at the end of the socket.
+/// Receives one message of any length. `None` at the end of the socket.
 pub(crate) fn receive<T: DeserializeOwned>(socket: impl AsFd) -> io::Result<Option<(T, Vec<OwnedFd>)>> {
-    let mut body = vec![0; PACKET_BYTES_MAX];
+    receive_into(socket, &mut vec![0; PACKET_BYTES_MAX])
+}
+
+/// Receives one message of at most the length of `body`.
+pub(crate) fn receive_into<T: DeserializeOwned>(socket: impl AsFd, body: &mut [u8]) -> io::Result<Option<(T, Vec<OwnedFd>)>> {
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(DESCRIPTORS_MAX))];
     let mut ancillary = RecvAncillaryBuffer::new(&mut space);
     let received = loop {
-        match rustix::net::recvmsg(&socket, &mut [IoSliceMut::new(&mut body)], &mut ancillary, RecvFlags::CMSG_CLOEXEC) {
+        match rustix::net::recvmsg(&socket, &mut [IoSliceMut::new(body)], &mut ancillary, RecvFlags::CMSG_CLOEXEC) {
             Err(rustix::io::Errno::INTR) => {}
             other => break other?,
         }

@@ -21,6 +21,9 @@ use crate::session::{TMP, WORK};
 use crate::sys;
 use crate::wire::{self, Ending, Event, FromHolder, SetupFailure, ToHolder};
 
+/// An order is a word and a number. Little memory is touched for it: each page would have to be copied again after every start.
+const ORDER_BYTES_MAX: usize = 256;
+
 /// What a run of a profile is confined by, ready to be applied.
 pub(super) struct Kind {
     pub(super) profile: RunProfile,
@@ -53,7 +56,8 @@ pub(super) fn run(socket: &OwnedFd, opening: &Opening) -> io::Result<()> {
     drop(descriptors);
     drop(given);
     sys::collect_children_automatically(true);
-    while let Some((ToHolder::Run { profile }, descriptors)) = packet::receive::<ToHolder>(socket)? {
+    let mut order = [0; ORDER_BYTES_MAX];
+    while let Some((ToHolder::Run { profile }, descriptors)) = packet::receive_into::<ToHolder>(socket, &mut order)? {
         start(&session, profile, descriptors);
     }
     Ok(())

@@ -28,23 +28,19 @@ pub(super) const SYSTEM: [&str; 8] = ["/usr", "/bin", "/sbin", "/lib", "/lib32",
 /// Devices that programs expect, and that neither hold nor tell anything.
 pub(super) const DEVICES: [&str; 5] = ["/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom"];
 
-/// What programs read of the host's configuration. Names of hosts and people are not among it.
-const CONFIGURATION: [&str; 27] = [
-    "/etc/ld.so.cache",
-    "/etc/ld.so.conf",
-    "/etc/ld.so.conf.d",
+/// Files that programs read of the host's configuration. Copied: every mount costs each run a little.
+const COPIED: [&str; 7] =
+    ["/etc/ld.so.cache", "/etc/localtime", "/etc/ssl/openssl.cnf", "/etc/mime.types", "/etc/magic", "/etc/protocols", "/etc/services"];
+
+/// A larger one is left out.
+const COPIED_BYTES_MAX: u64 = 512 << 10;
+
+/// Directories of the host's configuration that programs read. Names of hosts and people are not among it.
+const CONFIGURATION: [&str; 16] = [
     "/etc/alternatives",
-    "/etc/localtime",
     "/etc/ssl/certs",
-    "/etc/ssl/openssl.cnf",
-    "/etc/ca-certificates",
     "/etc/pki/tls/certs",
     "/etc/pki/ca-trust/extracted",
-    "/etc/mime.types",
-    "/etc/magic",
-    "/etc/protocols",
-    "/etc/services",
-    "/etc/inputrc",
     "/etc/fonts",
     "/etc/ImageMagick-6",
     "/etc/ImageMagick-7",
@@ -70,13 +66,14 @@ const GENERATED: [(&str, &str); 6] = [
 ];
 
 /// Room for directories, links and the files above.
-const ROOT_BYTES: &str = "2m";
+const ROOT_BYTES: &str = "6m";
 const ROOT_ENTRIES: &str = "2048";
 
 /// Builds the root and moves into it. Answers the directory of the session's files if that is in memory.
 pub(super) fn build(opening: &Opening) -> Result<Option<OwnedFd>, Failed> {
     mount_change("/", MountPropagationFlags::REC | MountPropagationFlags::PRIVATE).map_err(step("mount propagation"))?;
     let shown = shown(&opening.views)?;
+    let copied = COPIED.into_iter().filter_map(|path| Some((path, read_small(path)?))).collect::<Vec<_>>();
     let storage = if opening.in_memory() { Some(memory(opening)?) } else { None };
     let source = storage.as_ref().map_or(CWD, AsFd::as_fd);
     let root = tmpfs(&[("size", ROOT_BYTES), ("nr_inodes", ROOT_ENTRIES), ("mode", "0755")]).map_err(step("root"))?;
@@ -92,7 +89,7 @@ pub(super) fn build(opening: &Opening) -> Result<Option<OwnedFd>, Failed> {
     for tree in shown {
         place(&tree, root.as_fd()).map_err(step("system directories"))?;
     }
-    generate(root.as_fd()).map_err(step("configuration"))?;
+    generate(root.as_fd(), &copied).map_err(step("configuration"))?;
     if files.is_some() {
         rustix::process::fchdir(&root).map_err(step("workspace"))?;
         unmount("session", UnmountFlags::DETACH).map_err(step("workspace"))?;
@@ -284,13 +281,24 @@ fn place_own(source: BorrowedFd<'_>, root: BorrowedFd<'_>) -> Result<(), Failed>
     Ok(())
 }
 
-fn generate(root: BorrowedFd<'_>) -> rustix::io::Result<()> {
+/// A file of the host, if it is there and small.
+fn read_small(path: &str) -> Option<Vec<u8>> {
+    let found = fs::metadata(path).ok()?;
+    if !found.is_file() || found.len() > COPIED_BYTES_MAX {
+        return None;
+    }
+    fs::read(path).ok()
+}
+
+fn generate(root: BorrowedFd<'_>, copied: &[(&str, Vec<u8>)]) -> rustix::io::Result<()> {
     let etc = directories(Path::new("/etc"), root)?;
     for (name, text) in GENERATED {
-        let flags = OFlags::CREATE | OFlags::WRONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::EXCL;
-        let file = rustix::fs::openat(&etc, name, flags, Mode::from_raw_mode(0o644))?;
-        rustix::fs::fchmod(&file, Mode::from_raw_mode(0o644))?;
-        fs::File::from(file).write_all(text.as_bytes()).map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO))?;
+        write(etc.as_fd(), name, text.as_bytes())?;
+    }
+    for (path, content) in copied {
+        let path = Path::new(path);
+        let (Some(parent), Some(name)) = (path.parent(), path.file_name().and_then(std::ffi::OsStr::to_str)) else { continue };
+        write(directories(parent, root)?.as_fd(), name, content)?;
     }
     let dev = directories(Path::new("/dev"), root)?;
     let links = [("fd", "/proc/self/fd"), ("stdin", "/proc/self/fd/0"), ("stdout", "/proc/self/fd/1"), ("stderr", "/proc/self/fd/2")];
@@ -300,6 +308,12 @@ fn generate(root: BorrowedFd<'_>) -> rustix::io::Result<()> {
     let var = directories(Path::new("/var"), root)?;
     rustix::fs::symlinkat("/tmp", &var, "tmp")?;
     rustix::fs::symlinkat("/proc/self/mounts", &etc, "mtab")
+}
+
+fn write(directory: BorrowedFd<'_>, name: &str, content: &[u8]) -> rustix::io::Result<()> {
+    let flags = OFlags::CREATE | OFlags::WRONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::EXCL;
+    let file = rustix::fs::openat(directory, name, flags, Mode::from_raw_mode(0o644))?;
+    fs::File::from(file).write_all(content).map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO))
 }
 
 /// Makes the new root the only one, and read-only.

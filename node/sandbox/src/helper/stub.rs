@@ -28,7 +28,7 @@ const WRITE_TIME_MAX: Duration = Duration::from_secs(5);
 /// Samples come quickly at first, so that short runs are seen too, then at this pace.
 const SAMPLE_EVERY: Duration = Duration::from_millis(100);
 const SAMPLE_FIRST: Duration = Duration::from_millis(5);
-const READ_BYTES: usize = 64 * 1024;
+const READ_BYTES: usize = 4 * 1024;
 
 /// Runs one job from its socket to its end. A failure of the socket itself is nothing anybody could be told of.
 pub(super) fn run(session: &Session<'_>, kind: &Kind, control: UnixStream, stdout: OwnedFd, stderr: OwnedFd) {
@@ -87,7 +87,7 @@ impl Control {
 
     /// One read; false at the end of the socket.
     fn fill(&mut self) -> io::Result<bool> {
-        let mut buffer = vec![0; READ_BYTES];
+        let mut buffer = [0; READ_BYTES];
         let count = self.socket.read(&mut buffer)?;
         self.decoder.push(buffer.get(..count).unwrap_or_default());
         Ok(count > 0)

@@ -14,6 +14,8 @@ use tokio_util::sync::CancellationToken;
 
 /// What a pipe holds by default.
 const CHUNK_BYTES_MAX: usize = 64 * 1024;
+/// A tool that says little costs little.
+const CHUNK_BYTES_FIRST: usize = 4 * 1024;
 /// Times the chunk size, 1 MiB per run waits for its reader at most.
 pub(super) const CHUNKS_MAX: usize = 16;
 /// How long a pipe may stay silent and open after the tool's end.
@@ -54,7 +56,7 @@ pub(super) struct Shared {
 /// Reads one pipe to its end. Answers the bytes read.
 pub(super) async fn pump<R: AsyncRead + Unpin>(mut pipe: R, stream: Stream, shared: Shared, to: mpsc::Sender<Chunk>) -> u64 {
     let mut total = 0u64;
-    let mut buffer = vec![0; CHUNK_BYTES_MAX];
+    let mut buffer = vec![0; CHUNK_BYTES_FIRST];
     loop {
         let silence = async {
             shared.ended.cancelled().await;
@@ -69,6 +71,7 @@ pub(super) async fn pump<R: AsyncRead + Unpin>(mut pipe: R, stream: Stream, shar
             return total;
         }
         total = total.saturating_add(count as u64);
+        let filled = count == buffer.len();
         let room = take(&shared.room, count as u64);
         if room < count as u64 {
             shared.truncated.store(true, Ordering::Relaxed);
@@ -82,6 +85,9 @@ pub(super) async fn pump<R: AsyncRead + Unpin>(mut pipe: R, stream: Stream, shar
                 _ = to.send(Chunk { stream, bytes }) => {}
                 () = shared.abandoned.cancelled() => {}
             }
+        }
+        if filled && buffer.len() < CHUNK_BYTES_MAX {
+            buffer.resize(CHUNK_BYTES_MAX, 0);
         }
     }
 }

@@ -24,8 +24,8 @@ pub(crate) const SESSION_NAMESPACES: i32 = libc::CLONE_NEWUSER
     | libc::CLONE_NEWUTS
     | libc::CLONE_NEWNET
     | libc::CLONE_NEWCGROUP;
-/// Namespaces of a run, inside those of its session.
-pub(crate) const RUN_NAMESPACES: i32 = libc::CLONE_NEWPID | libc::CLONE_NEWNS | libc::CLONE_NEWIPC;
+/// Namespaces of a run, inside those of its session. Queues and shared memory are the session's, and the filter keeps tools from both.
+pub(crate) const RUN_NAMESPACES: i32 = libc::CLONE_NEWPID | libc::CLONE_NEWNS;
 
 /// `CLONE_INTO_CGROUP` of `linux/sched.h`; the library's own constant is too narrow for it.
 const INTO_CGROUP: u64 = 1 << 33;

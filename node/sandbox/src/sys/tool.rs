@@ -14,6 +14,7 @@ use rustix::process::Pid;
 
 /// Room for the child's few frames. It shares everything else with its parent.
 const STACK_BYTES: usize = 64 * 1024;
+const STACK_UNITS: usize = STACK_BYTES / size_of::<u128>();
 
 /// Everything a tool is started with, decided and checked.
 #[derive(Debug)]
@@ -80,8 +81,9 @@ pub(crate) fn vfork_exec(plan: &ToolPlan) -> Result<i32, (&'static str, io::Erro
     let pointers = |texts: &[CString]| texts.iter().map(|text| text.as_ptr()).chain([std::ptr::null()]).collect();
     let shared =
         Shared { plan, args: pointers(&plan.args), env: pointers(&plan.env), stage: Cell::new(Stage::Descriptors), error: Cell::new(0) };
-    let mut stack = vec![0u128; STACK_BYTES / size_of::<u128>()];
-    let top = stack.as_mut_ptr_range().end.cast::<c_void>();
+    // Not filled: each page that is touched costs more than the steps that need it.
+    let mut stack = Vec::<u128>::with_capacity(STACK_UNITS);
+    let top = stack.spare_capacity_mut().as_mut_ptr_range().end.cast::<c_void>();
     let flags = libc::CLONE_VM | libc::CLONE_VFORK | libc::SIGCHLD;
     // SAFETY: the child runs `child` on its own stack, aligned and large enough, in memory that nobody else uses meanwhile: this
     // thread is the only one and stands still until the child has become another program or has ended. All it reads and writes
