@@ -110,9 +110,14 @@ fn level(field: &Field<'_, '_>, findings: &mut Findings<'_>) -> Option<Level> {
             return None;
         }
     };
-    if level < Level::S2 {
-        let lost = "the file system and the network of this machine are not hidden from tools";
-        field.warn(findings, format!("below S2 {lost}; offer only tools that you would let a stranger run as the node's user"));
+    match level {
+        Level::S0 => field.warn(
+            findings,
+            "at S0 tools see and reach all that the node's user can: offer only what you would let a stranger run as that user",
+        ),
+        Level::S1 => field
+            .warn(findings, "at S1 only filters keep tools from this machine's files, and nothing hides its processes and users from them"),
+        Level::S2 | Level::S3 => {}
     }
     Some(level)
 }

@@ -17,6 +17,9 @@ const ENTRIES_MAX: usize = 100_000;
 pub trait Paths {
     /// Whether a tool may be shown this absolute path and everything below it.
     fn look(&self, path: &Path) -> Result<(), PathFault>;
+
+    /// Whether anything is there at all.
+    fn is_there(&self, path: &Path) -> bool;
 }
 
 /// Why a path is not shown to tools.
@@ -119,6 +122,10 @@ impl Paths for HostPaths {
         }
         if kind.is_dir() { walk(path, ENTRIES_MAX) } else { Ok(()) }
     }
+
+    fn is_there(&self, path: &Path) -> bool {
+        path.symlink_metadata().is_ok()
+    }
 }
 
 /// Looks at everything below a directory, following no link.
@@ -186,6 +193,7 @@ mod tests {
         let host = HostPaths::default();
         assert_eq!(host.look(&path), Ok(()));
         assert_eq!(host.look(&path.join("a/b/file")), Ok(()));
+        assert!(host.is_there(&path.join("a/link")) && !host.is_there(&path.join("a/c")));
         assert_eq!(host.look(&path.join("a/c/d")), Err(PathFault::Absent(path.join("a/c"))));
         assert!(matches!(host.look(&path.join("a/b/file/x")), Err(PathFault::Unreadable { .. })));
     }

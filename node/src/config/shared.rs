@@ -9,7 +9,7 @@ use std::path::{Component, Path, PathBuf};
 use jsonc_parser::ast::Value;
 
 use super::findings::{Findings, closest, quote};
-use super::paths::{PathFault, Paths};
+use super::paths::Paths;
 use super::source::{Field, Fields};
 use crate::command::{CommandTemplate, Part};
 
@@ -206,7 +206,7 @@ impl<'p> Catalogue<'p> {
                 continue;
             }
             // What only looks like a path, such as an expression of `sed`, is on no machine.
-            if !matches!(self.paths.look(path), Err(PathFault::Absent(_))) {
+            if self.paths.is_there(path) {
                 let shown = quote(&path.to_string_lossy());
                 command.warn(
                     findings,

@@ -28,6 +28,10 @@ impl Paths for Nothing {
     fn look(&self, path: &Path) -> Result<(), PathFault> {
         Err(PathFault::Absent(path.to_owned()))
     }
+
+    fn is_there(&self, _: &Path) -> bool {
+        false
+    }
 }
 
 fn loaded(text: &str) -> Result<ProviderConfig, Vec<ConfigFault>> {

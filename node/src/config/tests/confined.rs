@@ -25,6 +25,10 @@ impl Paths for Stated {
             None => Err(PathFault::Absent(path.to_owned())),
         }
     }
+
+    fn is_there(&self, path: &Path) -> bool {
+        self.paths.contains_key(path.to_str().unwrap())
+    }
 }
 
 impl Programs for Stated {
@@ -88,7 +92,11 @@ fn the_sandbox_is_as_the_file_says_and_root_is_never_in_its_range() {
     assert_one(&faults(r#"{"minLevel": 2}"#), &["expected a text"]);
     assert_one(&faults(r#"{"maxNetworkBytes": "1KB"}"#), &["from 1 MB to"]);
     assert_one(&faults(r#"{"level": "S2"}"#), &["unknown field"]);
-    assert_one(&warnings_on(&machine(&[]), r#""sandbox": {"minLevel": "S1"},"#, ""), &["line 1", "below S2"]);
+    assert_one(
+        &warnings_on(&machine(&[]), r#""sandbox": {"minLevel": "S0"},"#, ""),
+        &["line 1", "see and reach all that the node's user can"],
+    );
+    assert_one(&warnings_on(&machine(&[]), r#""sandbox": {"minLevel": "S1"},"#, ""), &["only filters"]);
     assert!(warnings_on(&machine(&[]), r#""sandbox": {"minLevel": "S2"},"#, "").is_empty());
 }
 
@@ -226,6 +234,11 @@ fn a_program_that_the_tool_could_not_see_is_a_fault_that_says_what_to_add() {
     assert_eq!(config.tools[0].shared, [shared("/opt/blender", true)]);
     assert_one(&faults_on(&machine, provider, blender), &["add \"shared\": [\"blender\"] to this tool"]);
     let reading = r#""shared": [{"name": "b", "path": "/opt/blender"}],"#;
+    let unlisted = faults_on(&machine, reading, blender);
+    assert_one(
+        &unlisted,
+        &["sees nothing else", "make its entry at the top level {\"name\": \"b\", \"path\": \"/opt/blender\", \"execute\": true}"],
+    );
     let faults = faults_on(&machine, reading, &format!("{blender} \"shared\": [\"b\"],"));
     assert_one(
         &faults,
@@ -251,7 +264,7 @@ fn a_program_that_the_tool_could_not_see_is_a_fault_that_says_what_to_add() {
 
 #[test]
 fn a_path_in_the_command_that_the_tool_will_not_see_is_warned_of() {
-    let machine = machine(&["/scripts", "/scripts/render.py", "/srv/x"]);
+    let machine = machine(&["/scripts", "/scripts/render.py", "/srv/x", "/usr/share/y", "/etc/z"]);
     let command = r#""command": "blender --python /scripts/render.py --out=/srv/x -x /usr/share/y /etc/z {f} 's/absent/a/' /no/such", "args": ["f"],"#;
     let warnings = warnings_on(&machine, "", command);
     assert_eq!(warnings.len(), 2, "{warnings:?}");

@@ -38,6 +38,10 @@ impl Paths for Machine {
     fn look(&self, path: &Path) -> Result<(), PathFault> {
         if path.starts_with("/srv") { Ok(()) } else { Err(PathFault::Absent(path.to_owned())) }
     }
+
+    fn is_there(&self, path: &Path) -> bool {
+        path.starts_with("/srv")
+    }
 }
 
 static CONFIGURED: LazyLock<ProviderConfig> =
