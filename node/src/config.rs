@@ -24,7 +24,7 @@ use orien_protocol::offer::{NAME_LIMIT, OFFER_LIMIT_BYTES, ParameterKind, TEXT_L
 use orien_protocol::signing::Address;
 use orien_protocol::time::Millis;
 
-pub use confinement::{SandboxChoice, USER_RANGE, WorkspaceChoice, WorkspaceStorage};
+pub use confinement::{SandboxChoice, WorkspaceChoice};
 pub use findings::{ConfigFault, ConfigWarning, Place};
 pub use paths::{HostPaths, PathFault, Paths};
 pub use programs::{HostPrograms, Programs};

@@ -14,11 +14,11 @@ use orien_protocol::id::{ExecutionId, SessionId};
 use orien_protocol::job::Job;
 use orien_protocol::receipt::{EndReason, Usage};
 use orien_protocol::time::Millis;
-use orien_sandbox::{CloseError, Files, Sandbox, SessionError, SessionLimits, SessionSandbox, SessionSpec, Storage};
+use orien_sandbox::{CloseError, Files, Sandbox, SessionError, SessionLimits, SessionSandbox, SessionSpec};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
-use crate::config::{WorkspaceChoice, WorkspaceStorage};
+use crate::config::WorkspaceChoice;
 use crate::output::Logs;
 use crate::toolbox::Toolbox;
 use run::{Order, Run};
@@ -171,12 +171,8 @@ impl Executor {
             // One more than the session allows: the sandbox counts a run until its last process is gone.
             parallel_runs: u32::from(self.workshop.runs_per_session).saturating_add(1),
         };
-        let storage = match workspace.storage {
-            WorkspaceStorage::Memory => Storage::Memory,
-            WorkspaceStorage::Disk => Storage::Disk,
-        };
         let (network_bytes, profiles) = (self.workshop.network_bytes, self.workshop.toolbox.profiles());
-        let spec = SessionSpec { limits, storage, network_bytes, profiles };
+        let spec = SessionSpec { limits, storage: workspace.storage, network_bytes, profiles };
         let sandbox = Arc::new(self.workshop.sandbox.session(&self.session.to_string(), spec).await?);
         self.sandbox = Some(Arc::clone(&sandbox));
         Ok(sandbox)

@@ -19,9 +19,14 @@ const VALUE_BYTES_MAX: usize = 32 * 1024;
 const FIXED: [&str; 2] = ["HOME", "TMPDIR"];
 
 /// Whole families of names that load code or change how it is found.
-const DENIED_PREFIXES: [&str; 9] = ["LD_", "GLIBC_", "DYLD_", "PYTHON", "PERL5", "RUBY", "BASH_FUNC_", "GIT_", "MALLOC_"];
+const DENIED_PREFIXES: [&str; 11] =
+    ["LD_", "GLIBC_", "DYLD_", "PYTHON", "PERL5", "RUBY", "BASH_FUNC_", "GIT_", "MALLOC_", "LUA_", "R_PROFILE"];
 
-const DENIED: [&str; 23] = [
+const DENIED: [&str; 27] = [
+    "PERLLIB",
+    "MAKEFILES",
+    "PHPRC",
+    "OPENSSL_CONF",
     "NODE_OPTIONS",
     "NODE_PATH",
     "BASH_ENV",

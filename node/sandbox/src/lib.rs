@@ -45,4 +45,4 @@ pub use sandbox::{OpenError, Sandbox, SandboxConfig, SessionError, SessionSpec};
 pub use selftest::Check;
 pub use session::{CloseError, SessionSandbox};
 pub use survey::{Survey, Trial};
-pub use users::FIRST_USER_DEFAULT;
+pub use users::{FIRST_USER_DEFAULT, USERS};

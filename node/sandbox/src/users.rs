@@ -8,8 +8,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 /// First user of the range when nothing is configured: beyond what systems, services and containers are given.
 pub const FIRST_USER_DEFAULT: u32 = 1_900_000_000;
-/// More sessions than any node has at once.
-pub(crate) const USERS: u32 = 65_536;
+/// How many the range has: more sessions than any node has at once.
+pub const USERS: u32 = 65_536;
 
 /// The range and who of it is taken.
 #[derive(Debug, Clone)]

@@ -4,20 +4,16 @@
 //! each host and port, because there is no other kind.
 
 use jsonc_parser::ast::Value;
-use orien_sandbox::{EGRESS_BYTES_DEFAULT, HOSTS_MAX, HostRule, Level, NetworkGrant, RuleError};
+use orien_sandbox::{EGRESS_BYTES_DEFAULT, FIRST_USER_DEFAULT, HOSTS_MAX, HostRule, Level, NetworkGrant, RuleError, Storage, USERS};
 
 use super::findings::{Findings, closest, quote};
 use super::quantity::{bytes, show_bytes};
 use super::source::{Field, Fields};
 
-/// Identities that the node takes from the first on: one for each session, and room for what a tool maps.
-pub const USER_RANGE: u32 = 65_536;
-/// Above what service managers and containers usually give out.
-const FIRST_USER_DEFAULT: u32 = 1_900_000_000;
 /// Below are the accounts of people and services, and `nobody`.
 const FIRST_USER_MIN: u32 = 65_536;
 /// Above, identities become negative numbers to some programs.
-const FIRST_USER_MAX: u32 = (1 << 31) - USER_RANGE;
+const FIRST_USER_MAX: u32 = (1 << 31) - USERS;
 /// Less is no use to a program that fetches packages.
 const NETWORK_MIN_BYTES: u64 = 1 << 20;
 /// A month of a fast line.
@@ -48,7 +44,7 @@ const RULE_LIMIT_BYTES: usize = 512;
 pub struct SandboxChoice {
     /// The node does not start on a machine that cannot confine this strongly.
     pub min_level: Level,
-    /// The first of [`USER_RANGE`] identities that tools get when the node runs as root; otherwise they have the node's own.
+    /// The first of [`USERS`] identities that tools get when the node runs as root; otherwise they have the node's own.
     pub first_user: u32,
     /// What the tools of one session may send and receive together, if they may at all.
     pub network_bytes: u64,
@@ -60,20 +56,11 @@ impl Default for SandboxChoice {
     }
 }
 
-/// Where the files of a session are while it lasts.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum WorkspaceStorage {
-    /// In memory: fast, and gone with the session whatever happens to the node.
-    Memory,
-    /// Below the node's data directory.
-    Disk,
-}
-
 /// The workspace of one session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct WorkspaceChoice {
     /// Where it is.
-    pub storage: WorkspaceStorage,
+    pub storage: Storage,
     /// Size of all its files, in bytes.
     pub max_bytes: u64,
     /// Files and directories.
@@ -82,7 +69,7 @@ pub struct WorkspaceChoice {
 
 impl Default for WorkspaceChoice {
     fn default() -> Self {
-        Self { storage: WorkspaceStorage::Memory, max_bytes: MEMORY_DEFAULT_BYTES, max_entries: MEMORY_DEFAULT_ENTRIES }
+        Self { storage: Storage::Memory, max_bytes: MEMORY_DEFAULT_BYTES, max_entries: MEMORY_DEFAULT_ENTRIES }
     }
 }
 
@@ -130,25 +117,25 @@ pub(super) fn workspace(provider: &Fields<'_, '_>, findings: &mut Findings<'_>) 
     let entries = fields.get("maxEntries").and_then(|field| field.whole(findings, ENTRIES_MIN, ENTRIES_MAX));
     let named = fields.get("storage").and_then(|field| storage(field, findings));
     let storage = named.unwrap_or(match size {
-        Some(size) if size > MEMORY_UNASKED_BYTES => WorkspaceStorage::Disk,
-        _ => WorkspaceStorage::Memory,
+        Some(size) if size > MEMORY_UNASKED_BYTES => Storage::Disk,
+        _ => Storage::Memory,
     });
     let (bytes, most) = match storage {
-        WorkspaceStorage::Memory => (MEMORY_DEFAULT_BYTES, MEMORY_DEFAULT_ENTRIES),
-        WorkspaceStorage::Disk => (DISK_DEFAULT_BYTES, DISK_DEFAULT_ENTRIES),
+        Storage::Memory => (MEMORY_DEFAULT_BYTES, MEMORY_DEFAULT_ENTRIES),
+        Storage::Disk => (DISK_DEFAULT_BYTES, DISK_DEFAULT_ENTRIES),
     };
     let choice = WorkspaceChoice { storage, max_bytes: size.unwrap_or(bytes), max_entries: entries.unwrap_or(most) };
-    if let Some(field) = fields.get("maxBytes").filter(|_| named.is_none() && storage == WorkspaceStorage::Disk) {
+    if let Some(field) = fields.get("maxBytes").filter(|_| named.is_none() && storage == Storage::Disk) {
         let limit = show_bytes(MEMORY_UNASKED_BYTES);
         field.warn(findings, format!("above {limit} workspaces are on disk; say \"storage\": \"disk\" or \"memory\" if you mind"));
     }
     choice
 }
 
-fn storage(field: &Field<'_, '_>, findings: &mut Findings<'_>) -> Option<WorkspaceStorage> {
+fn storage(field: &Field<'_, '_>, findings: &mut Findings<'_>) -> Option<Storage> {
     match field.words(findings, orien_protocol::offer::NAME_LIMIT)? {
-        "memory" => Some(WorkspaceStorage::Memory),
-        "disk" => Some(WorkspaceStorage::Disk),
+        "memory" => Some(Storage::Memory),
+        "disk" => Some(Storage::Disk),
         other => {
             let fix = closest(other, ["memory", "disk"])
                 .map_or_else(|| "write \"memory\" or \"disk\"".to_owned(), |near| format!("did you mean `{near}`?"));

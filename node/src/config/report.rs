@@ -11,7 +11,7 @@ use orien_sandbox::{HostRule, Level};
 use serde::Serialize;
 
 use super::quantity::{show_bytes, show_cpu};
-use super::{ConfigFault, ConfigWarning, ConfiguredTool, ProviderConfig, WorkspaceStorage};
+use super::{ConfigFault, ConfigWarning, ConfiguredTool, ProviderConfig};
 
 /// The answer of `orien tools check`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -181,8 +181,8 @@ impl ConfigReport {
                 }),
                 workspace: Some(WorkspaceReport {
                     storage: match config.workspace.storage {
-                        WorkspaceStorage::Memory => "memory",
-                        WorkspaceStorage::Disk => "disk",
+                        orien_sandbox::Storage::Memory => "memory",
+                        orien_sandbox::Storage::Disk => "disk",
                     },
                     max_bytes: config.workspace.max_bytes,
                     max_entries: config.workspace.max_entries,

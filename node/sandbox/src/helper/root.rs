@@ -10,11 +10,11 @@ use std::io::Write as _;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Component, Path};
 
-use rustix::fs::{CWD, Mode, OFlags};
+use rustix::fs::{CWD, FileType, Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 use rustix::mount::{
-    FsMountFlags, FsOpenFlags, MountAttrFlags, MountPropagationFlags, MoveMountFlags, OpenTreeFlags, UnmountFlags, fsconfig_create,
-    fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen, mount_change, move_mount, open_tree, unmount,
+    FsMountFlags, FsOpenFlags, MountAttrFlags, MountFlags, MountPropagationFlags, MoveMountFlags, OpenTreeFlags, UnmountFlags,
+    fsconfig_create, fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen, mount, mount_change, move_mount, open_tree, unmount,
 };
 
 use super::monitor::{Failed, INNER_USER, step};
@@ -90,37 +90,27 @@ pub(super) fn build(opening: &Opening) -> Result<Option<OwnedFd>, Failed> {
         place(&tree, root.as_fd()).map_err(step("system directories"))?;
     }
     generate(root.as_fd(), &copied).map_err(step("configuration"))?;
+    rustix::process::fchdir(&root).map_err(step("root"))?;
     if files.is_some() {
-        rustix::process::fchdir(&root).map_err(step("workspace"))?;
         unmount("session", UnmountFlags::DETACH).map_err(step("workspace"))?;
         rustix::fs::unlinkat(&root, "session", rustix::fs::AtFlags::REMOVEDIR).map_err(step("workspace"))?;
     }
     rustix::fs::mkdirat(&root, "proc", Mode::from_raw_mode(0o555)).map_err(step("/proc"))?;
     // Made while the host's own is still in sight: the kernel permits no other.
-    mount_proc(root.as_fd(), "proc", false)?;
-    enter(&root)?;
+    mount_proc("proc", false)?;
+    enter()?;
     Ok(files)
 }
 
-/// A fresh /proc of the caller's pid namespace.
-pub(super) fn mount_proc(directory: BorrowedFd<'_>, name: &str, processes_only: bool) -> Result<(), Failed> {
-    let made = (|| {
-        let context = fsopen("proc", FsOpenFlags::FSOPEN_CLOEXEC)?;
-        if processes_only {
-            fsconfig_set_string(&context, "subset", "pid")?;
-        }
-        fsconfig_create(&context)?;
-        let attributes = MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NODEV | MountAttrFlags::MOUNT_ATTR_NOEXEC;
-        let mount = fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, attributes)?;
-        attach(&mount, directory, name)
-    })();
-    made.map_err(step("/proc"))
+/// A fresh /proc of the caller's pid namespace, with nothing but processes in it if so told.
+pub(super) fn mount_proc(path: &str, processes_only: bool) -> Result<(), Failed> {
+    let options = if processes_only { Some(c"subset=pid") } else { None };
+    mount("proc", path, "proc", MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC, options).map_err(step("/proc"))
 }
 
-/// A copy of a place of the host.
+/// A place of the host, to be shown.
 struct Shown {
-    path: &'static str,
-    owned: Option<String>,
+    path: String,
     what: What,
 }
 
@@ -129,68 +119,69 @@ enum What {
     Link(CString),
 }
 
-impl Shown {
-    fn path(&self) -> &str {
-        self.owned.as_deref().unwrap_or(self.path)
-    }
-}
-
-/// Copies of everything to be shown, with their attributes set. Places that the host does not have are left out.
+/// Copies of everything to be shown, with their attributes set. Of our own list, places that the host does not have are left out.
 fn shown(views: &[View]) -> Result<Vec<Shown>, Failed> {
     use libc::{MOUNT_ATTR_NODEV as NODEV, MOUNT_ATTR_NOEXEC as NOEXEC, MOUNT_ATTR_NOSUID as NOSUID, MOUNT_ATTR_RDONLY as RDONLY};
-    let mut trees = Vec::new();
+    let mut all = Vec::new();
     for path in SYSTEM {
-        trees.extend(copy(path, RDONLY | NOSUID | NODEV).map_err(step("system directories"))?);
+        all.extend(system(path, RDONLY | NOSUID | NODEV).map_err(step("system directories"))?);
     }
     for path in CONFIGURATION {
-        trees.extend(copy(path, RDONLY | NOSUID | NODEV | NOEXEC).map_err(step("configuration"))?);
+        all.extend(system(path, RDONLY | NOSUID | NODEV | NOEXEC).map_err(step("configuration"))?);
     }
     for path in DEVICES {
-        trees.extend(copy(path, NOSUID | NOEXEC).map_err(step("devices"))?);
+        all.extend(system(path, NOSUID | NOEXEC).map_err(step("devices"))?);
     }
     for view in views {
         let noexec = if view.execute { 0 } else { NOEXEC };
-        let text = view.path.to_str().ok_or(("shared", std::io::Error::other("a path is not UTF-8")))?;
-        let tree = copy(text, RDONLY | NOSUID | NODEV | noexec);
-        let tree = tree.map_err(|error| ("shared", std::io::Error::other(format!("{text}: {error}"))))?;
-        let tree = tree.ok_or_else(|| ("shared", std::io::Error::other(format!("{text} does not exist"))))?;
-        trees.push(Shown { path: "", owned: Some(text.to_owned()), what: tree.what });
+        let path = view.path.to_string_lossy().into_owned();
+        let what = provided(&view.path, RDONLY | NOSUID | NODEV | noexec).map_err(|error| {
+            let why = if error == Errno::NOENT { "it does not exist".to_owned() } else { std::io::Error::from(error).to_string() };
+            ("shared", std::io::Error::other(format!("{path}: {why}")))
+        })?;
+        all.push(Shown { path, what });
     }
-    Ok(trees)
+    Ok(all)
 }
 
-fn copy(path: &str, attributes: u64) -> rustix::io::Result<Option<Shown>> {
-    // Only names at the very top may be links here, and only to what is shown as well.
+/// One of our own list. Names at the very top may be links, and are shown as such: they lead to what is shown as well.
+fn system(path: &str, attributes: u64) -> rustix::io::Result<Option<Shown>> {
     let found = match rustix::fs::lstat(path) {
-        Ok(found) => rustix::fs::FileType::from_raw_mode(found.st_mode),
+        Ok(found) => FileType::from_raw_mode(found.st_mode),
         Err(Errno::NOENT | Errno::ACCESS | Errno::NOTDIR) => return Ok(None),
         Err(error) => return Err(error),
     };
-    let is_top = Path::new(path).components().count() == 2;
-    let shown = |what| Ok(Some(Shown { path: static_path(path), owned: (static_path(path).is_empty()).then(|| path.to_owned()), what }));
-    if found == rustix::fs::FileType::Symlink && is_top {
+    let shown = |what| Ok(Some(Shown { path: path.to_owned(), what }));
+    if found == FileType::Symlink && Path::new(path).components().count() == 2 {
         return shown(What::Link(rustix::fs::readlink(path, Vec::new())?));
     }
-    let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_RECURSIVE;
-    let mount = match open_tree(CWD, path, flags) {
-        Ok(mount) => mount,
-        Err(Errno::NOENT | Errno::ACCESS) => return Ok(None),
-        Err(error) => return Err(error),
-    };
-    let is_directory = rustix::fs::FileType::from_raw_mode(rustix::fs::fstat(&mount)?.st_mode) == rustix::fs::FileType::Directory;
-    sys::mount_attributes(mount.as_fd(), c"", true, attributes, 0).map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO))?;
-    shown(What::Tree { mount, is_directory })
+    match tree(CWD, path, attributes) {
+        Ok(what) => shown(what),
+        Err(Errno::NOENT | Errno::ACCESS) => Ok(None),
+        Err(error) => Err(error),
+    }
 }
 
-/// The entry of our own lists that a path is, or nothing for a provider's.
-fn static_path(path: &str) -> &'static str {
-    let lists = SYSTEM.iter().chain(&CONFIGURATION).chain(&DEVICES);
-    lists.copied().find(|known| *known == path).unwrap_or("")
+/// One of the provider's. What was looked at when its configuration was loaded may have been replaced since: no link is followed.
+fn provided(path: &Path, attributes: u64) -> rustix::io::Result<What> {
+    let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let place = rustix::fs::openat2(CWD, path, flags, Mode::empty(), ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS)?;
+    tree(place.as_fd(), "", attributes)
+}
+
+/// A copy of what is at a path, with all that is mounted below.
+fn tree(directory: BorrowedFd<'_>, path: &str, attributes: u64) -> rustix::io::Result<What> {
+    let flags =
+        OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_RECURSIVE | OpenTreeFlags::AT_EMPTY_PATH;
+    let mount = open_tree(directory, path, flags)?;
+    let is_directory = FileType::from_raw_mode(rustix::fs::fstat(&mount)?.st_mode) == FileType::Directory;
+    sys::mount_attributes(mount.as_fd(), c"", true, attributes, 0).map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO))?;
+    Ok(What::Tree { mount, is_directory })
 }
 
 /// Puts a copy where it was on the host, below the new root.
 fn place(shown: &Shown, root: BorrowedFd<'_>) -> rustix::io::Result<()> {
-    let path = Path::new(shown.path());
+    let path = Path::new(&shown.path);
     let name = path.file_name().and_then(std::ffi::OsStr::to_str).ok_or(Errno::INVAL)?;
     let parent = directories(path.parent().ok_or(Errno::INVAL)?, root)?;
     match &shown.what {
@@ -316,9 +307,8 @@ fn write(directory: BorrowedFd<'_>, name: &str, content: &[u8]) -> rustix::io::R
     fs::File::from(file).write_all(content).map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO))
 }
 
-/// Makes the new root the only one, and read-only.
-fn enter(root: &OwnedFd) -> Result<(), Failed> {
-    rustix::process::fchdir(root).map_err(step("root"))?;
+/// Makes the new root, which is the current directory, the only one, and read-only.
+fn enter() -> Result<(), Failed> {
     rustix::process::pivot_root(".", ".").map_err(step("root"))?;
     // The old root lies on the new one now; it is what this takes away.
     unmount(".", UnmountFlags::DETACH).map_err(step("root"))?;

@@ -44,7 +44,7 @@ pub(super) fn start(
 ) -> Result<(Pid, OwnedFd), Failed> {
     let own = rustix::process::getpid();
     if tree.is_namespace() {
-        root::mount_proc(CWD, "/proc", true)?;
+        root::mount_proc("/proc", true)?;
         show(session, kind)?;
     }
     let text = |text: String| CString::new(text).map_err(|_| ("arguments", io::ErrorKind::InvalidInput.into()));

@@ -131,7 +131,7 @@ async fn shared_places_are_seen_read_only_and_only_by_the_runs_they_are_for() {
     session.close().await.unwrap();
     let missing = SessionSpec { profiles: vec![of(vec![View { path: "/none/such".into(), execute: false }])], ..SessionSpec::default() };
     let refused = ground.sandbox.session("other", missing).await.unwrap_err().to_string();
-    assert!(refused.contains("/none/such does not exist"), "{refused}");
+    assert!(refused.contains("/none/such: it does not exist"), "{refused}");
 }
 
 #[tokio::test]

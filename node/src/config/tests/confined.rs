@@ -68,7 +68,7 @@ fn shared(path: &str, execute: bool) -> SharedPath {
 fn without_a_word_tools_are_confined_in_namespaces_see_nothing_reach_nothing_and_work_in_memory() {
     let config = load_on(&machine(&[]), "", "").unwrap();
     assert_eq!(config.sandbox, SandboxChoice { min_level: Level::S2, first_user: 1_900_000_000, network_bytes: 10 << 30 });
-    assert_eq!(config.workspace, WorkspaceChoice { storage: WorkspaceStorage::Memory, max_bytes: 256 << 20, max_entries: 65_536 });
+    assert_eq!(config.workspace, WorkspaceChoice { storage: orien_sandbox::Storage::Memory, max_bytes: 256 << 20, max_entries: 65_536 });
     let tool = &config.tools[0];
     assert_eq!((&tool.shared[..], &tool.network, tool.exec_workspace), (&[][..], &None, false));
     assert!(config.warnings.is_empty());
@@ -85,7 +85,7 @@ fn the_sandbox_is_as_the_file_says_and_root_is_never_in_its_range() {
     for user in ["0", "1000", "65535", "2147418113", "4294967295"] {
         assert_one(&faults(&format!("{{\"user\": {user}}}")), &["sandbox.user", "out of range", "from 65536 to 2147418112"]);
     }
-    assert_eq!(read(r#"{"user": 2147418112}"#).unwrap().first_user.checked_add(USER_RANGE), Some(1 << 31));
+    assert_eq!(read(r#"{"user": 2147418112}"#).unwrap().first_user.checked_add(orien_sandbox::USERS), Some(1 << 31));
     for level in ["\"S4\"", "\"s2\"", "\"none\""] {
         assert_one(&faults(&format!("{{\"minLevel\": {level}}}")), &["sandbox.minLevel", "not a level", "\"S3\""]);
     }
@@ -106,7 +106,7 @@ fn a_workspace_is_in_memory_up_to_a_gigabyte_and_on_disk_above_unless_the_file_s
         let config = load_on(&machine(&[]), &format!("\"workspace\": {text},"), "").unwrap();
         (config.workspace.storage, config.workspace.max_bytes, config.workspace.max_entries, config.warnings.len())
     };
-    use WorkspaceStorage::{Disk, Memory};
+    use orien_sandbox::Storage::{Disk, Memory};
     assert_eq!(read("{}"), (Memory, 256 << 20, 65_536, 0));
     assert_eq!(read(r#"{"maxBytes": "1GB"}"#), (Memory, 1 << 30, 65_536, 0));
     assert_eq!(read(r#"{"maxBytes": 1073741825}"#), (Disk, (1 << 30) + 1, 200_000, 1));
