@@ -14,7 +14,7 @@ use rustix::process::{Pid, Signal, WaitStatus};
 
 use super::clock::Clock;
 use super::holder::{Kind, Session};
-use super::tool;
+use super::tool::{self, Started};
 use super::tree::{self, Tree};
 use crate::limits::RunLimits;
 use crate::report::{Cause, Usage};
@@ -45,7 +45,7 @@ fn carry_out(session: &Session<'_>, kind: &Kind, control: UnixStream, stdout: Ow
     let Some(job) = control.first_job()? else { return Ok(()) };
     let limits = job.limits.clone();
     let ending = match tool::start(session, kind, *job, stdout, stderr, &tree) {
-        Ok((tool, handle)) => Watch::new(tree, tool, handle, limits).run(&mut control),
+        Ok(started) => Watch::new(tree, started, limits).run(&mut control),
         Err((stage, error)) => {
             tree.kill();
             Ending::of(Cause::SetupFailed { stage: stage.to_owned(), message: error.to_string() })
@@ -116,9 +116,9 @@ struct Watch {
 }
 
 impl Watch {
-    fn new(tree: Tree, tool: Pid, handle: OwnedFd, limits: RunLimits) -> Self {
-        let now = Instant::now();
-        let (clock, next_sample) = (Clock::start(now), now + SAMPLE_FIRST);
+    fn new(tree: Tree, started: Started, limits: RunLimits) -> Self {
+        let Started { tool, handle, at } = started;
+        let (clock, next_sample) = (Clock::start(at), at + SAMPLE_FIRST);
         Self { tree, tool, handle, limits, clock, usage: Usage::default(), next_sample, sample_pause: SAMPLE_FIRST }
     }
 

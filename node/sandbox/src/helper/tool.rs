@@ -6,6 +6,7 @@
 use std::ffi::CString;
 use std::io;
 use std::os::fd::{AsFd as _, OwnedFd};
+use std::time::Instant;
 
 use rlimit::Resource;
 use rustix::fs::CWD;
@@ -33,7 +34,15 @@ const SIGNALS: u64 = 1024;
 /// Only old kernels count them.
 const FILE_LOCKS: u64 = 1024;
 
-/// Starts the tool. Answers its process and a handle that is readable when it has ended.
+/// A tool whose program runs.
+pub(super) struct Started {
+    pub(super) tool: Pid,
+    /// Readable when it has ended.
+    pub(super) handle: OwnedFd,
+    pub(super) at: Instant,
+}
+
+/// Starts the tool.
 pub(super) fn start(
     session: &Session<'_>,
     kind: &Kind,
@@ -41,7 +50,7 @@ pub(super) fn start(
     output: OwnedFd,
     errors: OwnedFd,
     tree: &Tree,
-) -> Result<(Pid, OwnedFd), Failed> {
+) -> Result<Started, Failed> {
     let own = rustix::process::getpid();
     if tree.is_namespace() {
         root::mount_proc("/proc", true)?;
@@ -73,10 +82,11 @@ pub(super) fn start(
     let started = if job.program.is_some() { sys::vfork_exec(&plan) } else { sys::fork_confined(&plan, selftest::run_checks) };
     // Output ends when the last of the tree has let go of it, so nothing of it may stay here.
     drop(plan);
-    let pid = Pid::from_raw(started?).ok_or_else(|| ("clone", io::ErrorKind::InvalidData.into()))?;
+    let (pid, at) = started?;
+    let tool = Pid::from_raw(pid).ok_or_else(|| ("clone", io::ErrorKind::InvalidData.into()))?;
     // Taken while the child cannot have been collected, so the number is still its own.
-    let handle = rustix::process::pidfd_open(pid, PidfdFlags::empty()).map_err(step("handle"))?;
-    Ok((pid, handle))
+    let handle = rustix::process::pidfd_open(tool, PidfdFlags::empty()).map_err(step("handle"))?;
+    Ok(Started { tool, handle, at })
 }
 
 /// What this run sees of what the session has: in mounts of its own, so that runs at the same time are not concerned.

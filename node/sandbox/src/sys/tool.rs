@@ -8,6 +8,7 @@ use std::cell::Cell;
 use std::ffi::{CString, c_char, c_int, c_void};
 use std::io;
 use std::os::fd::{AsRawFd as _, OwnedFd, RawFd};
+use std::time::Instant;
 
 use rlimit::Resource;
 use rustix::process::Pid;
@@ -45,6 +46,16 @@ struct Shared<'a> {
     env: Vec<*const c_char>,
     stage: Cell<Stage>,
     error: Cell<c_int>,
+    /// When the program was about to replace us. The parent may not get a processor for a while after that.
+    started: Cell<Instant>,
+}
+
+impl<'a> Shared<'a> {
+    fn new(plan: &'a ToolPlan) -> Self {
+        let pointers = |texts: &[CString]| texts.iter().map(|text| text.as_ptr()).chain([std::ptr::null()]).collect();
+        let (stage, error, started) = (Cell::new(Stage::Descriptors), Cell::new(0), Cell::new(Instant::now()));
+        Self { plan, args: pointers(&plan.args), env: pointers(&plan.env), stage, error, started }
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -76,11 +87,9 @@ impl Stage {
     }
 }
 
-/// Starts the tool. Answers its process number once the program runs, or the step that failed.
-pub(crate) fn vfork_exec(plan: &ToolPlan) -> Result<i32, (&'static str, io::Error)> {
-    let pointers = |texts: &[CString]| texts.iter().map(|text| text.as_ptr()).chain([std::ptr::null()]).collect();
-    let shared =
-        Shared { plan, args: pointers(&plan.args), env: pointers(&plan.env), stage: Cell::new(Stage::Descriptors), error: Cell::new(0) };
+/// Starts the tool. Answers its process number and when its program started, once that runs, or the step that failed.
+pub(crate) fn vfork_exec(plan: &ToolPlan) -> Result<(i32, Instant), (&'static str, io::Error)> {
+    let shared = Shared::new(plan);
     // Not filled: each page that is touched costs more than the steps that need it.
     let mut stack = Vec::<u128>::with_capacity(STACK_UNITS);
     let top = stack.spare_capacity_mut().as_mut_ptr_range().end.cast::<c_void>();
@@ -93,19 +102,18 @@ pub(crate) fn vfork_exec(plan: &ToolPlan) -> Result<i32, (&'static str, io::Erro
         return Err(("clone", io::Error::last_os_error()));
     }
     match shared.error.get() {
-        0 => Ok(pid),
+        0 => Ok((pid, shared.started.get())),
         error => Err((shared.stage.get().name(), io::Error::from_raw_os_error(error))),
     }
 }
 
 /// Starts a copy of this process under the same confinement, which does `work` instead of becoming a program. Its exit code is what
 /// `work` answers.
-pub(crate) fn fork_confined(plan: &ToolPlan, work: impl FnOnce() -> u8) -> Result<i32, (&'static str, io::Error)> {
+pub(crate) fn fork_confined(plan: &ToolPlan, work: impl FnOnce() -> u8) -> Result<(i32, Instant), (&'static str, io::Error)> {
     if let Some(pid) = super::fork().map_err(|error| ("fork", error))? {
-        return Ok(pid);
+        return Ok((pid, Instant::now()));
     }
-    let shared = Shared { plan, args: Vec::new(), env: Vec::new(), stage: Cell::new(Stage::Descriptors), error: Cell::new(0) };
-    let code = match confine(&shared) {
+    let code = match confine(&Shared::new(plan)) {
         Ok(()) => work(),
         Err(_) => u8::MAX,
     };
@@ -118,6 +126,7 @@ extern "C" fn child(shared: *mut c_void) -> c_int {
     let shared = unsafe { &*shared.cast::<Shared<'_>>() };
     let failed = confine(shared).and_then(|()| {
         shared.stage.set(Stage::Exec);
+        shared.started.set(Instant::now());
         // SAFETY: both lists end with null, and what they point to outlives the call.
         raw(unsafe { libc::execve(shared.plan.program.as_ptr(), shared.args.as_ptr(), shared.env.as_ptr()) }.into())
     });

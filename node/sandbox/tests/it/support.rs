@@ -79,9 +79,10 @@ pub(crate) fn descendants(root: i32) -> Vec<i32> {
     found.split_off(1)
 }
 
-/// Monitor, holder or stub; one that is just ending has no name any more.
+/// Monitor, holder or stub; one that is just ending has no name any more, or is gone.
 pub(crate) fn is_helper(pid: i32) -> bool {
-    std::fs::read(format!("/proc/{pid}/cmdline")).is_ok_and(|line| line == b"orien\0sandbox-init\0" || line.is_empty())
+    let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+    line == b"orien\0sandbox-init\0" || line.is_empty()
 }
 
 /// The kind of run that may execute what is in the workspace.
