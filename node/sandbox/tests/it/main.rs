@@ -7,5 +7,6 @@ mod files;
 mod leftovers;
 mod levels;
 mod limits;
+mod ordinary;
 mod run;
 mod support;
