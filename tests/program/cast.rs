@@ -11,6 +11,7 @@ use crate::kit::{Door, Role, micros, run_json, wait_for};
 const TOOLS: &str = r#"{
   "providerId": "test_bench", "name": "Test bench", "pricePerMinute": 0.6, "meteringIntervalSeconds": 1,
   "capacity": { "sessions": 8, "runsPerSession": 4 },
+  "workspace": { "maxBytes": "64MB", "storage": "disk" },
   "tools": [
     { "id": "wait", "command": "sleep {seconds}", "maxDuration": 120, "resourceLimits": { "cpu": "1", "memory": "256MB" },
       "args": [{ "name": "seconds", "type": "integer", "required": true, "min": 0, "max": 100 }] },

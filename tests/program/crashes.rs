@@ -14,6 +14,29 @@ fn sleepers(seconds: u32) -> usize {
     processes.filter(|entry| std::fs::read(entry.path().join("cmdline")).is_ok_and(|line| line.ends_with(wanted.as_bytes()))).count()
 }
 
+/// What `/proc` says of a process after its name: its state, then its parent, ...
+fn stat(pid: u32) -> Option<Vec<String>> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    Some(stat.rsplit_once(')')?.1.split_whitespace().map(str::to_owned).collect())
+}
+
+fn is_alive(pid: u32) -> bool {
+    stat(pid).is_some_and(|fields| fields[0] != "Z" && fields[0] != "X")
+}
+
+/// Every living process below one.
+fn descendants(root: u32) -> Vec<u32> {
+    let pids = std::fs::read_dir("/proc").unwrap().flatten().filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
+    let parents: Vec<(u32, u32)> = pids.filter(|pid| is_alive(*pid)).filter_map(|pid| Some((pid, stat(pid)?[1].parse().ok()?))).collect();
+    let mut found = vec![root];
+    let mut next = 0;
+    while let Some(above) = found.get(next).copied() {
+        found.extend(parents.iter().filter(|(_, parent)| *parent == above).map(|(pid, _)| *pid));
+        next += 1;
+    }
+    found.split_off(1)
+}
+
 /// Session folders below a node's workspaces.
 fn workspaces(node: &Path) -> Vec<String> {
     let Ok(entries) = std::fs::read_dir(node.join("workspaces")) else { return Vec::new() };
@@ -52,8 +75,11 @@ fn a_node_killed_in_mid_run_leaves_no_tool_and_no_workspace_and_charges_committe
     let mut cast = Cast::small();
     let (session, run) = under_way(&cast, 91);
     assert_eq!(workspaces(&cast.nodes[0].folder).len(), 1);
+    let below = descendants(cast.nodes[0].pid());
+    assert_eq!(below.len(), 4, "monitor, holder, stub and tool: {below:?}");
     cast.nodes[0].kill();
     wait_for("the death of the tool", || (sleepers(91) == 0).then_some(()));
+    wait_for("the death of everything the node had started", || below.iter().all(|pid| !is_alive(*pid)).then_some(()));
     cast.nodes[0].restart();
     assert_eq!(workspaces(&cast.nodes[0].folder), Vec::<String>::new());
     let ended = cast.ended(&run);
