@@ -187,7 +187,7 @@ impl World {
 
     pub(crate) async fn session_of(&self, storage: Storage, limits: SessionLimits, profile: Profile) -> SessionSandbox {
         let name = format!("row-{}", self.next.fetch_add(1, Ordering::Relaxed));
-        self.sandbox.session(&name, SessionSpec { limits, storage, profiles: vec![profile] }).await.unwrap()
+        self.sandbox.session(&name, SessionSpec { limits, storage, profiles: vec![profile], ..SessionSpec::default() }).await.unwrap()
     }
 
     /// Runs one row of the attack program to its end.
