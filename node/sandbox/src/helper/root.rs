@@ -4,6 +4,7 @@
 //! session's own workspace and /tmp. Every path is made by us in an empty file system before any tool has run, so there is nothing
 //! of a tool's to follow. The host's own root is not reachable from it.
 
+use std::collections::BTreeSet;
 use std::ffi::CString;
 use std::fs;
 use std::io::Write as _;
@@ -86,8 +87,12 @@ pub(super) fn build(opening: &Opening) -> Result<Option<OwnedFd>, Failed> {
     };
     let own = files.as_ref().map_or(source, AsFd::as_fd);
     place_own(own, root.as_fd())?;
+    let held = hold(&opening.views, root.as_fd()).map_err(step("shared"))?;
     for tree in shown {
         place(&tree, root.as_fd()).map_err(step("system directories"))?;
+    }
+    for path in held {
+        sys::mount_attributes(root.as_fd(), &path, false, libc::MOUNT_ATTR_RDONLY, 0).map_err(step("shared"))?;
     }
     generate(root.as_fd(), &copied).map_err(step("configuration"))?;
     rustix::process::fchdir(&root).map_err(step("root"))?;
@@ -177,6 +182,26 @@ fn tree(directory: BorrowedFd<'_>, path: &str, attributes: u64) -> rustix::io::R
     let is_directory = FileType::from_raw_mode(rustix::fs::fstat(&mount)?.st_mode) == FileType::Directory;
     sys::mount_attributes(mount.as_fd(), c"", true, attributes, 0).map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO))?;
     Ok(What::Tree { mount, is_directory })
+}
+
+/// Where a tool may write, the directories above a shared place would be the tool's own: it could move them away and put its own file
+/// where the provider's program was. So they lie in a small file system, whose place cannot be moved. To be made read-only when full.
+fn hold(views: &[View], root: BorrowedFd<'_>) -> rustix::io::Result<BTreeSet<CString>> {
+    let mut held = BTreeSet::new();
+    for view in views {
+        let Some(above) = [WORKSPACE, "/tmp"].into_iter().find(|own| view.path.starts_with(own)) else { continue };
+        let mut below = view.path.strip_prefix(above).map_err(|_| Errno::INVAL)?.iter().filter_map(std::ffi::OsStr::to_str);
+        let (Some(first), Some(_)) = (below.next(), below.next()) else { continue };
+        let path = CString::new(format!("{}/{first}", above.trim_start_matches('/'))).map_err(|_| Errno::INVAL)?;
+        if views.iter().any(|view| view.path == Path::new(above).join(first)) || held.contains(&path) {
+            continue;
+        }
+        let directory = directories(Path::new(above), root)?;
+        make_directory(directory.as_fd(), first)?;
+        attach(&tmpfs(&[("size", ROOT_BYTES), ("nr_inodes", ROOT_ENTRIES), ("mode", "0755")])?, directory.as_fd(), first)?;
+        held.insert(path);
+    }
+    Ok(held)
 }
 
 /// Puts a copy where it was on the host, below the new root.
