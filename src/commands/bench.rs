@@ -19,6 +19,8 @@ const WARM_UP: u32 = 20;
 const BLOCK: u32 = 25;
 /// Sessions opened and closed.
 const SESSIONS: u32 = 50;
+/// Trees killed.
+const KILLS: u32 = 20;
 /// A page is touched this often, so that all of a large parent's memory is really there.
 const PAGE: usize = 4096;
 
@@ -61,6 +63,8 @@ struct Outcome {
     large_parent: Option<Half>,
     session_open: Times,
     session_close: Times,
+    /// From the order to kill a tree of 32 processes that ignore polite signals, to the report that nothing of it is left.
+    kill_tree: Times,
 }
 
 /// Measures, then prints.
@@ -82,6 +86,7 @@ pub(crate) async fn sandbox(plan: Plan, json: bool) -> anyhow::Result<()> {
     }
     output::line(row("session open", &outcome.session_open));
     output::line(row("session close", &outcome.session_close));
+    output::line(row("kill 32", &outcome.kill_tree));
     Ok(())
 }
 
@@ -128,6 +133,10 @@ impl Bench {
             session.close().await?;
             closes.push(before.elapsed());
         }
+        let mut kills = Vec::new();
+        for _ in 0..KILLS {
+            kills.push(self.kill_tree().await?);
+        }
         let floor = small_parent.posix_spawn.median_us;
         Ok(Outcome {
             level: self.sandbox.level().to_string(),
@@ -137,6 +146,7 @@ impl Bench {
             large_parent,
             session_open: times(opens, floor),
             session_close: times(closes, floor),
+            kill_tree: times(kills, floor),
         })
     }
 
@@ -188,6 +198,25 @@ impl Bench {
         Ok(took)
     }
 
+    async fn kill_tree(&self) -> anyhow::Result<Duration> {
+        let session = self.sandbox.session("bench-kill", SessionSpec::default()).await?;
+        let args = vec!["-c".to_owned(), STUBBORN.to_owned()];
+        let spec = RunSpec { program: "/bin/sh".into(), args, env: Vec::new(), limits: RunLimits::default(), profile: 0 };
+        let mut execution = session.start(spec).await?;
+        let mut output = execution.output().context("a run has output")?;
+        output.recv().await.context("the tree was not built")?;
+        let before = Instant::now();
+        execution.kill("measured").await;
+        drop(output);
+        let report = execution.wait().await;
+        let took = before.elapsed();
+        session.close().await?;
+        if report.survivors > 0 {
+            bail!("{} processes survived", report.survivors);
+        }
+        Ok(took)
+    }
+
     async fn ours(&self, session: &SessionSandbox) -> anyhow::Result<Duration> {
         let spec =
             RunSpec { program: self.plan.program.clone(), args: Vec::new(), env: Vec::new(), limits: RunLimits::default(), profile: 0 };
@@ -200,6 +229,9 @@ impl Bench {
         Ok(took)
     }
 }
+
+/// Not a tool: what an unfriendly one leaves to be killed.
+const STUBBORN: &str = "trap '' TERM INT HUP; n=1; while [ $n -lt 32 ]; do sleep 1000 & n=$((n+1)); done; echo ready; wait";
 
 fn find(program: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH")?;
