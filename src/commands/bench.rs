@@ -34,6 +34,7 @@ pub(crate) struct Plan {
 
 /// Times of one kind, in microseconds.
 #[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
 struct Times {
     runs: usize,
     median_us: f64,
@@ -44,6 +45,7 @@ struct Times {
 
 /// All kinds from one parent.
 #[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
 struct Half {
     parent_mib: usize,
     posix_spawn: Times,
@@ -53,6 +55,7 @@ struct Half {
 }
 
 #[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
 struct Outcome {
     level: String,
     program: PathBuf,
@@ -190,7 +193,7 @@ impl Bench {
         }
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
         let before = Instant::now();
-        let status = command.status().context("cannot start the program")?;
+        let status = command.status().with_context(|| format!("cannot start {}", self.plan.program.display()))?;
         let took = before.elapsed();
         if !status.success() {
             bail!("{} ended with {status}", bubblewrap.unwrap_or(&self.plan.program).display());

@@ -5,6 +5,7 @@ mod bad_input;
 mod cast;
 mod crashes;
 mod discovery;
+mod host;
 mod kit;
 mod main_job;
 mod money;

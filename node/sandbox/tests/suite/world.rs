@@ -272,7 +272,13 @@ pub(crate) fn limits() -> RunLimits {
 }
 
 pub(crate) fn program(path: &str, words: &[&str]) -> RunSpec {
-    RunSpec { program: path.into(), args: words.iter().map(|word| (*word).to_owned()).collect(), env: Vec::new(), limits: limits(), profile: 0 }
+    RunSpec {
+        program: path.into(),
+        args: words.iter().map(|word| (*word).to_owned()).collect(),
+        env: Vec::new(),
+        limits: limits(),
+        profile: 0,
+    }
 }
 
 pub(crate) fn sh(script: &str) -> RunSpec {

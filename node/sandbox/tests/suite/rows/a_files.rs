@@ -137,8 +137,7 @@ fn a11_nothing_outside_of_the_workspace_can_be_written() {
 #[test]
 fn a12_the_kernel_s_settings_are_not_there_and_its_own_cannot_be_changed() {
     row(async |world| {
-        let table =
-            [("control", Is::Done), ("open /proc/1/", SHUT), ("open ", GONE), ("write /proc/self/", SHUT)];
+        let table = [("control", Is::Done), ("open /proc/1/", SHUT), ("open ", GONE), ("write /proc/self/", SHUT)];
         world.judge(&["A12"], &table).await;
     });
 }

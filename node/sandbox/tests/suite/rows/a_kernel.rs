@@ -26,8 +26,12 @@ fn a22_no_mount_and_no_root_is_changed() {
 #[test]
 fn a23_set_user_id_programs_stay_the_tool() {
     row(async |world| {
-        let table =
-            [("control", Is::Done), ("set-user-id programs that are there", Is::Done), ("/usr/bin/", Is::Not), ("run a set-user-id file", SHUT)];
+        let table = [
+            ("control", Is::Done),
+            ("set-user-id programs that are there", Is::Done),
+            ("/usr/bin/", Is::Not),
+            ("run a set-user-id file", SHUT),
+        ];
         let told = world.judge(&["A23"], &table).await;
         let tried = told.tries.iter().filter(|tried| tried.text.starts_with("user 1000 1000 1000 1000, capabilities 0000000000000000"));
         assert!(tried.count() >= 3, "{told:#?}");

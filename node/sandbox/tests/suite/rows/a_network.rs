@@ -47,8 +47,12 @@ fn a18_with_a_grant_only_the_way_out_is_connected_to() {
         let session = world.session_of(Storage::Memory, small(), granted(world, &["192.0.2.7:443"])).await;
         let port = format!("port={}", world.port());
         let told = world.attack(&session, &["A18", &port]).await;
-        let table =
-            [("control", Is::Done), ("TCP to ", Is::Refused(&[EACCES])), ("listen", Is::Refused(&[EACCES])), ("UDP", Is::Refused(&[EPERM]))];
+        let table = [
+            ("control", Is::Done),
+            ("TCP to ", Is::Refused(&[EACCES])),
+            ("listen", Is::Refused(&[EACCES])),
+            ("UDP", Is::Refused(&[EPERM])),
+        ];
         told.judge(&table);
         world.close(session).await;
     });

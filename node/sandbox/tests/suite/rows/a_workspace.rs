@@ -40,7 +40,8 @@ fn a04_links_are_not_followed_by_downloads() {
     row(async |world| {
         both(world, async |session| {
             let (canary, host) = (world.canary(), world.path("host"));
-            let links = format!("ln -s {canary} a; ln -s /etc/shadow b; ln -s /proc/1/root c; ln -s {host} d; ln -s /proc/self/fd e; ln -s a f");
+            let links =
+                format!("ln -s {canary} a; ln -s /etc/shadow b; ln -s /proc/1/root c; ln -s {host} d; ln -s /proc/self/fd e; ln -s a f");
             assert!(run(session, sh(&links)).await.report.success());
             for name in ["a", "b", "c", "d", "e", "f", "d/canary", "c/etc/passwd", "d/below/canary", "e/0"] {
                 assert!(matches!(get(&session.files(), name).await, Err(FileError::Link)), "{name}");
