@@ -4,6 +4,7 @@
 mod answering;
 mod answers;
 mod corners;
+mod crossing;
 mod decoding;
 mod golden;
 mod kit;
@@ -14,6 +15,7 @@ mod metering;
 mod money;
 mod opening;
 mod pair;
+mod reserving;
 mod restart;
 mod schedules;
 mod signatures;
