@@ -180,7 +180,6 @@ enum Run {
         usage: Usage,
         kill: Option<EndReason>,
         paused: bool,
-        receipted_at: u64,
     },
     /// Given back without having run.
     Dropped(Hash),

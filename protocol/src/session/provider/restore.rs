@@ -131,7 +131,7 @@ impl ProviderSession {
             let (execution, price) = (job.execution, self.terms.price(&job.tool).unwrap_or_default());
             let (usage, end) =
                 usages.get(&execution).map_or((Usage::default(), EndReason::SetupFailed), |usage| (*usage, EndReason::ProviderStopped));
-            let run = Run::Running { job: Box::new(job), price, usage, kill: None, paused: false, receipted_at: usage.effective_ms };
+            let run = Run::Running { job: Box::new(job), price, usage, kill: None, paused: false };
             self.runs.insert(execution, run);
             self.report(execution, Some(Outcome::of(end, None)), env, fx);
             self.mark_ended(execution);
