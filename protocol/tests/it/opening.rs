@@ -25,6 +25,7 @@ fn a_place_that_no_voucher_pays_for_is_given_back_after_thirty_seconds_and_nothi
     let mut pair = Pair::propose(100_000);
     // Proposal, answer, twenty seconds at settlement, allowance, receipt 1; the voucher is lost.
     while !matches!(pair.to_provider.front(), Some(AgentFrame::Voucher(_))) {
+        assert!(!(pair.to_agent.is_empty() && pair.to_provider.is_empty()), "nobody says anything: {:?}", pair.agent.phase());
         let was_there = pair.provider.is_some();
         step(&mut pair);
         if !was_there && pair.provider.is_some() {

@@ -1,13 +1,16 @@
 //! What an agent makes of settlement's answers and of a provider that speaks before its time, while a session opens.
 
+use orien_protocol::channel::ChannelId;
+use orien_protocol::fault::FaultCode;
 use orien_protocol::frame::{AgentFrame, CloseReason, ProviderFrame};
 use orien_protocol::hash::Hash;
 use orien_protocol::receipt::Receipt;
 use orien_protocol::session::agent::{AgentEffect, AgentEvent, AgentInput, AgentPhase, AgentRecord, AgentSession};
 use orien_protocol::session::provider::{ProviderEffect, ProviderInput, ProviderPhase, ProviderSession};
-use orien_protocol::signing::Verified;
+use orien_protocol::signing::{Address, Verified};
 use orien_protocol::terms::{ProposedTerms, SignedTerms};
 use orien_protocol::time::{Millis, Now};
+use orien_protocol::voucher::{Allowance, MoneyVerified};
 
 use crate::kit::{Kit, START, usdc};
 use crate::pair::Pair;
@@ -18,8 +21,12 @@ fn reserved(kit: &Kit, terms: &SignedTerms, ceiling: u64) -> AgentInput {
 }
 
 fn receipt_one(terms: &SignedTerms, kit: &Kit) -> ProviderFrame {
+    receipt_one_of(terms, kit, |_| {})
+}
+
+fn receipt_one_of(terms: &SignedTerms, kit: &Kit, change: impl FnOnce(&mut Receipt)) -> ProviderFrame {
     let verified = terms.clone().verify(&kit.network).unwrap();
-    let receipt = Receipt {
+    let mut receipt = Receipt {
         session: verified.session,
         terms: verified.hash(),
         number: 1,
@@ -29,6 +36,7 @@ fn receipt_one(terms: &SignedTerms, kit: &Kit) -> ProviderFrame {
         work: None,
         charged: verified.minimum_charge,
     };
+    change(&mut receipt);
     ProviderFrame::Receipt(Box::new(Verified::sign(receipt, &kit.network, &kit.provider.peer).into_signed()))
 }
 
@@ -139,4 +147,65 @@ fn a_reservation_of_a_session_that_was_ended_before_it_opened_can_be_given_back(
         "both are honest, nothing was done, and the budget is locked until redeemUntil; promised {:?}",
         agent.promised()
     );
+}
+
+/// Settlement's answer with a word changed, under its own signature.
+fn answer(kit: &Kit, terms: &SignedTerms, change: impl FnOnce(&mut Allowance)) -> AgentInput {
+    let mut body = *kit.allowance(terms, usdc(100_000)).unverified();
+    change(&mut body);
+    let allowance = *MoneyVerified::sign(body, &kit.domain, &kit.settlement).signed();
+    AgentInput::Reserved { asked: usdc(100_000), allowance }
+}
+
+#[test]
+fn an_allowance_for_another_channel_other_terms_another_payee_or_other_times_ends_the_opening() {
+    let changes: [fn(&mut Allowance); 5] = [
+        |allowance| allowance.channel = ChannelId::from_hash(Hash::ZERO),
+        |allowance| allowance.terms = Hash::ZERO,
+        |allowance| allowance.claim_key = Address::default(),
+        |allowance| allowance.work_until.0 += 1,
+        |allowance| allowance.redeem_until.0 += 1,
+    ];
+    for (n, change) in changes.into_iter().enumerate() {
+        let (kit, mut agent, terms) = reserving(100_000);
+        let effects = agent.handle(answer(&kit, &terms, change), now());
+        assert_eq!(agent.phase(), AgentPhase::Closed(CloseReason::NotOpened), "change {n}");
+        let says = |effect: &AgentEffect| matches!(effect, AgentEffect::Tell(AgentEvent::NotOpened(fault)) if fault.code == FaultCode::BAD_ALLOWANCE);
+        assert!(effects.iter().any(says), "change {n}: {effects:?}");
+        assert!(!effects.iter().any(|effect| matches!(effect, AgentEffect::Send(AgentFrame::Present(_)))), "change {n}");
+    }
+}
+
+#[test]
+fn a_senseless_answer_after_the_right_one_does_not_end_the_opening() {
+    let (kit, mut agent, terms) = reserving(100_000);
+    agent.handle(answer(&kit, &terms, |_| {}), now());
+    let effects = agent.handle(answer(&kit, &terms, |allowance| allowance.work_until.0 += 1), now());
+    assert_eq!((agent.phase(), effects.len()), (AgentPhase::Presenting, 0), "{effects:?}");
+}
+
+#[test]
+fn an_allowance_that_both_sides_have_is_nothing_new_and_an_older_one_lowers_nothing() {
+    let mut pair = Pair::open(100_000);
+    let old = pair.kit.allowance(&pair.agent.terms().unwrap().to_signed(), usdc(100_000));
+    pair.top_up(200_000);
+    pair.talk();
+    let before = (pair.agent_log.len(), pair.provider_log.len(), pair.events.len());
+    pair.provider_input(ProviderInput::Frame(AgentFrame::Present(old)));
+    pair.top_up(200_000);
+    let again = pair.kit.allowance(&pair.agent.terms().unwrap().to_signed(), usdc(200_000));
+    pair.provider_input(ProviderInput::Frame(AgentFrame::Present(again)));
+    pair.talk();
+    assert_eq!((pair.agent_log.len(), pair.provider_log.len(), pair.events.len()), before);
+    assert_eq!((pair.agent.budget(), pair.provider.as_ref().unwrap().ceiling()), (usdc(200_000), usdc(200_000)));
+}
+
+#[test]
+fn a_wrong_first_receipt_ends_the_opening_at_once() {
+    let (kit, mut agent, terms) = reserving(100_000);
+    agent.handle(reserved(&kit, &terms, 100_000), now());
+    let dear = receipt_one_of(&terms, &kit, |receipt| receipt.charged = usdc(5_001));
+    let effects = agent.handle(AgentInput::Frame(dear), now());
+    assert_eq!((agent.phase(), agent.is_disputed()), (AgentPhase::Closed(CloseReason::NotOpened), true));
+    assert!(effects.iter().any(|effect| matches!(effect, AgentEffect::Tell(AgentEvent::NotOpened(_)))), "{effects:?}");
 }
