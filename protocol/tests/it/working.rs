@@ -22,6 +22,7 @@ fn a_run_is_charged_by_the_millisecond_above_the_minimum_and_the_close_names_the
     pair.agent_input(AgentInput::End);
     pair.talk();
     assert_eq!((pair.charged(), pair.promised()), (12_340, 12_340));
+    assert_eq!((pair.agent.charged(), pair.agent.unused()), (usdc(12_340), usdc(100_000 - 12_340)));
     assert_eq!(pair.agent.phase(), AgentPhase::Closed(CloseReason::Ended));
     let claim = pair.claims.last().unwrap();
     assert_eq!(claim.close.unwrap().unverified().total, usdc(12_340));
