@@ -249,6 +249,30 @@ fn a_voucher_that_differs_from_its_receipt_moves_nothing() {
 }
 
 #[test]
+fn a_voucher_counts_only_with_the_hash_and_the_total_of_the_receipt_that_it_names() {
+    let mut pair = Pair::open(1_000_000);
+    pair.run(1, "work", None);
+    pair.agent_is_silent = true;
+    pair.pass(7_500);
+    let receipt = pair.provider_log.iter().rev().find_map(|record| match record {
+        ProviderRecord::Receipt(receipt) => Some(receipt.clone()),
+        _ => None,
+    });
+    let receipt = receipt.unwrap().verify(&pair.kit.network, &pair.kit.provider.peer.id()).unwrap();
+    assert_eq!((receipt.charged.micros(), pair.promised()), (7_500, 5_000));
+    let channel = pair.agent.terms().unwrap().channel();
+    let right = Voucher { channel, total: receipt.charged, receipt_number: receipt.number, receipt_hash: receipt.hash() };
+    let other_hash = Voucher { receipt_hash: orien_protocol::hash::Hash::of(b"x"), ..right };
+    for (voucher, promised) in [(Voucher { total: usdc(9_000), ..right }, 5_000), (other_hash, 5_000), (right, 7_500)] {
+        let signed = *MoneyVerified::sign(voucher, &pair.kit.domain, &pair.kit.agent.spending).signed();
+        pair.to_agent.clear();
+        pair.provider_input(ProviderInput::Frame(AgentFrame::Voucher(signed)));
+        let refused = matches!(pair.to_agent.front(), Some(ProviderFrame::VoucherRefused(fault)) if fault.code == FaultCode::BAD_VOUCHER);
+        assert_eq!((pair.promised(), refused), (promised, promised == 5_000), "{voucher:?}");
+    }
+}
+
+#[test]
 fn an_agent_signs_nothing_for_time_that_its_stopwatch_did_not_see() {
     let mut pair = Pair::open(1_000_000);
     let run = pair.run(1, "work", None);
