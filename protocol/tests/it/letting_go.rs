@@ -221,6 +221,36 @@ fn a_session_that_waits_for_its_first_voucher_is_let_go_of_with_its_close_on_dis
 }
 
 #[test]
+fn a_provider_that_crashes_before_it_has_voucher_1_takes_it_when_the_agent_comes_back() {
+    let mut pair = opening(4, false);
+    assert!(matches!(pair.to_provider.make_contiguous(), [AgentFrame::Voucher(_)]), "{:?}", pair.to_provider);
+    pair.crash_provider();
+    pair.pass(10_000);
+    pair.reconnect();
+    let closed = CloseReason::ProviderStopped;
+    assert_eq!(pair.provider.as_ref().unwrap().phase(), ProviderPhase::Closed(closed));
+    assert_eq!((pair.agent.phase(), pair.agent.charged(), pair.promised()), (AgentPhase::Closed(closed), usdc(5_000), 5_000));
+    assert_eq!(pair.claims.last().and_then(|claim| claim.close).map(|close| close.unverified().total), Some(usdc(5_000)));
+    assert!(pair.handed_back.is_empty());
+}
+
+#[test]
+fn a_provider_that_crashes_before_it_has_voucher_1_waits_for_the_drain_grace_or_until_it_is_told_that_there_is_none() {
+    let nothing =
+        |pair: &Pair| ProviderRecord::Closed { reason: CloseReason::ProviderStopped, close: Some(pair.close(&pair.kit.provider.claim, 0)) };
+    let mut alone = opening(3, false);
+    alone.crash_provider();
+    alone.pass(29_750);
+    assert!(matches!(alone.provider.as_ref().unwrap().phase(), ProviderPhase::Draining(..)));
+    alone.pass(250);
+    assert_eq!(alone.provider_log.last(), Some(&nothing(&alone)));
+    let mut told = opening(3, false);
+    told.crash_provider();
+    told.provider_input(ProviderInput::Frame(AgentFrame::LetGo(Box::new(told.terms()))));
+    assert_eq!(told.provider_log.last(), Some(&nothing(&told)));
+}
+
+#[test]
 fn a_session_with_a_voucher_or_under_other_terms_is_not_let_go_of() {
     let mut pair = Pair::open(BUDGET);
     let terms = pair.terms();
