@@ -180,7 +180,6 @@ enum Run {
         usage: Usage,
         kill: Option<EndReason>,
         paused: bool,
-        receipted_at: u64,
     },
     /// Given back without having run.
     Dropped(Hash),
@@ -228,6 +227,8 @@ pub struct ProviderSession {
     /// Since when work is paused, and for want of what.
     short_since: Option<(Want, Millis)>,
     gone_since: Option<Millis>,
+    /// Restored with receipt 1 and without a voucher: its agent may have signed one, and has a while to say so.
+    may_be_paid: bool,
 }
 
 impl ProviderSession {
@@ -376,7 +377,8 @@ impl ProviderSession {
                     return;
                 }
                 let waited = env.now.mono.0.saturating_sub(since.0) >= DRAIN_GRACE.0;
-                if !self.is_settled() && !waited {
+                let hopes = self.may_be_paid && self.voucher.is_none();
+                if (hopes || !self.is_settled()) && !waited {
                     return;
                 }
                 (reason, false)

@@ -4,8 +4,10 @@ use std::collections::VecDeque;
 
 use orien_protocol::frame::{AgentFrame, ProviderFrame};
 use orien_protocol::receipt::EndReason;
-use orien_protocol::session::agent::{AgentInput, AgentRecord};
+use orien_protocol::session::agent::{AgentInput, AgentPhase, AgentRecord};
+use orien_protocol::signing::Verified;
 
+use crate::kit::usdc;
 use crate::pair::Pair;
 
 /// A session with four receipts behind the first that the agent has not seen.
@@ -55,4 +57,35 @@ fn the_newest_receipt_repeated_is_answered_with_the_same_voucher_and_an_older_on
     assert!(pair.to_provider.is_empty(), "{:?}", pair.to_provider);
     pair.agent_input(AgentInput::Frame(frames[3].clone()));
     assert_eq!(format!("{:?}", pair.to_provider), format!("{:?}", VecDeque::from([last])));
+}
+
+#[test]
+fn another_receipt_under_the_newest_number_is_not_answered() {
+    let (mut pair, frames) = behind();
+    for frame in &frames {
+        pair.agent_input(AgentInput::Frame(frame.clone()));
+    }
+    pair.to_provider.clear();
+    let Some(ProviderFrame::Receipt(last)) = frames.last() else { panic!("no receipt") };
+    let mut other = last.unverified().clone();
+    other.at.0 += 1;
+    let other = Verified::sign(other, &pair.kit.network, &pair.kit.provider.peer).into_signed();
+    pair.agent_input(AgentInput::Frame(ProviderFrame::Receipt(Box::new(other))));
+    assert!(pair.to_provider.is_empty(), "{:?}", pair.to_provider);
+}
+
+#[test]
+fn an_agent_that_disputes_a_receipt_asks_for_the_end_and_answers_nothing_any_more() {
+    let (mut pair, frames) = behind();
+    let Some(ProviderFrame::Receipt(first)) = frames.first() else { panic!("no receipt") };
+    let mut wrong = first.unverified().clone();
+    wrong.charged = usdc(9_000);
+    let wrong = Verified::sign(wrong, &pair.kit.network, &pair.kit.provider.peer).into_signed();
+    pair.agent_input(AgentInput::Frame(ProviderFrame::Receipt(Box::new(wrong))));
+    assert!(matches!(pair.agent.phase(), AgentPhase::Ending(_)), "{:?}", pair.agent.phase());
+    assert!(matches!(pair.to_provider.make_contiguous(), [AgentFrame::End]), "{:?}", pair.to_provider);
+    for frame in frames {
+        pair.agent_input(AgentInput::Frame(frame));
+    }
+    assert_eq!(pair.to_provider.len(), 1, "{:?}", pair.to_provider);
 }

@@ -192,6 +192,18 @@ fn a_provider_writes_that_it_gives_up_before_it_signs_a_close_and_opens_no_more(
 }
 
 #[test]
+fn a_session_that_ended_with_nothing_on_disk_signs_no_close_itself() {
+    let mut pair = opening(1, true);
+    pair.agent_input(AgentInput::Frame(pair.to_agent[0].clone()));
+    let terms = Box::new(pair.terms());
+    pair.provider_input(ProviderInput::Stop);
+    assert_eq!(pair.provider.as_ref().unwrap().phase(), ProviderPhase::Closed(CloseReason::ProviderStopped));
+    pair.provider_input(ProviderInput::Frame(AgentFrame::LetGo(terms)));
+    assert!(matches!(pair.to_agent.back(), Some(ProviderFrame::Refused(fault)) if fault.code == FaultCode::BUSY), "{:?}", pair.to_agent);
+    assert!(pair.provider_log.is_empty());
+}
+
+#[test]
 fn a_session_that_waits_for_its_first_voucher_is_let_go_of_with_its_close_on_disk() {
     let mut pair = opening(3, false);
     assert!(matches!(pair.provider.as_ref().unwrap().phase(), ProviderPhase::Unpaid(_)));
@@ -206,6 +218,36 @@ fn a_session_that_waits_for_its_first_voucher_is_let_go_of_with_its_close_on_dis
         pair.crash_provider();
     }
     assert_eq!(pair.provider_log.iter().filter(|record| matches!(record, ProviderRecord::Closed { .. })).count(), 1);
+}
+
+#[test]
+fn a_provider_that_crashes_before_it_has_voucher_1_takes_it_when_the_agent_comes_back() {
+    let mut pair = opening(4, false);
+    assert!(matches!(pair.to_provider.make_contiguous(), [AgentFrame::Voucher(_)]), "{:?}", pair.to_provider);
+    pair.crash_provider();
+    pair.pass(10_000);
+    pair.reconnect();
+    let closed = CloseReason::ProviderStopped;
+    assert_eq!(pair.provider.as_ref().unwrap().phase(), ProviderPhase::Closed(closed));
+    assert_eq!((pair.agent.phase(), pair.agent.charged(), pair.promised()), (AgentPhase::Closed(closed), usdc(5_000), 5_000));
+    assert_eq!(pair.claims.last().and_then(|claim| claim.close).map(|close| close.unverified().total), Some(usdc(5_000)));
+    assert!(pair.handed_back.is_empty());
+}
+
+#[test]
+fn a_provider_that_crashes_before_it_has_voucher_1_waits_for_the_drain_grace_or_until_it_is_told_that_there_is_none() {
+    let nothing =
+        |pair: &Pair| ProviderRecord::Closed { reason: CloseReason::ProviderStopped, close: Some(pair.close(&pair.kit.provider.claim, 0)) };
+    let mut alone = opening(3, false);
+    alone.crash_provider();
+    alone.pass(29_750);
+    assert!(matches!(alone.provider.as_ref().unwrap().phase(), ProviderPhase::Draining(..)));
+    alone.pass(250);
+    assert_eq!(alone.provider_log.last(), Some(&nothing(&alone)));
+    let mut told = opening(3, false);
+    told.crash_provider();
+    told.provider_input(ProviderInput::Frame(AgentFrame::LetGo(Box::new(told.terms()))));
+    assert_eq!(told.provider_log.last(), Some(&nothing(&told)));
 }
 
 #[test]
@@ -242,12 +284,13 @@ fn only_the_payees_close_of_nothing_is_handed_in() {
     for bad in [None, Some(pair.close(&stranger, 0)), Some(pair.close(&pair.kit.provider.claim, 1)), Some(elsewhere)] {
         pair.agent_input(AgentInput::Frame(ProviderFrame::Closed { reason: CloseReason::NotOpened, close: bad }));
     }
-    assert_eq!((pair.agent_log.len(), pair.handed_back.len()), (before, 0));
+    assert_eq!((pair.agent_log.len(), pair.handed_back.len(), pair.agent.is_let_go()), (before, 0, false));
     let good = pair.close(&pair.kit.provider.claim, 0);
     for _ in 0..2 {
         pair.agent_input(AgentInput::Frame(ProviderFrame::Closed { reason: CloseReason::NotOpened, close: Some(good) }));
     }
     assert_eq!((pair.agent_log.len(), pair.handed_back.len()), (before + 1, 1), "once");
+    assert!(pair.agent.is_let_go() && pair.agent.owes_release(), "settlement has not answered");
 }
 
 #[test]
@@ -272,6 +315,8 @@ fn what_settlement_refused_to_reserve_is_not_given_back_and_what_it_may_have_res
     assert!(!refused.agent.owes_release());
     refused.crash_agent();
     assert!(!refused.agent.owes_release(), "also after a restart");
+    refused.agent_input(AgentInput::Connected);
+    assert!(refused.to_provider.is_empty(), "nothing is asked for: {:?}", refused.to_provider);
     let mut unknown = opening(2, true);
     unknown.agent_input(AgentInput::NotAnswered(fault()));
     assert!(unknown.agent.owes_release());

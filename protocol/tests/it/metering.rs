@@ -130,6 +130,23 @@ fn an_agent_that_does_not_sign_is_blamed_also_when_settlement_leaves_little_room
 }
 
 #[test]
+fn where_credit_and_redemption_leave_the_same_the_shorter_patience_counts() {
+    let end = |credit, room| {
+        let mut pair = Pair::open(1_000_000);
+        pair.run(1, "work", None);
+        pair.pass(6_000);
+        assert_eq!((pair.charged(), pair.promised()), (5_000, 5_000));
+        pair.pass(4_000);
+        pair.credit = usdc(credit);
+        pair.room = usdc(pair.promised() + room);
+        pair.pass(10_500);
+        pair.provider.as_ref().unwrap().phase()
+    };
+    assert_eq!(end(0, 0), ProviderPhase::Closed(CloseReason::NotSigned));
+    assert_eq!(end(1, 0), ProviderPhase::Open, "settlement is given a minute");
+}
+
+#[test]
 fn a_final_usage_below_what_was_seen_already_takes_no_time_back() {
     let mut pair = Pair::open(1_000_000);
     let run = pair.run(1, "work", None);

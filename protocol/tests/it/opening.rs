@@ -1,13 +1,15 @@
 //! How sessions open, and how they fail to.
 
+use orien_protocol::channel::ChannelId;
 use orien_protocol::fault::FaultCode;
 use orien_protocol::frame::{AgentFrame, CloseReason, ProviderFrame};
+use orien_protocol::hash::Hash;
 use orien_protocol::session::agent::{AgentEvent, AgentInput, AgentPhase, AgentSession};
 use orien_protocol::session::provider::{ProviderInput, ProviderPhase};
-use orien_protocol::signing::MoneyKey;
+use orien_protocol::signing::{Address, MoneyKey};
 use orien_protocol::terms::{ProposedTerms, TermsError};
 use orien_protocol::time::{Millis, Now, Timestamp, UnixSeconds};
-use orien_protocol::voucher::MoneyVerified;
+use orien_protocol::voucher::{Allowance, MoneyVerified};
 
 use crate::kit::{Kit, START, usdc};
 use crate::pair::Pair;
@@ -25,6 +27,7 @@ fn a_place_that_no_voucher_pays_for_is_given_back_after_thirty_seconds_and_nothi
     let mut pair = Pair::propose(100_000);
     // Proposal, answer, twenty seconds at settlement, allowance, receipt 1; the voucher is lost.
     while !matches!(pair.to_provider.front(), Some(AgentFrame::Voucher(_))) {
+        assert!(!(pair.to_agent.is_empty() && pair.to_provider.is_empty()), "nobody says anything: {:?}", pair.agent.phase());
         let was_there = pair.provider.is_some();
         step(&mut pair);
         if !was_there && pair.provider.is_some() {
@@ -68,12 +71,18 @@ fn an_allowance_of_a_stranger_for_other_terms_or_below_the_minimum_is_refused() 
     let good = pair.kit.allowance(&terms, usdc(200_000));
     let stranger = MoneyKey::from_bytes(&[66; 32]).unwrap();
     let forged = *MoneyVerified::sign(*good.unverified(), &pair.kit.domain, &stranger).signed();
-    let mut other = *good.unverified();
-    other.terms = orien_protocol::hash::Hash::of(b"other");
-    let other = *MoneyVerified::sign(other, &pair.kit.domain, &pair.kit.settlement).signed();
+    let changed = |change: fn(&mut Allowance)| {
+        let mut allowance = *good.unverified();
+        change(&mut allowance);
+        *MoneyVerified::sign(allowance, &pair.kit.domain, &pair.kit.settlement).signed()
+    };
     for (bad, code) in [
         (forged, FaultCode::BAD_SIGNATURE),
-        (other, FaultCode::BAD_ALLOWANCE),
+        (changed(|allowance| allowance.channel = ChannelId::from_hash(Hash::ZERO)), FaultCode::BAD_ALLOWANCE),
+        (changed(|allowance| allowance.terms = Hash::ZERO), FaultCode::BAD_ALLOWANCE),
+        (changed(|allowance| allowance.claim_key = Address::default()), FaultCode::BAD_ALLOWANCE),
+        (changed(|allowance| allowance.work_until.0 += 1), FaultCode::BAD_ALLOWANCE),
+        (changed(|allowance| allowance.redeem_until.0 += 1), FaultCode::BAD_ALLOWANCE),
         (pair.kit.allowance(&terms, usdc(10)), FaultCode::BUDGET_EXHAUSTED),
     ] {
         pair.provider_input(ProviderInput::Frame(AgentFrame::Present(bad)));

@@ -236,6 +236,28 @@ impl Pair {
         execution
     }
 
+    /// A run of a tool without a limit on its cost, for a day at most.
+    pub(crate) fn order(&self, n: u128, tool: &str) -> RunOrder {
+        RunOrder {
+            execution: ExecutionId::from_parts(self.now.wall.0, n),
+            tool: tool.to_owned(),
+            arguments: Vec::new(),
+            max_cost: None,
+            max_duration: Millis(3_600_000 * 24),
+        }
+    }
+
+    /// Settlement raises the reservation to that much.
+    pub(crate) fn top_up(&mut self, ceiling: u64) {
+        let terms = self.agent.terms().unwrap().to_signed();
+        let allowance = self.kit.allowance(&terms, usdc(ceiling));
+        self.agent_input(AgentInput::Reserved { asked: usdc(ceiling), allowance });
+    }
+
+    pub(crate) fn was_disputed(&self) -> bool {
+        self.agent.is_disputed() || self.events.iter().any(|event| matches!(event, AgentEvent::Disputed(_)))
+    }
+
     /// A job of the agent's reaches the provider; nothing else that the agent says does.
     pub(crate) fn order_unheard(&mut self, n: u128) {
         let job = orien_protocol::job::Job {

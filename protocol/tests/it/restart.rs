@@ -1,9 +1,10 @@
 //! What is left after a crash of either side.
 
 use orien_protocol::frame::{CloseReason, ProviderFrame};
+use orien_protocol::job::Job;
 use orien_protocol::receipt::EndReason;
 use orien_protocol::session::agent::{AgentInput, AgentPhase, AgentRecord, AgentSession};
-use orien_protocol::session::provider::{ProviderEnv, ProviderPhase, ProviderRecord, ProviderSession, RestoreError};
+use orien_protocol::session::provider::{ProviderEffect, ProviderEnv, ProviderPhase, ProviderRecord, ProviderSession, RestoreError};
 use orien_protocol::signing::{Statement, Verified};
 
 use crate::kit::usdc;
@@ -144,4 +145,37 @@ fn a_closed_session_that_is_cheated_afterwards_is_still_closed_after_a_restart()
     assert_eq!(pair.agent.phase(), AgentPhase::Closed(CloseReason::Ended));
     let closes = pair.agent_log.iter().filter(|record| matches!(record, AgentRecord::Closed { .. })).count();
     assert_eq!(closes, 1);
+}
+
+#[test]
+fn jobs_on_disk_that_the_terms_do_not_name_make_no_receipt_and_end_the_session_in_dispute() {
+    let pair = Pair::open(1_000_000);
+    let mut records = pair.provider_log.clone();
+    for n in 0..2 {
+        let order = pair.order(n, "play");
+        let job = Job {
+            session: pair.agent.id(),
+            execution: order.execution,
+            tool: order.tool,
+            arguments: order.arguments,
+            max_cost: usdc(1_000),
+            max_duration: order.max_duration,
+            issued_at: pair.now.wall,
+        };
+        records.push(ProviderRecord::Job(Verified::sign(job, &pair.kit.network, &pair.kit.agent.peer).into_signed()));
+    }
+    let vet = |_: &Job| Ok(());
+    let env = ProviderEnv { now: pair.now, credit: usdc(5_000), unredeemed_ceiling: usdc(u64::MAX), vet: &vet };
+    let (session, effects) = ProviderSession::restore(records, &pair.kit.network, pair.kit.provider.clone(), &env).unwrap();
+    assert_eq!(session.phase(), ProviderPhase::Closed(CloseReason::Dispute));
+    let mut written = Vec::new();
+    for effect in &effects {
+        if let ProviderEffect::Persist(record) = effect {
+            written.push(&**record);
+        }
+    }
+    let [ProviderRecord::Draining(CloseReason::Dispute), ProviderRecord::Closed { close: Some(close), .. }] = written[..] else {
+        panic!("{written:?}")
+    };
+    assert_eq!(close.unverified().total, usdc(5_000));
 }

@@ -22,6 +22,7 @@ fn a_run_is_charged_by_the_millisecond_above_the_minimum_and_the_close_names_the
     pair.agent_input(AgentInput::End);
     pair.talk();
     assert_eq!((pair.charged(), pair.promised()), (12_340, 12_340));
+    assert_eq!((pair.agent.charged(), pair.agent.unused()), (usdc(12_340), usdc(100_000 - 12_340)));
     assert_eq!(pair.agent.phase(), AgentPhase::Closed(CloseReason::Ended));
     let claim = pair.claims.last().unwrap();
     assert_eq!(claim.close.unwrap().unverified().total, usdc(12_340));
@@ -244,6 +245,30 @@ fn a_voucher_that_differs_from_its_receipt_moves_nothing() {
         let effects = session.handle(ProviderInput::Frame(AgentFrame::Voucher(signed)), &env);
         assert!(effects.iter().all(|e| !matches!(e, orien_protocol::session::provider::ProviderEffect::Persist(_))), "{key_ok}");
         assert_eq!(session.promised(), usdc(5_000));
+    }
+}
+
+#[test]
+fn a_voucher_counts_only_with_the_hash_and_the_total_of_the_receipt_that_it_names() {
+    let mut pair = Pair::open(1_000_000);
+    pair.run(1, "work", None);
+    pair.agent_is_silent = true;
+    pair.pass(7_500);
+    let receipt = pair.provider_log.iter().rev().find_map(|record| match record {
+        ProviderRecord::Receipt(receipt) => Some(receipt.clone()),
+        _ => None,
+    });
+    let receipt = receipt.unwrap().verify(&pair.kit.network, &pair.kit.provider.peer.id()).unwrap();
+    assert_eq!((receipt.charged.micros(), pair.promised()), (7_500, 5_000));
+    let channel = pair.agent.terms().unwrap().channel();
+    let right = Voucher { channel, total: receipt.charged, receipt_number: receipt.number, receipt_hash: receipt.hash() };
+    let other_hash = Voucher { receipt_hash: orien_protocol::hash::Hash::of(b"x"), ..right };
+    for (voucher, promised) in [(Voucher { total: usdc(9_000), ..right }, 5_000), (other_hash, 5_000), (right, 7_500)] {
+        let signed = *MoneyVerified::sign(voucher, &pair.kit.domain, &pair.kit.agent.spending).signed();
+        pair.to_agent.clear();
+        pair.provider_input(ProviderInput::Frame(AgentFrame::Voucher(signed)));
+        let refused = matches!(pair.to_agent.front(), Some(ProviderFrame::VoucherRefused(fault)) if fault.code == FaultCode::BAD_VOUCHER);
+        assert_eq!((pair.promised(), refused), (promised, promised == 5_000), "{voucher:?}");
     }
 }
 

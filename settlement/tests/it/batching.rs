@@ -1,13 +1,16 @@
 //! What a batch collects, what it owes, and what an export takes out.
 
+use orien_protocol::codec;
 use orien_protocol::hash::Hash;
-use orien_protocol::id::BatchId;
+use orien_protocol::id::{BatchId, ExecutionId};
 use orien_protocol::merkle;
 use orien_protocol::money::{Split, Usdc};
+use orien_protocol::receipt::{Usage, Work};
+use orien_protocol::signing::Verified;
 use orien_protocol::terms::VerifiedTerms;
 use orien_protocol::time::Millis;
-use orien_protocol::voucher::SignedAllowance;
-use orien_settlement::batch::{Batch, PayoutState};
+use orien_protocol::voucher::{MoneyVerified, SignedAllowance, Voucher};
+use orien_settlement::batch::{BATCH_EVIDENCE_BYTES_MAX, Batch, PayoutState};
 use orien_settlement::desk::{Desk, DeskError};
 use orien_settlement::evidence::CheckedClaim;
 
@@ -75,6 +78,30 @@ fn a_batch_holds_each_redeemed_channel_once_and_its_payouts_are_the_providers_sh
     let leaves: Vec<_> = batch.entries.iter().map(|entry| entry.receipt).collect();
     assert_eq!(summary.root, merkle::root(&leaves));
     assert!(batch.summary.clone().verify(&it.kit.network, &it.kit.house.facts().peer).is_ok());
+}
+
+#[test]
+fn a_batch_holds_as_much_evidence_as_is_read_at_once_and_the_rest_waits_for_the_next() {
+    let it = Setting::new();
+    let (channels, mut size) = (35, 0);
+    for n in 10..10 + channels {
+        let terms = it.kit.terms(&it.agent, &it.providers[0], n);
+        let allowance = it.desk.reserve(it.agent.peer.id(), request(n), terms.to_signed(), usdc("1"), START).unwrap();
+        let mut claim = it.kit.claim(&terms, allowance, (&it.agent, &it.providers[0]), 1, usdc("1"));
+        let mut receipt = claim.receipt.unverified().clone();
+        let (execution, job, tool) = (ExecutionId::from_parts(0, n), Hash::ZERO, "x".repeat(250 * 1024));
+        receipt.work = Some(Work { execution, job, tool, usage: Usage::default(), charge: Usdc::ZERO, outcome: None });
+        let receipt = Verified::sign(receipt, &it.kit.network, &it.providers[0].peer);
+        let voucher = Voucher { receipt_hash: receipt.hash(), ..*claim.voucher.unverified() };
+        claim.voucher = *MoneyVerified::sign(voucher, &it.kit.domain, &it.agent.money).signed();
+        claim.receipt = receipt.into_signed();
+        size = codec::encode(&claim).unwrap().len();
+        it.desk.claim(claim, START).unwrap();
+    }
+    let fits = BATCH_EVIDENCE_BYTES_MAX / size;
+    assert_eq!(fits, 32);
+    assert_eq!([1, 2].map(|n| it.batch(n).unwrap().entries.len()), [32, 3]);
+    assert!(it.batch(3).is_none());
 }
 
 #[test]

@@ -1,9 +1,14 @@
 //! What a claim redeems, what it leaves alone, and what it refuses.
 
+use orien_protocol::channel::ChannelId;
+use orien_protocol::codec;
 use orien_protocol::fault::{Fault, FaultCode};
-use orien_protocol::frame::{ChannelState, Claim};
+use orien_protocol::frame::{ChannelState, Claim, QUESTION_LIMIT};
+use orien_protocol::hash::Hash;
+use orien_protocol::id::{ExecutionId, SessionId};
 use orien_protocol::money::{Split, Usdc};
-use orien_protocol::signing::Verified;
+use orien_protocol::receipt::{Receipt, Usage, Work};
+use orien_protocol::signing::{Address, Verified};
 use orien_protocol::terms::VerifiedTerms;
 use orien_protocol::time::{Millis, Timestamp};
 use orien_protocol::voucher::{Allowance, MoneyVerified, SignedAllowance, Voucher};
@@ -203,6 +208,40 @@ fn forged_and_foreign_documents_are_each_refused_with_their_own_fault() {
 }
 
 #[test]
+fn an_allowance_that_differs_from_the_terms_in_one_word_alone_is_refused() {
+    let mut it = Setting::new();
+    let changes: [fn(&mut Allowance); 5] = [
+        |allowance| allowance.channel = ChannelId::from_hash(Hash::ZERO),
+        |allowance| allowance.terms = Hash::ZERO,
+        |allowance| allowance.claim_key = Address::default(),
+        |allowance| allowance.work_until.0 += 1,
+        |allowance| allowance.redeem_until.0 += 1,
+    ];
+    for change in changes {
+        let mut allowance = *it.allowance.unverified();
+        change(&mut allowance);
+        let allowance = *MoneyVerified::sign(allowance, &it.kit.domain, it.kit.house.signer()).signed();
+        assert_eq!(it.refused(Claim { allowance, ..it.document(1, "1") }), FaultCode::BAD_ALLOWANCE);
+    }
+}
+
+#[test]
+fn a_receipt_of_another_session_of_other_terms_or_without_a_number_proves_nothing() {
+    let mut it = Setting::new();
+    let changes: [fn(&mut Receipt); 3] =
+        [|receipt| receipt.session = SessionId::from_parts(1, 1), |receipt| receipt.terms = Hash::ZERO, |receipt| receipt.number = 0];
+    for change in changes {
+        let good = it.document(1, "1");
+        let mut receipt = good.receipt.unverified().clone();
+        change(&mut receipt);
+        let receipt = Verified::sign(receipt, &it.kit.network, &it.provider.peer);
+        let voucher = Voucher { receipt_number: receipt.number, receipt_hash: receipt.hash(), ..*good.voucher.unverified() };
+        let voucher = *MoneyVerified::sign(voucher, &it.kit.domain, &it.agent.money).signed();
+        assert_eq!(it.refused(Claim { voucher, receipt: receipt.into_signed(), ..good }), FaultCode::BAD_RECEIPT);
+    }
+}
+
+#[test]
 fn a_genuine_allowance_that_the_books_do_not_know_is_refused() {
     let mut it = Setting::new();
     let empty = it.kit.books();
@@ -215,18 +254,28 @@ fn a_genuine_allowance_that_the_books_do_not_know_is_refused() {
 }
 
 #[test]
-fn an_oversized_claim_is_refused_before_anything_is_checked() {
+fn a_claim_as_large_as_a_question_is_checked_and_a_larger_one_is_refused_before_anything_is_checked() {
     let mut it = Setting::new();
-    let mut receipt = it.document(1, "1").receipt.unverified().clone();
-    receipt.work = Some(orien_protocol::receipt::Work {
-        execution: orien_protocol::id::ExecutionId::from_parts(0, 0),
-        job: it.terms.hash(),
-        tool: "x".repeat(300 * 1024),
-        usage: orien_protocol::receipt::Usage::default(),
-        charge: Usdc::ZERO,
-        outcome: None,
-    });
-    let receipt = Verified::sign(receipt, &it.kit.network, &it.provider.peer).into_signed();
-    let claim = Claim { receipt, ..it.document(1, "1") };
-    assert_eq!(it.refused(claim), FaultCode::TOO_LARGE);
+    let good = it.document(1, "1");
+    let of = |letters: usize| {
+        let mut receipt = good.receipt.unverified().clone();
+        receipt.work = Some(Work {
+            execution: ExecutionId::from_parts(0, 0),
+            job: it.terms.hash(),
+            tool: "x".repeat(letters),
+            usage: Usage::default(),
+            charge: Usdc::ZERO,
+            outcome: None,
+        });
+        let receipt = Verified::sign(receipt, &it.kit.network, &it.provider.peer);
+        let voucher = Voucher { receipt_hash: receipt.hash(), ..*good.voucher.unverified() };
+        let voucher = *MoneyVerified::sign(voucher, &it.kit.domain, &it.agent.money).signed();
+        Claim { voucher, receipt: receipt.into_signed(), ..good.clone() }
+    };
+    let size = |claim: &Claim| codec::encode(claim).unwrap().len();
+    let letters = 200 * 1024 + QUESTION_LIMIT - size(&of(200 * 1024));
+    let (most, more) = (of(letters), of(letters + 1));
+    assert_eq!(size(&most), QUESTION_LIMIT);
+    assert_eq!(it.refused(more), FaultCode::TOO_LARGE);
+    assert_eq!(it.claim(most).unwrap().redeemed, usdc("1"));
 }

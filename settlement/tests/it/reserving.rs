@@ -232,6 +232,7 @@ fn terms_that_differ_in_network_chain_or_signer_alone_are_refused() {
     let network = part(other.network.clone(), it.kit.domain).terms(&it.agent, &it.provider, 1);
     let chain = part(it.kit.network.clone(), other.domain).terms(&it.agent, &it.provider, 1);
     for terms in [signer, network, chain] {
+        assert_eq!(code(check_terms(terms.to_signed(), it.kit.house.facts())), FaultCode::WRONG_NETWORK);
         assert_eq!(code(it.books.reserve(it.agent.peer.id(), request(1), &terms, usdc("1"), START)), FaultCode::WRONG_NETWORK);
     }
 }

@@ -47,7 +47,12 @@ impl ProviderSession {
             }
             // It ended before it left anything on disk: the driver gives it up without this machine.
             ProviderPhase::Closed(_) => fx.push(refused(FaultCode::BUSY, "the session is being put away; try again")),
-            _ => self.drain(CloseReason::NotOpened, EndReason::SessionEnded, env, fx),
+            _ => {
+                // No voucher was signed, says who would have signed it.
+                self.may_be_paid = false;
+                self.drain(CloseReason::NotOpened, EndReason::SessionEnded, env, fx);
+                self.close_if_done(env, fx);
+            }
         }
     }
 }

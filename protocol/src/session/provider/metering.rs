@@ -63,9 +63,9 @@ impl ProviderSession {
             .runs
             .iter()
             .filter_map(|(id, run)| match run {
-                Run::Running { usage, receipted_at, kill: None, .. } => {
-                    let since = usage.effective_ms.saturating_sub(*receipted_at);
-                    (since >= self.terms.metering_interval.0 || (pressed && since > 0)).then_some(*id)
+                Run::Running { usage, kill: None, .. } => {
+                    let since = usage.effective_ms.saturating_sub(self.account.receipted_ms(id));
+                    (pressed || since >= self.terms.metering_interval.0).then_some(*id)
                 }
                 _ => None,
             })
@@ -80,13 +80,12 @@ impl ProviderSession {
         }
     }
 
-    /// Work may not run ahead of what was promised by more than the credit, nor of what was redeemed by more than is risked with settlement.
     /// How much more may be promised before something must be redeemed.
     pub(super) fn room(&self, env: &ProviderEnv<'_>) -> Usdc {
         env.unredeemed_ceiling.excess_over(self.promised())
     }
 
-    /// How far work may run ahead of what was promised now.
+    /// How far work may run ahead of what was promised now: not by more than the credit, nor of what was redeemed by more than is risked with settlement.
     pub(super) fn lead(&self, env: &ProviderEnv<'_>) -> Usdc {
         env.credit.min(self.room(env))
     }
@@ -187,9 +186,6 @@ impl ProviderSession {
         let written_off = if outcome.is_some() && !never_ran { self.uncharged(execution, *price, effective_ms) } else { Usdc::ZERO };
         let charge = if never_ran { Usdc::ZERO } else { price.of(effective_ms).unwrap_or_default() };
         let work = Work { execution, job: job.hash(), tool: job.tool.clone(), usage: Usage { effective_ms, ..*usage }, charge, outcome };
-        if let Some(Run::Running { receipted_at, .. }) = self.runs.get_mut(&execution) {
-            *receipted_at = effective_ms;
-        }
         self.written_off = self.written_off.plus(written_off).unwrap_or(Usdc::from_micros(u64::MAX));
         self.issue(Some(work), env.now.wall, fx);
     }

@@ -31,6 +31,7 @@ impl ProviderSession {
             written_off: Usdc::ZERO,
             short_since: None,
             gone_since: None,
+            may_be_paid: false,
         };
         Ok((session, vec![ProviderEffect::Send(ProviderFrame::Accepted(by_provider))]))
     }

@@ -1,7 +1,7 @@
 //! Picks a session up from its records after a restart.
 //!
 //! Every signature is checked again. The workspace is gone and no tool runs any more, so the session ends: each unfinished execution gets a final receipt at
-//! its last committed time, and jobs that had none cost nothing.
+//! its last committed time, and jobs that had none cost nothing. Its agent may answer what is out for a drain grace; that goes for receipt 1 too, although without a voucher nothing is owed.
 
 use std::collections::BTreeMap;
 
@@ -62,6 +62,7 @@ impl ProviderSession {
             written_off: Usdc::ZERO,
             short_since: None,
             gone_since: Some(env.now.mono),
+            may_be_paid: true,
         };
         session.allowance = Some(session.check_allowance(allowance)?);
         Ok(session)
@@ -131,7 +132,7 @@ impl ProviderSession {
             let (execution, price) = (job.execution, self.terms.price(&job.tool).unwrap_or_default());
             let (usage, end) =
                 usages.get(&execution).map_or((Usage::default(), EndReason::SetupFailed), |usage| (*usage, EndReason::ProviderStopped));
-            let run = Run::Running { job: Box::new(job), price, usage, kill: None, paused: false, receipted_at: usage.effective_ms };
+            let run = Run::Running { job: Box::new(job), price, usage, kill: None, paused: false };
             self.runs.insert(execution, run);
             self.report(execution, Some(Outcome::of(end, None)), env, fx);
             self.mark_ended(execution);

@@ -127,7 +127,7 @@ impl ProviderSession {
             }
             let limit = time_limit(&job, price);
             fx.push(ProviderEffect::Start { job: Box::new((**job).clone()), limit });
-            let run = Run::Running { job, price, usage: Usage::default(), kill: None, paused: false, receipted_at: 0 };
+            let run = Run::Running { job, price, usage: Usage::default(), kill: None, paused: false };
             self.runs.insert(execution, run);
         }
     }
