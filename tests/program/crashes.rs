@@ -76,7 +76,7 @@ fn a_node_killed_in_mid_run_leaves_no_tool_and_no_workspace_and_charges_committe
     let (session, run) = under_way(&cast, 91);
     assert_eq!(workspaces(&cast.nodes[0].folder).len(), 1);
     let below = descendants(cast.nodes[0].pid());
-    assert_eq!(below.len(), 4, "monitor, holder, stub and tool: {below:?}");
+    assert!(below.len() >= 4, "monitor, holder, stubs and tool: {below:?}");
     cast.nodes[0].kill();
     wait_for("the death of the tool", || (sleepers(91) == 0).then_some(()));
     wait_for("the death of everything the node had started", || below.iter().all(|pid| !is_alive(*pid)).then_some(()));

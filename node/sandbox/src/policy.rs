@@ -72,6 +72,8 @@ pub(crate) struct Opening {
     pub(crate) views: Vec<View>,
     pub(crate) profiles: Vec<RunProfile>,
     pub(crate) parallel_runs: u32,
+    /// Each run's order brings a control group of its own.
+    pub(crate) groups: bool,
     /// Layers left out; only the self-test and the tests of the suite ask for that.
     pub(crate) without: Vec<Layer>,
 }

@@ -206,7 +206,8 @@ impl Sandbox {
         let profiles: Arc<[Profile]> = if spec.profiles.is_empty() { vec![Profile::default()].into() } else { spec.profiles.into() };
         let user_id = user.as_ref().map(|user| user.id);
         let group = self.group(level, name, user_id)?;
-        let opening = opening(level, &spec.limits, &profiles, place.as_ref(), user.as_ref(), &self.without);
+        let opening =
+            Opening { groups: group.is_some(), ..opening(level, &spec.limits, &profiles, place.as_ref(), user.as_ref(), &self.without) };
         let opened = Holding::open(&self.helper, &opening, group.as_deref()).await;
         let (holding, given) = match opened {
             Ok(opened) => opened,
@@ -308,6 +309,7 @@ fn opening(
         views,
         profiles: profiles.iter().enumerate().map(of).collect(),
         parallel_runs: limits.parallel_runs,
+        groups: false,
         without: without.to_vec(),
     }
 }

@@ -57,6 +57,7 @@ pub(crate) enum Order {
 /// Stub to node.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) enum Event {
+    /// Left out when the end follows at once.
     Started,
     Usage(Usage),
     Paused,

@@ -1,4 +1,4 @@
-//! The process that holds a session: builds what tools see, then starts a stub for each run the node asks for.
+//! The process that holds a session: builds what tools see, then makes a stub for each run the node asks for.
 //!
 //! Always true: it ends when the node's end of its socket closes, whatever the reason, and everything of the session ends with it,
 //! because it is the first process of the session's namespaces. What a run needs of rules and filters is made once per kind of run.
@@ -6,23 +6,19 @@
 use std::io;
 use std::net::{Ipv4Addr, TcpListener};
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
-use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 
 use rustix::process::DumpableBehavior;
 use rustix::thread::{CapabilitiesSecureBits, CapabilitySet};
 
 use super::monitor::{Failed, step};
-use super::{access, root, seccomp, stub};
+use super::{access, root, seccomp, spare};
 use crate::limits::Level;
 use crate::packet;
 use crate::policy::{Layer, Opening, RunProfile};
 use crate::session::{TMP, WORK};
 use crate::sys;
-use crate::wire::{self, Ending, Event, FromHolder, SetupFailure, ToHolder};
-
-/// An order is a word and a number. Little memory is touched for it: each page would have to be copied again after every start.
-const ORDER_BYTES_MAX: usize = 256;
+use crate::wire::{FromHolder, SetupFailure};
 
 /// What a run of a profile is confined by, ready to be applied.
 pub(super) struct Kind {
@@ -56,11 +52,7 @@ pub(super) fn run(socket: &OwnedFd, opening: &Opening) -> io::Result<()> {
     drop(descriptors);
     drop(given);
     sys::collect_children_automatically(true);
-    let mut order = [0; ORDER_BYTES_MAX];
-    while let Some((ToHolder::Run { profile }, descriptors)) = packet::receive_into::<ToHolder>(socket, &mut order)? {
-        start(&session, profile, descriptors);
-    }
-    Ok(())
+    spare::serve(&session, socket)
 }
 
 /// Builds the session. Answers what the node gets of it.
@@ -143,35 +135,4 @@ fn shed(opening: &Opening) -> Result<(), Failed> {
     rustix::thread::set_no_new_privs(true).map_err(step("privileges"))?;
     // Tools of this session run as the same user; this keeps them out of our memory and descriptors.
     rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable).map_err(step("privileges"))
-}
-
-/// Starts the stub of a run. What cannot be started is told on the run's own socket.
-fn start(session: &Session<'_>, profile: usize, descriptors: Vec<OwnedFd>) {
-    let mut descriptors = descriptors.into_iter();
-    let (Some(control), Some(stdout), Some(stderr)) = (descriptors.next(), descriptors.next(), descriptors.next()) else { return };
-    let group = descriptors.next();
-    let control = UnixStream::from(control);
-    let Some(kind) = session.kinds.get(profile) else { return fail(control, "profile", &io::ErrorKind::NotFound.into()) };
-    let namespaces = if session.opening.level >= Level::S2 { sys::RUN_NAMESPACES } else { 0 };
-    match sys::clone_into(namespaces, group.as_ref().map(|group| group.as_fd())) {
-        Ok(Some(_)) => {}
-        Ok(None) => {
-            if group.is_some() && session.opening.level >= Level::S2 {
-                // So that the group looks like the only one from inside. What a failure would show is a name of ours.
-                let _ = sys::unshare(libc::CLONE_NEWCGROUP);
-            }
-            stub::run(session, kind, control, stdout, stderr);
-            sys::exit_now(0);
-        }
-        Err(error) => fail(control, "clone", &error),
-    }
-}
-
-fn fail(mut control: UnixStream, stage: &str, error: &io::Error) {
-    use std::io::Write as _;
-    let failure = SetupFailure { stage: stage.to_owned(), message: error.to_string() };
-    // A node that does not read it will see the end of the socket instead.
-    if let Ok(frame) = wire::encode(&Event::Ended(Ending::never_began(failure))) {
-        let _ = control.write_all(&frame);
-    }
 }

@@ -6,7 +6,7 @@
 //! ```text
 //! node        the provider's daemon: large, many threads; only ever starts the monitor, by posix_spawn
 //! monitor     same program, `sandbox-init`: becomes the session's user, enters namespaces, waits
-//! holder      first process of the session's namespaces: builds what tools see, starts a stub per run
+//! holder      first process of the session's namespaces: builds what tools see, makes a stub per run, one ahead
 //! stub        first process of the run's namespaces: starts the tool, measures, obeys, kills, reports
 //! tool        the provider's program, confined
 //! ```
@@ -17,6 +17,7 @@ mod holder;
 mod monitor;
 mod root;
 pub(crate) mod seccomp;
+mod spare;
 mod stub;
 mod tool;
 mod tree;

@@ -13,13 +13,16 @@ use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::process::{Pid, Signal, WaitStatus};
 
 use super::clock::Clock;
-use super::holder::{Kind, Session};
+use super::holder::Session;
+use super::monitor::{Failed, step};
+use super::root;
+use super::spare::Order;
 use super::tool::{self, Started};
 use super::tree::{self, Tree};
 use crate::limits::RunLimits;
 use crate::report::{Cause, Usage};
 use crate::sys;
-use crate::wire::{self, Decoder, Ending, Event, Job, Order};
+use crate::wire::{self, Decoder, Ending, Event, Job, Order as Command};
 
 /// The node sends the job at once; far beyond that, something is broken.
 const SETUP_TIME_MAX: Duration = Duration::from_secs(10);
@@ -28,30 +31,58 @@ const WRITE_TIME_MAX: Duration = Duration::from_secs(5);
 /// Samples come quickly at first, so that short runs are seen too, then at this pace.
 const SAMPLE_EVERY: Duration = Duration::from_millis(100);
 const SAMPLE_FIRST: Duration = Duration::from_millis(5);
+/// A run that is shorter is told of at its end only.
+const ANNOUNCE_AFTER: Duration = Duration::from_millis(2);
 const READ_BYTES: usize = 4 * 1024;
 
-/// Runs one job from its socket to its end. A failure of the socket itself is nothing anybody could be told of.
-pub(super) fn run(session: &Session<'_>, kind: &Kind, control: UnixStream, stdout: OwnedFd, stderr: OwnedFd) {
-    sys::collect_children_automatically(false);
-    let _ = carry_out(session, kind, control, stdout, stderr);
+/// A stub that only lacks its order.
+pub(super) struct Ready {
+    prepared: Result<Tree, Failed>,
 }
 
-fn carry_out(session: &Session<'_>, kind: &Kind, control: UnixStream, stdout: OwnedFd, stderr: OwnedFd) -> io::Result<()> {
+impl Ready {
+    /// In a process of its own: what can be done before anything of the run is known.
+    pub(super) fn prepare() -> Self {
+        Self { prepared: prepare() }
+    }
+
+    /// Runs one job from its socket to its end. A failure of the socket itself is nothing anybody could be told of.
+    pub(super) fn run(self, session: &Session<'_>, order: Order) {
+        let _ = self.carry_out(session, order);
+    }
+
+    fn carry_out(self, session: &Session<'_>, order: Order) -> io::Result<()> {
+        let Order { profile, control, output, errors, .. } = order;
+        let mut control = Control::new(control)?;
+        let Some(job) = control.first_job()? else { return Ok(()) };
+        let limits = job.limits.clone();
+        let started = self.prepared.and_then(|tree| {
+            let kind = session.kinds.get(profile).ok_or_else(|| ("profile", io::ErrorKind::NotFound.into()))?;
+            match tool::start(session, kind, *job, output, errors, &tree) {
+                Ok(started) => Ok((tree, started)),
+                Err(failed) => {
+                    tree.kill();
+                    Err(failed)
+                }
+            }
+        });
+        let ending = match started {
+            Ok((tree, started)) => Watch::new(tree, started, limits).run(&mut control),
+            Err((stage, error)) => Ending::of(Cause::SetupFailed { stage: stage.to_owned(), message: error.to_string() }),
+        };
+        control.send(&Event::Ended(ending))
+    }
+}
+
+fn prepare() -> Result<Tree, Failed> {
+    sys::collect_children_automatically(false);
     // Ends this process with the holder even where it is not the first of a namespace.
-    rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?;
-    let own = rustix::process::getpid();
-    let tree = Tree::new(own)?;
-    let mut control = Control::new(control)?;
-    let Some(job) = control.first_job()? else { return Ok(()) };
-    let limits = job.limits.clone();
-    let ending = match tool::start(session, kind, *job, stdout, stderr, &tree) {
-        Ok(started) => Watch::new(tree, started, limits).run(&mut control),
-        Err((stage, error)) => {
-            tree.kill();
-            Ending::of(Cause::SetupFailed { stage: stage.to_owned(), message: error.to_string() })
-        }
-    };
-    control.send(&Event::Ended(ending))
+    rustix::process::set_parent_process_death_signal(Some(Signal::KILL)).map_err(step("parent"))?;
+    let tree = Tree::new(rustix::process::getpid()).map_err(step("parent"))?;
+    if tree.is_namespace() {
+        root::mount_proc("/proc", true)?;
+    }
+    Ok(tree)
 }
 
 /// The socket to the node.
@@ -78,7 +109,7 @@ impl Control {
                 return Ok(None);
             }
             match self.next()? {
-                Some(Order::Run(job)) => break Ok(Some(job)),
+                Some(Command::Run(job)) => break Ok(Some(job)),
                 Some(_) => break Err(io::ErrorKind::InvalidData.into()),
                 None => {}
             }
@@ -93,7 +124,7 @@ impl Control {
         Ok(count > 0)
     }
 
-    fn next(&mut self) -> io::Result<Option<Order>> {
+    fn next(&mut self) -> io::Result<Option<Command>> {
         Ok(self.decoder.next()?)
     }
 }
@@ -123,7 +154,7 @@ impl Watch {
     }
 
     fn run(&mut self, control: &mut Control) -> Ending {
-        let cause = match control.send(&Event::Started) {
+        let cause = match self.announce(control) {
             Ok(()) => self.watch(control),
             Err(_) => node_gone(),
         };
@@ -139,6 +170,12 @@ impl Watch {
             other => other,
         };
         Ending { cause, wall: self.clock.wall(end), paused: self.clock.paused(end), usage: self.usage, survivors }
+    }
+
+    /// Says that the tool has started, unless it ends so soon that its end says it: a tool's first moments are no time to wake others.
+    fn announce(&self, control: &mut Control) -> io::Result<()> {
+        let ready = poll([control.socket.as_fd(), self.handle.as_fd()], ANNOUNCE_AFTER)?;
+        if ready[1] { Ok(()) } else { control.send(&Event::Started) }
     }
 
     /// Until there is a reason to end.
@@ -183,20 +220,20 @@ impl Watch {
         if self.clock.is_paused() { sample } else { sample.min(self.limits.wall.saturating_sub(self.clock.effective(now))) }
     }
 
-    fn obey(&mut self, order: Order, control: &mut Control) -> Option<Cause> {
+    fn obey(&mut self, order: Command, control: &mut Control) -> Option<Cause> {
         let answer = match order {
-            Order::Pause => {
+            Command::Pause => {
                 self.tree.stop();
                 self.clock.pause(Instant::now());
                 Event::Paused
             }
-            Order::Resume => {
+            Command::Resume => {
                 self.clock.resume(Instant::now());
                 self.tree.resume();
                 Event::Resumed
             }
-            Order::Kill(why) => return Some(why.cause()),
-            Order::Run(_) => return Some(Cause::Lost { message: "a second job on one monitor".to_owned() }),
+            Command::Kill(why) => return Some(why.cause()),
+            Command::Run(_) => return Some(Cause::Lost { message: "a second job on one monitor".to_owned() }),
         };
         control.send(&answer).err().map(|_| node_gone())
     }

@@ -15,7 +15,6 @@ use rustix::process::{Pid, PidfdFlags};
 
 use super::holder::{Kind, Session};
 use super::monitor::{Failed, step};
-use super::root;
 use super::tree::Tree;
 use crate::limits::{Level, RunLimits};
 use crate::policy::{Layer, WORKSPACE};
@@ -53,7 +52,6 @@ pub(super) fn start(
 ) -> Result<Started, Failed> {
     let own = rustix::process::getpid();
     if tree.is_namespace() {
-        root::mount_proc("/proc", true)?;
         show(session, kind)?;
     }
     let text = |text: String| CString::new(text).map_err(|_| ("arguments", io::ErrorKind::InvalidInput.into()));
@@ -131,9 +129,9 @@ fn limits(limits: &RunLimits, session: &Session<'_>, tree: &Tree) -> Vec<(Resour
 fn processes(limits: &RunLimits, session: &Session<'_>, tree: &Tree) -> Option<u64> {
     let own = u64::from(limits.processes);
     if tree.is_namespace() {
-        // The session's namespace: other runs, the holder and the stubs are in the count.
+        // The session's namespace: other runs, the holder, the stubs and the spare one are in the count.
         let runs = u64::from(session.opening.parallel_runs);
-        return Some(own.saturating_add(own.saturating_add(1).saturating_mul(runs.saturating_sub(1))).saturating_add(2));
+        return Some(own.saturating_add(own.saturating_add(1).saturating_mul(runs.saturating_sub(1))).saturating_add(3));
     }
     // Root is not subject to it.
     let user = rustix::process::getuid();

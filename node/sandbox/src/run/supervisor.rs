@@ -59,6 +59,9 @@ pub(crate) async fn launch<P: Send + 'static>(launch: Launch<P>, tasks: &TaskTra
     let frame = wire::encode(&Order::Run(Box::new(job))).map_err(|_| StartError::TooLong)?;
     let (control, theirs) = std::os::unix::net::UnixStream::pair()?;
     control.set_nonblocking(true)?;
+    // There before the stub looks for it, as far as the socket takes it at once.
+    let written = first_part(&control, &frame);
+    let rest = frame.get(written..).unwrap_or_default().to_vec();
     let control = UnixStream::from_std(control)?;
     let (stdout, stdout_end) = std::io::pipe()?;
     let (stderr, stderr_end) = std::io::pipe()?;
@@ -83,7 +86,7 @@ pub(crate) async fn launch<P: Send + 'static>(launch: Launch<P>, tasks: &TaskTra
     let kill_on_overflow = limits.on_output_limit == OnOutputLimit::Kill;
     let reasons = Reasons { orders, stop: stop.clone(), full, overflow: shared.overflow.clone(), kill_on_overflow };
     tasks.spawn(async move {
-        let ended = Link { control, decoder: Decoder::default(), state: &state }.follow(frame, reasons).await;
+        let ended = Link { control, decoder: Decoder::default(), state: &state }.follow(rest, reasons).await;
         let ending = match ended {
             Ok(ending) => ending,
             Err(message) => give_up(survivors_in, &stop_session, &state, &message).await,
@@ -97,7 +100,10 @@ pub(crate) async fn launch<P: Send + 'static>(launch: Launch<P>, tasks: &TaskTra
         tracing::debug!(cause = ?report.cause, wall = ?report.wall, "a run ended");
         // Whoever sees the report may start the next run at once.
         drop(permit);
-        state.send_modify(|state| state.report = Some(report));
+        state.send_modify(|state| {
+            state.started |= !matches!(report.cause, Cause::SetupFailed { .. });
+            state.report = Some(report);
+        });
     });
     Ok(Execution { output: Some(output), orders: orders_in, state: seen, _kill_on_drop: stop.drop_guard() })
 }
@@ -151,10 +157,12 @@ struct Link<'a> {
 }
 
 impl Link<'_> {
-    /// Until the stub has reported, or there is nothing to expect from it any more.
+    /// Until the stub has reported, or there is nothing to expect from it any more. `job` is what is left of it to be written.
     async fn follow(mut self, job: Vec<u8>, mut reasons: Reasons) -> Result<Ending, String> {
         let (mut reader, mut writer) = self.control.split();
-        write(&mut writer, &job).await;
+        if !job.is_empty() {
+            write(&mut writer, &job).await;
+        }
         let mut deadline = Instant::now() + SILENCE_MAX;
         let mut buffer = vec![0; READ_BYTES];
         let mut killing = false;
@@ -183,6 +191,12 @@ impl Link<'_> {
             }
         }
     }
+}
+
+/// How much of a frame the socket takes without waiting. What stands in the way will be seen when the rest is written.
+fn first_part(mut socket: &std::os::unix::net::UnixStream, frame: &[u8]) -> usize {
+    use std::io::Write as _;
+    socket.write(frame).unwrap_or(0)
 }
 
 /// A write that fails is not reported: reading tells what has become of the stub.

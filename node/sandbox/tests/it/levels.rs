@@ -70,7 +70,7 @@ async fn root_is_never_a_user_of_tools() {
         .map(|pid| std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap())
         .map(|status| status.lines().find(|line| line.starts_with("Uid:")).unwrap().to_owned())
         .collect();
-    assert_eq!(users.len(), 3, "holder, stub and tool: {users:?}");
+    assert!(users.len() >= 3, "holder, stubs and tool: {users:?}");
     for user in users {
         let ids: Vec<u32> = user.split_whitespace().skip(1).map(|id| id.parse().unwrap()).collect();
         assert!(ids.iter().all(|id| *id == orien_sandbox::FIRST_USER_DEFAULT), "{user}");
