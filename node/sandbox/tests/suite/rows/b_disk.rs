@@ -5,7 +5,7 @@ use std::time::Instant;
 use libc::{EFBIG, EINVAL, ENAMETOOLONG, ENOSPC, EPERM, SIGXFSZ};
 use orien_sandbox::{Cause, SessionLimits, Storage};
 
-use crate::verdict::{Is, Told};
+use crate::verdict::Is;
 use crate::world::{PATIENCE, row, run, small};
 
 const FULL: Is = Is::Refused(&[ENOSPC]);
@@ -63,19 +63,13 @@ fn b18_no_depth_is_too_deep_to_be_removed() {
         told.judge(&[("directories in each other", FULL), ("a file at the bottom", FULL)]);
         world.close(session).await;
         let limits = SessionLimits { workspace_bytes: 4 << 30, workspace_entries: 200_000, parallel_runs: 1 };
-        for (depth, reached) in [("depth=30000", 30_000), ("depth=100000", 100_000)] {
-            let session = world.session_of(Storage::Disk, limits.clone(), world.profile()).await;
-            let done = run(&session, world.spec(&["B18", depth])).await;
-            // As deep as that the workspace may be found to be too much to measure, and the run be ended for it.
-            if done.report.success() {
-                assert_eq!(Told::read(&done.stdout).of("directories in each other").count, Some(reached));
-            } else {
-                assert_eq!(done.report.cause, Cause::DiskLimit);
-            }
-            let begun = Instant::now();
-            world.close(session).await;
-            println!("B18: {depth} on disk, {:?}, was removed in {:?}", done.report.cause, begun.elapsed());
-        }
+        let session = world.session_of(Storage::Disk, limits, world.profile()).await;
+        let done = run(&session, world.spec(&["B18", "depth=100000"])).await;
+        // What is too deep to be measured is too much.
+        assert_eq!(done.report.cause, Cause::DiskLimit);
+        let begun = Instant::now();
+        world.close(session).await;
+        println!("B18: as deep as it got on disk until it was seen, removed in {:?}", begun.elapsed());
     });
 }
 
