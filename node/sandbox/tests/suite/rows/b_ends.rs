@@ -7,9 +7,7 @@ use libc::EAGAIN;
 use orien_sandbox::{Cause, Level, Sandbox, SandboxConfig, SessionLimits, SessionSandbox, StartError, Storage};
 
 use crate::verdict::{Is, Told};
-use crate::world::{
-    PATIENCE, World, descendants, finish, helper, is_root, program, row, run, sh, small, state, stat_field, until, user,
-};
+use crate::world::{PATIENCE, World, descendants, finish, helper, is_root, program, row, run, sh, small, stat_field, state, until, user};
 
 /// What an end may take here, far above what is seen on a quiet machine.
 const SOON: Duration = Duration::from_secs(2);
@@ -76,7 +74,10 @@ fn b04_burners_are_timed_out_and_their_time_is_counted() {
             let report = run(&session, spec).await.report;
             assert_eq!(report.cause, Cause::TimedOut);
             assert!(report.usage.cpu >= Duration::from_millis(300), "{report:?}");
-            assert!(report.usage.effective >= Duration::from_secs(1) && report.usage.effective < Duration::from_secs(1) + SOON, "{report:?}");
+            assert!(
+                report.usage.effective >= Duration::from_secs(1) && report.usage.effective < Duration::from_secs(1) + SOON,
+                "{report:?}"
+            );
             let mut spec = world.spec(&["B04", processes]);
             spec.limits.cpu = Duration::from_secs(1);
             let report = run(&session, spec).await.report;
@@ -93,11 +94,7 @@ fn b05_time_that_is_hidden_is_counted_by_sampling() {
         let session = world.session().await;
         let done = run(&session, world.spec(&["B05", "ms=1200"])).await;
         let told = Told::read(&done.stdout);
-        told.judge(&[
-            ("children are not waited for", Is::Done),
-            ("wait", Is::Refused(&[libc::ECHILD])),
-            ("milliseconds burnt", Is::Done),
-        ]);
+        told.judge(&[("children are not waited for", Is::Done), ("wait", Is::Refused(&[libc::ECHILD])), ("milliseconds burnt", Is::Done)]);
         // A lower bound, as it says of itself. On two busy processors not all of the time was the burner's.
         assert!(done.report.usage.cpu >= Duration::from_millis(300), "{:?}", done.report);
         world.close(session).await;

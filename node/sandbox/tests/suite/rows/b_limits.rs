@@ -71,8 +71,7 @@ fn b21_descriptors_watches_timers_and_locks_have_an_end() {
 #[test]
 fn b22_no_limit_and_no_priority_is_raised() {
     row(async |world| {
-        let table =
-            [("nice -20", Is::Refused(&[EACCES, EPERM])), ("all memory locked", Is::Refused(&[ENOMEM, EPERM])), ("", FORBIDDEN)];
+        let table = [("nice -20", Is::Refused(&[EACCES, EPERM])), ("all memory locked", Is::Refused(&[ENOMEM, EPERM])), ("", FORBIDDEN)];
         world.judge(&["B22"], &table).await;
     });
 }

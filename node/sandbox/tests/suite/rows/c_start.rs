@@ -41,9 +41,28 @@ fn c05_variables_that_load_code_start_nothing() {
             spec
         };
         let denied = [
-            "LD_PRELOAD", "LD_LIBRARY_PATH", "LD_AUDIT", "GLIBC_TUNABLES", "GIT_SSH_COMMAND", "GIT_DIR", "NODE_OPTIONS", "PYTHONPATH",
-            "PYTHONSTARTUP", "PERL5OPT", "PERL5LIB", "RUBYOPT", "BASH_ENV", "ENV", "IFS", "PS4", "PROMPT_COMMAND", "JAVA_TOOL_OPTIONS",
-            "GCONV_PATH", "HOSTALIASES", "MALLOC_CHECK_", "BASH_FUNC_ls",
+            "LD_PRELOAD",
+            "LD_LIBRARY_PATH",
+            "LD_AUDIT",
+            "GLIBC_TUNABLES",
+            "GIT_SSH_COMMAND",
+            "GIT_DIR",
+            "NODE_OPTIONS",
+            "PYTHONPATH",
+            "PYTHONSTARTUP",
+            "PERL5OPT",
+            "PERL5LIB",
+            "RUBYOPT",
+            "BASH_ENV",
+            "ENV",
+            "IFS",
+            "PS4",
+            "PROMPT_COMMAND",
+            "JAVA_TOOL_OPTIONS",
+            "GCONV_PATH",
+            "HOSTALIASES",
+            "MALLOC_CHECK_",
+            "BASH_FUNC_ls",
         ];
         for name in denied {
             let refused = session.start(with(&[(name, "x")])).await;
@@ -71,7 +90,8 @@ fn c05_variables_that_load_code_start_nothing() {
 fn c06_nothing_of_the_node_is_inherited() {
     row(async |world| {
         // What the node has: variables and open files. They are those of the test program, whatever started it.
-        let own: Vec<String> = std::env::vars().filter(|(name, _)| name.starts_with("CARGO") || name == "PWD").map(|(_, value)| value).collect();
+        let own: Vec<String> =
+            std::env::vars().filter(|(name, _)| name.starts_with("CARGO") || name == "PWD").map(|(_, value)| value).collect();
         let open = std::fs::File::open(world.canary()).unwrap();
         rustix::io::fcntl_setfd(&open, rustix::io::FdFlags::empty()).unwrap();
         let mut words = vec!["C06".to_owned(), format!("secret={}", crate::world::SECRET)];

@@ -219,7 +219,8 @@ fn d10_nothing_names_the_host_or_the_node() {
         // On disk as well, but for the place itself, which is a mount like others.
         let session = world.on_disk().await;
         let on_disk = world.attack(&session, &words).await;
-        let named: Vec<_> = on_disk.tries.iter().filter(|tried| tried.what.starts_with("something names ") && tried.ok == Some(true)).collect();
+        let named: Vec<_> =
+            on_disk.tries.iter().filter(|tried| tried.what.starts_with("something names ") && tried.ok == Some(true)).collect();
         println!("D10: of a workspace on disk a tool can read: {named:?}");
         world.close(session).await;
         let _ = Cause::TimedOut;
