@@ -26,7 +26,7 @@ impl ByHand {
 
     /// With a session that is built.
     fn open(world: &World) -> Self {
-        let mut by_hand = Self::start();
+        let by_hand = Self::start();
         by_hand.say(opening(world).to_string().as_bytes());
         let answer = by_hand.hear();
         assert_eq!(answer, b"\"Ready\"", "{}", String::from_utf8_lossy(&answer));
