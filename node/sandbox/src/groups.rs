@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use rustix::fs::{CWD, Mode, OFlags};
+use rustix::fs::{Access, CWD, Mode, OFlags};
 
 use crate::limits::RunLimits;
 
@@ -70,6 +70,9 @@ impl Groups {
         let root = rustix::fs::fstat(root).map_err(|error| format!("control groups: {error}"))?;
         let groups = Self { base, prefix: format!("orien-{:x}-{:x}-", root.st_dev, root.st_ino), complete: false };
         groups.sweep().map_err(|error| format!("control groups: {} is not ours to divide: {error}", groups.base.display()))?;
+        // What another user's node left there would look like ours below.
+        rustix::fs::access(&groups.base, Access::WRITE_OK)
+            .map_err(|error| format!("control groups: {} is not ours to divide: {}", groups.base.display(), io::Error::from(error)))?;
         let node = groups.base.join(NODE);
         make(&node).map_err(|error| format!("control groups: {} is not ours to divide: {error}", groups.base.display()))?;
         let available = fs::read_to_string(groups.base.join("cgroup.controllers")).unwrap_or_default();

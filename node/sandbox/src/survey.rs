@@ -121,6 +121,7 @@ async fn checks(session: &crate::session::SessionSandbox) -> Result<Vec<Check>, 
     match execution.wait().await.cause {
         Cause::Exited(0) => serde_json::from_slice(&printed).map_err(|error| format!("the checks cannot be read: {error}")),
         Cause::SetupFailed { stage, message } => Err(format!("{stage}: {message}")),
+        Cause::Exited(255) if !printed.is_empty() => Err(String::from_utf8_lossy(&printed).into_owned()),
         other => Err(format!("the checks ended unexpectedly: {other:?}")),
     }
 }

@@ -73,7 +73,7 @@ pub(super) fn start(
         errors,
         limits: if session.opening.has(Layer::Limits) { limits(&job.limits, session, tree) } else { Vec::new() },
         parent: own,
-        drop_capabilities: level >= Level::S2 && session.opening.has(Layer::Capabilities),
+        drop_capabilities: level >= Level::S1 && session.opening.has(Layer::Capabilities),
         landlock,
         filter: kind.filter.clone(),
     };

@@ -135,9 +135,9 @@ pub(crate) fn mount_attributes(mount: BorrowedFd<'_>, path: &CStr, recursive: bo
 
 /// Processes of this pid namespace other than its first get a signal. Only for the first process of one.
 pub(crate) fn signal_all_others(signal: i32) {
-    // SAFETY: takes numbers. The namespace bounds whom it reaches; outside of one it is refused here.
     if rustix::process::getpid().as_raw_nonzero().get() == 1 {
         // That there is nobody is what most callers want.
+        // SAFETY: takes numbers. The namespace bounds whom it reaches; outside of one it is refused above.
         let _ = unsafe { libc::kill(-1, signal) };
     }
 }

@@ -108,14 +108,20 @@ pub(crate) fn vfork_exec(plan: &ToolPlan) -> Result<(i32, Instant), (&'static st
 }
 
 /// Starts a copy of this process under the same confinement, which does `work` instead of becoming a program. Its exit code is what
-/// `work` answers.
+/// `work` answers; it is 255 where the confinement fails, and the output says at which step.
 pub(crate) fn fork_confined(plan: &ToolPlan, work: impl FnOnce() -> u8) -> Result<(i32, Instant), (&'static str, io::Error)> {
     if let Some(pid) = super::fork().map_err(|error| ("fork", error))? {
         return Ok((pid, Instant::now()));
     }
-    let code = match confine(&Shared::new(plan)) {
+    let shared = Shared::new(plan);
+    let code = match confine(&shared) {
         Ok(()) => work(),
-        Err(_) => u8::MAX,
+        Err(error) => {
+            // It shares no memory with whoever asks, so the step that failed is told as the work's own output would be.
+            let told = format!("{}: {}", shared.stage.get().name(), io::Error::from(error));
+            let _ = rustix::io::write(&plan.output, told.as_bytes());
+            u8::MAX
+        }
     };
     super::exit_now(code.into())
 }

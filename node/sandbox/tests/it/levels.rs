@@ -110,7 +110,7 @@ async fn shared_places_are_seen_read_only_and_only_by_the_runs_they_are_for() {
     std::fs::set_permissions(&script, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
     let view = |execute| View { path: shared.path().join("scripts"), execute };
     let of = |views| Profile { views, ..Profile::default() };
-    let profiles = vec![of(vec![view(false)]), of(vec![]), of(vec![view(true)])];
+    let profiles = [of(vec![view(false)]), of(vec![]), of(vec![view(true)])];
     let mut config = SessionSpec { profiles: profiles[..2].to_vec(), storage: Storage::Memory, ..SessionSpec::default() };
     let session = ground.session_of(config.clone()).await;
     let name = script.to_str().unwrap();

@@ -5,6 +5,7 @@
 //! user; [`ordinary`] sees to the second where it is started by the first. [`layers`] shows that the rows notice a layer that is missing.
 
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a failed unwrap is the test failing")]
+#![expect(clippy::print_stdout, reason = "figures and what was left out, for whoever reads the run")]
 
 mod layers;
 mod ordinary;

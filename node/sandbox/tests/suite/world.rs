@@ -108,6 +108,8 @@ impl World {
         }
         fs::copy(attacker(), directory.path().join("tools/attacker")).unwrap();
         fs::set_permissions(directory.path().join("tools/attacker"), fs::Permissions::from_mode(0o755)).unwrap();
+        fs::write(directory.path().join("tools/data"), "shown").unwrap();
+        fs::set_permissions(directory.path().join("tools/data"), fs::Permissions::from_mode(0o666)).unwrap();
         // Readable and writable by everybody: only the sandbox keeps tools away.
         for name in ["host/canary", "host/below/canary"] {
             fs::write(directory.path().join(name), SECRET).unwrap();

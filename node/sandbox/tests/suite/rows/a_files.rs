@@ -1,10 +1,10 @@
 //! Out of the workspace by path names.
 
-use libc::{EACCES, ENOENT, ENOSPC, EROFS, EXDEV};
+use libc::{EACCES, ENOENT, EROFS, EXDEV};
 use orien_sandbox::{Cause, Profile, Storage, View};
 
 use crate::verdict::{Is, Told};
-use crate::world::{exists, limits, program, python, row, run, sh, small, tells_secret};
+use crate::world::{exists, program, python, row, run, sh, small, tells_secret};
 
 const GONE: Is = Is::Refused(&[ENOENT]);
 const SHUT: Is = Is::Refused(&[EACCES]);
@@ -111,7 +111,7 @@ fn a10_hostile_archives_stay_inside_and_bombs_fill_only_the_workspace() {
 #[test]
 fn a11_nothing_outside_of_the_workspace_can_be_written() {
     row(async |world| {
-        let (shared, file) = (format!("shared={}", world.path("tools")), format!("file={}", world.path("tools/attacker")));
+        let (shared, file) = (format!("shared={}", world.path("tools")), format!("file={}", world.path("tools/data")));
         let table = [
             ("control", Is::Done),
             ("create in /proc", GONE),
@@ -180,10 +180,5 @@ fn the_ground_itself_is_what_rows_take_it_for() {
     row(async |world| {
         assert!(world.sandbox.level() >= orien_sandbox::Level::S2, "{:#?}", world.sandbox.survey());
         assert!(tells_secret(&std::fs::read(world.canary()).unwrap()));
-        let session = world.session().await;
-        let full = run(&session, sh("head -c 90000000 /dev/zero > big; head -c 90000000 /dev/zero > more; echo $?")).await;
-        assert_ne!(full.text(), "0\n", "limits of {:?} hold", limits());
-        world.close(session).await;
-        let _ = ENOSPC;
     });
 }

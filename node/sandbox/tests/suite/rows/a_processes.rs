@@ -84,9 +84,7 @@ fn a15_signals_stay_in_the_run() {
         let told = world.attack(&session, &["A15", &pid]).await;
         told.judge(&table);
         assert!(matches!(state(host.cast_signed()), Some('S' | 'R')));
-        for (execution, session) in [(beside, other), (same, session)] {
-            assert!(execution.effective() > std::time::Duration::ZERO || execution.usage().cpu >= std::time::Duration::ZERO);
-            let mut execution = execution;
+        for (mut execution, session) in [(beside, other), (same, session)] {
             execution.kill("done").await;
             assert_eq!(execution.wait().await.cause, orien_sandbox::Cause::Killed { reason: "done".into() }, "it lived until then");
             assert!(run(&session, sh("exit 0")).await.report.success());

@@ -94,12 +94,15 @@ fn a05_a_file_that_becomes_a_link_all_the_time_leads_nowhere() {
 fn a06_a_directory_that_becomes_a_link_during_an_upload_leads_nowhere() {
     row(async |world| {
         both(world, async |session| {
+            // Each at once, so that there is always one of them, and never nothing for an upload to fill in.
             let swap = format!(
-                "import os\nos.mkdir('way')\nos.symlink('{}', 'link')\nwhile True:\n os.rename('way', 'real'); os.rename('link', 'way')\n \
-                 os.rename('way', 'link'); os.rename('real', 'way')\n",
+                "import ctypes, os\nos.mkdir('way'); os.symlink('{}', 'link'); C = ctypes.CDLL(None)\nprint('begun', flush=True)\n\
+                 while True: C.renameat2(-100, b'way', -100, b'link', 2)\n",
                 world.path("host")
             );
-            let tool = session.start(python(&swap)).await.unwrap();
+            let mut tool = session.start(python(&swap)).await.unwrap();
+            let begun = tool.output().unwrap().recv().await.unwrap();
+            assert_eq!(&begun.bytes[..], b"begun\n");
             let files = session.files();
             let mut met = [0_usize; 2];
             for _ in 0..ROUNDS {
