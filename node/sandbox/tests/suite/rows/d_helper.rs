@@ -82,7 +82,7 @@ impl ByHand {
 fn opening(world: &World) -> serde_json::Value {
     json!({
         "level": "S2", "directory": null, "bytes": 1 << 20, "entries": 64, "user": is_root().then_some(world.first_user), "views": [],
-        "profiles": [{ "views": [], "execute_workspace": false, "port": null }], "parallel_runs": 1, "without": [],
+        "profiles": [{ "views": [], "execute_workspace": false, "port": null }], "parallel_runs": 1, "groups": false, "without": [],
     })
 }
 
