@@ -53,17 +53,22 @@ fn serve_in_groups(session: &Session<'_>, socket: &OwnedFd) -> io::Result<()> {
 
 fn serve_from_spares(session: &Session<'_>, socket: &OwnedFd) -> io::Result<()> {
     loop {
-        // Closes when the spare has its order, or has ended for whatever reason.
+        // Closes when the spare has its order, or has ended for whatever reason; says more only of nonsense.
         let (taken, waiting) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC)?;
         match sys::clone_into(namespaces(session), None) {
             Ok(Some(_)) => drop(waiting),
             Ok(None) => {
                 drop(taken);
                 let ready = stub::Ready::prepare();
-                // At the end of the socket there is nobody to serve.
-                if let Ok(Some(order)) = receive(socket) {
-                    drop(waiting);
-                    ready.run(session, order);
+                match receive(socket) {
+                    Ok(Some(order)) => {
+                        drop(waiting);
+                        ready.run(session, order);
+                    }
+                    // At the end of the socket there is nobody to serve.
+                    Ok(None) => {}
+                    // Whoever speaks nonsense is not our node.
+                    Err(_) => drop(rustix::io::write(&waiting, NONSENSE)),
                 }
                 sys::exit_now(0);
             }
@@ -79,7 +84,10 @@ fn serve_from_spares(session: &Session<'_>, socket: &OwnedFd) -> io::Result<()> 
     }
 }
 
-/// True when a new spare is wanted, false when the node has let go.
+/// What a spare says of an order that is none.
+const NONSENSE: &[u8] = b"?";
+
+/// True when a new spare is wanted, false when the node has let go or is not one.
 fn wait(socket: BorrowedFd<'_>, taken: BorrowedFd<'_>) -> io::Result<bool> {
     loop {
         // Of the socket only its end is of interest here; what arrives on it is for the spare.
@@ -88,7 +96,7 @@ fn wait(socket: BorrowedFd<'_>, taken: BorrowedFd<'_>) -> io::Result<bool> {
             Err(rustix::io::Errno::INTR) => {}
             Err(error) => return Err(error.into()),
             Ok(_) if !watched[0].revents().is_empty() => return Ok(false),
-            Ok(_) if !watched[1].revents().is_empty() => return Ok(true),
+            Ok(_) if !watched[1].revents().is_empty() => return Ok(rustix::io::read(taken, &mut [0])? == 0),
             Ok(_) => {}
         }
     }

@@ -22,7 +22,7 @@ use super::tree::{self, Tree};
 use crate::limits::RunLimits;
 use crate::report::{Cause, Usage};
 use crate::sys;
-use crate::wire::{self, Decoder, Ending, Event, Job, Order as Command};
+use crate::wire::{self, Decoder, Ending, Event, Job, Order as Command, SetupFailure};
 
 /// The node sends the job at once; far beyond that, something is broken.
 const SETUP_TIME_MAX: Duration = Duration::from_secs(10);
@@ -54,16 +54,17 @@ impl Ready {
     fn carry_out(self, session: &Session<'_>, order: Order) -> io::Result<()> {
         let Order { profile, control, output, errors, .. } = order;
         let mut control = Control::new(control)?;
+        let Some(kind) = session.kinds.get(profile) else {
+            let failure = SetupFailure { stage: "profile".to_owned(), message: "the session has no such kind of run".to_owned() };
+            return control.send(&Event::Ended(Ending::never_began(failure)));
+        };
         let Some(job) = control.first_job()? else { return Ok(()) };
         let limits = job.limits.clone();
-        let started = self.prepared.and_then(|tree| {
-            let kind = session.kinds.get(profile).ok_or_else(|| ("profile", io::ErrorKind::NotFound.into()))?;
-            match tool::start(session, kind, *job, output, errors, &tree) {
-                Ok(started) => Ok((tree, started)),
-                Err(failed) => {
-                    tree.kill();
-                    Err(failed)
-                }
+        let started = self.prepared.and_then(|tree| match tool::start(session, kind, *job, output, errors, &tree) {
+            Ok(started) => Ok((tree, started)),
+            Err(failed) => {
+                tree.kill();
+                Err(failed)
             }
         });
         let ending = match started {
