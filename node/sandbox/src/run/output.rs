@@ -40,7 +40,7 @@ pub struct Chunk {
 }
 
 /// What both pipes of a run share.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub(super) struct Shared {
     /// Bytes that may still be passed on.
     pub(super) room: Arc<AtomicU64>,
@@ -54,7 +54,7 @@ pub(super) struct Shared {
 }
 
 /// Reads one pipe to its end. Answers the bytes read.
-pub(super) async fn pump<R: AsyncRead + Unpin>(mut pipe: R, stream: Stream, shared: Shared, to: mpsc::Sender<Chunk>) -> u64 {
+pub(super) async fn pump<R: AsyncRead + Unpin>(mut pipe: R, stream: Stream, shared: &Shared, to: mpsc::Sender<Chunk>) -> u64 {
     let mut total = 0u64;
     let mut buffer = vec![0; CHUNK_BYTES_FIRST];
     loop {

@@ -14,13 +14,12 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::UnixStream;
 use tokio::net::unix::pipe::Receiver;
 use tokio::sync::{mpsc, watch};
-use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::output::{self, Shared, Stream};
-use super::{Chunk, Execution, StartError, State};
+use super::{Execution, StartError, State};
 use crate::groups::RunGroup;
 use crate::holding::Holding;
 use crate::limits::OnOutputLimit;
@@ -80,19 +79,26 @@ pub(crate) async fn launch<P: Send + 'static>(launch: Launch<P>, tasks: &TaskTra
         abandoned: stop.clone(),
     };
     let (chunks, output) = mpsc::channel(output::CHUNKS_MAX);
-    let pumps = Pumps::start(stdout, stderr, &shared, chunks)?;
+    let pipe = |reader: PipeReader| Receiver::from_owned_fd(reader.into());
+    let (stdout, stderr) = (pipe(stdout)?, pipe(stderr)?);
     let (orders_in, orders) = mpsc::channel(ORDERS_MAX);
     let (state, seen) = watch::channel(State::default());
     let kill_on_overflow = limits.on_output_limit == OnOutputLimit::Kill;
     let reasons = Reasons { orders, stop: stop.clone(), full, overflow: shared.overflow.clone(), kill_on_overflow };
     tasks.spawn(async move {
-        let ended = Link { control, decoder: Decoder::default(), state: &state }.follow(rest, reasons).await;
-        let ending = match ended {
-            Ok(ending) => ending,
-            Err(message) => give_up(survivors_in, &stop_session, &state, &message).await,
+        let follow = async {
+            let link = Link { control, decoder: Decoder::default(), state: &state };
+            let ending = match link.follow(rest, reasons).await {
+                Ok(ending) => ending,
+                Err(message) => give_up(survivors_in, &stop_session, &state, &message).await,
+            };
+            shared.ended.cancel();
+            ending
         };
-        shared.ended.cancel();
-        let (stdout_bytes, stderr_bytes) = pumps.finish().await;
+        // In one task: most runs are short, and waking others costs more than it gains.
+        let stdout = output::pump(stdout, Stream::Stdout, &shared, chunks.clone());
+        let stderr = output::pump(stderr, Stream::Stderr, &shared, chunks);
+        let (ending, stdout_bytes, stderr_bytes) = tokio::join!(follow, stdout, stderr);
         let output_truncated = shared.truncated.load(Ordering::Relaxed);
         let Ending { cause, wall, paused, usage, survivors } = counted(ending, group.as_ref());
         drop(group);
@@ -247,34 +253,5 @@ pub(super) fn lost(usage: Usage, message: &str) -> Report {
         stderr_bytes: 0,
         output_truncated: false,
         survivors: 0,
-    }
-}
-
-/// The readers of both pipes.
-struct Pumps {
-    tasks: JoinSet<(Stream, u64)>,
-}
-
-impl Pumps {
-    fn start(stdout: PipeReader, stderr: PipeReader, shared: &Shared, to: mpsc::Sender<Chunk>) -> io::Result<Self> {
-        let mut tasks = JoinSet::new();
-        for (pipe, stream) in [(stdout, Stream::Stdout), (stderr, Stream::Stderr)] {
-            let pump = output::pump(Receiver::from_owned_fd(pipe.into())?, stream, shared.clone(), to.clone());
-            tasks.spawn(async move { (stream, pump.await) });
-        }
-        Ok(Self { tasks })
-    }
-
-    /// Bytes of standard output and standard error, when both are read to their ends.
-    async fn finish(mut self) -> (u64, u64) {
-        let (mut stdout, mut stderr) = (0, 0);
-        while let Some(joined) = self.tasks.join_next().await {
-            match joined {
-                Ok((Stream::Stdout, bytes)) => stdout = bytes,
-                Ok((Stream::Stderr, bytes)) => stderr = bytes,
-                Err(error) => tracing::error!(%error, "a reader of a tool's output failed"),
-            }
-        }
-        (stdout, stderr)
     }
 }
