@@ -289,3 +289,21 @@ fn b25_killing_one_run_kills_no_other() {
         world.close(other).await;
     });
 }
+
+#[test]
+fn runs_leave_no_descriptor_in_the_holder() {
+    row(async |world| {
+        let session = world.session().await;
+        let holder = descendants(session.helper_process().unwrap().cast_signed())[0];
+        // An ordinary user may not look there: it is closed to the tools, whose user it is.
+        let open = || std::fs::read_dir(format!("/proc/{holder}/fd")).map(Iterator::count).ok();
+        assert_eq!(open().is_some(), is_root());
+        let before = open();
+        for _ in 0..20 {
+            assert!(run(&session, sh("exit 0")).await.report.success());
+            assert!(!run(&session, program("/none", &[])).await.report.success());
+        }
+        assert_eq!(open(), before);
+        world.close(session).await;
+    });
+}
