@@ -2,7 +2,7 @@
 //!
 //! As `hold ROOT PROGRAM ARGUMENTS...` it is a whole node of one session that runs one program until somebody kills it. As
 //! `open ROOT LEVEL PROGRAM ARGUMENTS...` it says on which level its sandbox opens and how the program ended; where `LEVEL` is
-//! `unchecked`, without the checks.
+//! `unchecked`, without the checks. With `ORIEN_TEST_WAIT` it waits for a line before it makes its session.
 
 use std::io::Write as _;
 use std::path::PathBuf;
@@ -58,6 +58,9 @@ async fn open(root: PathBuf, mut words: Vec<String>) -> Done {
     words.remove(0);
     let sandbox = Sandbox::open(config).await?;
     writeln!(std::io::stdout(), "level {}", sandbox.level())?;
+    if std::env::var_os("ORIEN_TEST_WAIT").is_some() {
+        std::io::stdin().read_line(&mut String::new())?;
+    }
     let session = sandbox.session("session", SessionSpec::default()).await?;
     let report = session.start(spec(words)?).await?.wait().await;
     session.close().await?;

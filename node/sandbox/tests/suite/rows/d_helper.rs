@@ -1,13 +1,16 @@
 //! A helper that is spoken to in nonsense: it ends, and neither panics nor hangs.
 
-use std::os::fd::OwnedFd;
+use std::io::{Read as _, Write as _};
+use std::net::Shutdown;
+use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::unix::net::UnixStream;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Instant;
 
 use rustix::net::{AddressFamily, SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketFlags, SocketType};
 use serde_json::json;
 
-use crate::world::{PATIENCE, World, descendants, helper, is_root, row, state};
+use crate::world::{PATIENCE, World, descendants, helper, is_root, limits, row, state};
 
 /// The other end of a helper that this test started by hand.
 struct ByHand {
@@ -54,6 +57,32 @@ impl ByHand {
         answer
     }
 
+    /// Orders a run of that profile, says this on its own socket, and hears all that comes back until its end.
+    fn order(&self, profile: usize, words: &[u8]) -> String {
+        let (mut control, theirs) = UnixStream::pair().unwrap();
+        let (output, outputs_end) = std::io::pipe().unwrap();
+        let order = json!({"Run": {"profile": profile}}).to_string();
+        self.say_with(order.as_bytes(), &[theirs.as_fd(), outputs_end.as_fd(), outputs_end.as_fd()]);
+        drop((theirs, outputs_end));
+        let _ = control.write_all(words);
+        control.set_read_timeout(Some(PATIENCE / 4)).unwrap();
+        if !words.ends_with(b"}") {
+            // What is only begun ends with its sender.
+            control.shutdown(Shutdown::Write).unwrap();
+        }
+        let (mut said, mut printed) = (Vec::new(), Vec::new());
+        let _ = control.read_to_end(&mut said);
+        { output }.read_to_end(&mut printed).unwrap();
+        assert!(printed.is_empty());
+        String::from_utf8_lossy(&said).into_owned()
+    }
+
+    /// Tells it that its owner is gone, and waits for its end.
+    fn let_go(self) {
+        rustix::net::shutdown(&self.socket, rustix::net::Shutdown::Both).unwrap();
+        self.ends();
+    }
+
     /// Waits for its end, which must be one of its own accord.
     fn ends(mut self) -> ExitStatus {
         self.begun.extend(descendants(self.child.id().cast_signed()));
@@ -63,8 +92,6 @@ impl ByHand {
                 break ended;
             }
             if begun.elapsed() > PATIENCE / 4 {
-                self.child.kill().unwrap();
-                self.child.wait().unwrap();
                 panic!("it hangs");
             }
             std::thread::sleep(PATIENCE / 30_000);
@@ -76,6 +103,13 @@ impl ByHand {
             assert!(matches!(state(*pid), None | Some('Z' | 'X')), "{pid} is left");
         }
         ended
+    }
+}
+
+impl Drop for ByHand {
+    /// Also when a row fails: the next one looks for what is left.
+    fn drop(&mut self) {
+        let _ = self.child.kill().and_then(|()| self.child.wait());
     }
 }
 
@@ -107,74 +141,73 @@ fn d09_a_helper_that_hears_nonsense_ends() {
             assert_eq!(by_hand.ends().code(), Some(1), "{}", String::from_utf8_lossy(&nonsense[..nonsense.len().min(80)]));
         }
         // And one whose owner goes without a word.
-        let ByHand { socket, child, begun } = ByHand::start();
-        let (ours, _theirs) = rustix::net::socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None).unwrap();
-        drop(socket);
-        assert_eq!(ByHand { socket: ours, child, begun }.ends().code(), Some(0));
+        let by_hand = ByHand::start();
+        rustix::net::shutdown(&by_hand.socket, rustix::net::Shutdown::Both).unwrap();
+        assert_eq!(by_hand.ends().code(), Some(0));
     });
 }
 
+/// A job that is one.
+fn job() -> Vec<u8> {
+    let limits = serde_json::to_value(limits()).unwrap();
+    framed(
+        json!({"Run": {"program": "/usr/bin/true", "args": [], "env": [], "directory": "/workspace", "limits": limits}})
+            .to_string()
+            .as_bytes(),
+    )
+}
+
+fn framed(body: &[u8]) -> Vec<u8> {
+    [&u32::try_from(body.len()).unwrap().to_be_bytes()[..], body].concat()
+}
+
 #[test]
-fn d09_a_holder_that_hears_nonsense_ends_with_its_session() {
+fn d09_nonsense_on_a_session_s_socket_is_nobody_s_order() {
     row(async |world| {
         let again = opening(world).to_string();
-        for nonsense in [&b"\xff\xfe{"[..], b"{}", b"{\"Run\":{\"profile\":-1}}", b"{\"Run\":{}}", &vec![b' '; 70_000], again.as_bytes()] {
-            let mut by_hand = ByHand::open(world);
-            by_hand.begun = descendants(by_hand.child.id().cast_signed());
-            assert!(!by_hand.begun.is_empty());
-            by_hand.say(nonsense);
-            by_hand.ends();
-        }
-        // Too many descriptors, and a run without any: the one is no message, the other no run.
         let by_hand = ByHand::open(world);
         let null = std::fs::File::open("/dev/null").unwrap();
-        let many: Vec<_> = (0..200).map(|_| std::os::fd::AsFd::as_fd(&null)).collect();
-        by_hand.say(b"{\"Run\":{\"profile\":0}}");
-        by_hand.say_with(b"{\"Run\":{\"profile\":0}}", &many);
-        by_hand.ends();
+        let many: Vec<_> = (0..200).map(|_| null.as_fd()).collect();
+        for nonsense in [&b"\xff\xfe{"[..], b"{}", b"{\"Run\":{\"profile\":-1}}", b"{\"Run\":{}}", &vec![b' '; 70_000], again.as_bytes()] {
+            by_hand.say(nonsense);
+            assert!(by_hand.order(0, &job()).contains("{\"Exited\":0}"), "the session goes on");
+        }
+        // A run without its descriptors, with two, and with more than anybody has use for.
+        for given in [&many[..0], &many[..2], &many[..200]] {
+            by_hand.say_with(b"{\"Run\":{\"profile\":0}}", given);
+            assert!(by_hand.order(0, &job()).contains("{\"Exited\":0}"), "the session goes on");
+        }
+        by_hand.let_go();
     });
 }
 
 #[test]
 fn d09_a_stub_that_hears_nonsense_ends_and_starts_nothing() {
     row(async |world| {
-        let framed = |body: &[u8]| [&u32::try_from(body.len()).unwrap().to_be_bytes()[..], body].concat();
-        let job = json!({"Run": {"program": "/usr/bin/sleep", "args": ["1000"], "env": [], "directory": "/workspace"}}).to_string();
+        let incomplete = json!({"Run": {"program": "/usr/bin/sleep", "args": ["1000"], "env": [], "directory": "/workspace"}}).to_string();
         let words = [
             b"\xff\xff\xff\xff".to_vec(),
             framed(b"\xff{"),
             framed(b"\"Pause\""),
             framed(b"{\"Kill\":\"OutputLimit\"}"),
-            framed(job.as_bytes()),
+            framed(incomplete.as_bytes()),
             framed(b"{}"),
             vec![0; 64],
-            framed(&b"x".repeat(1000))[..500].to_vec(),
+            job()[..100].to_vec(),
         ];
         let by_hand = ByHand::open(world);
         for profile in [0, 7] {
             for word in &words {
-                let (mut control, theirs) = std::os::unix::net::UnixStream::pair().unwrap();
-                let (output, outputs_end) = std::io::pipe().unwrap();
-                let order = json!({"Run": {"profile": profile}}).to_string();
-                let given =
-                    [std::os::fd::AsFd::as_fd(&theirs), std::os::fd::AsFd::as_fd(&outputs_end), std::os::fd::AsFd::as_fd(&outputs_end)];
-                by_hand.say_with(order.as_bytes(), &given);
-                drop((theirs, outputs_end));
-                let _ = std::io::Write::write_all(&mut control, word);
-                // What is only begun ends with its sender.
-                control.shutdown(std::net::Shutdown::Write).unwrap();
-                control.set_read_timeout(Some(PATIENCE / 4)).unwrap();
-                let mut said = Vec::new();
-                let _ = std::io::Read::read_to_end(&mut control, &mut said);
-                let text = String::from_utf8_lossy(&said).into_owned();
-                assert!(!text.contains("Started"), "{word:?}: {text}");
-                assert!(profile == 0 || text.contains("SetupFailed"), "a kind of run that there is not: {text}");
-                let mut printed = Vec::new();
-                std::io::Read::read_to_end(&mut { output }, &mut printed).unwrap();
-                assert!(printed.is_empty());
+                let said = by_hand.order(profile, word);
+                assert!(!said.contains("Started") && !said.contains("Exited"), "{word:?}: {said}");
             }
         }
-        rustix::net::shutdown(&by_hand.socket, rustix::net::Shutdown::Both).unwrap();
-        by_hand.ends();
+        let said = by_hand.order(7, &job());
+        assert!(said.contains("SetupFailed") && said.contains("profile"), "a kind of run that there is not: {said}");
+        // A second job while the first runs is an end of it, and not a second run.
+        let twice = [job(), job()].concat();
+        let said = by_hand.order(0, &twice);
+        assert!(said.contains("Lost") || said.contains("{\"Exited\":0}"), "{said}");
+        by_hand.let_go();
     });
 }

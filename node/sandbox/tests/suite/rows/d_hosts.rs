@@ -1,5 +1,6 @@
 //! Hosts that lack something, and what a tool can learn of the one it is on.
 
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
@@ -193,6 +194,28 @@ fn group_of(told: &str) -> Option<String> {
     let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
     let mount = mounts.lines().find(|line| line.contains(" - cgroup2 "))?.split(' ').nth(4)?;
     Some(format!("{mount}{own}"))
+}
+
+#[test]
+fn d08_a_node_whose_program_was_replaced_goes_on_with_its_own() {
+    row(async |world| {
+        let (program, root) = (world.path("program"), world.path("upgraded"));
+        std::fs::copy(helper(), &program).unwrap();
+        let mut node = Command::new(&program);
+        node.args(["open", &root, "S2", "/usr/bin/true"]).env("ORIEN_TEST_WAIT", "1");
+        let mut node = node.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+        let mut said = BufReader::new(node.stdout.take().unwrap());
+        let mut line = String::new();
+        said.read_line(&mut line).unwrap();
+        assert_eq!(line, "level S2\n");
+        // As packages do it: another file by the same name. Started as a helper it would fail at once.
+        std::fs::copy("/bin/false", world.path("newer")).unwrap();
+        std::fs::rename(world.path("newer"), &program).unwrap();
+        node.stdin.take().unwrap().write_all(b"go on\n").unwrap();
+        let mut rest = String::new();
+        said.read_to_string(&mut rest).unwrap();
+        assert_eq!((rest.as_str(), node.wait().unwrap().success()), ("ended Exited(0)\n", true));
+    });
 }
 
 #[test]
