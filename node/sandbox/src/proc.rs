@@ -18,6 +18,9 @@ const TICK: Duration = Duration::from_millis(10);
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Process {
     pub(crate) pid: i32,
+    /// The thread by which it is looked at: the first one, or another where that has ended and others go on. What has ended has no
+    /// memory, no environment and no directory to be seen.
+    pub(crate) thread: i32,
     pub(crate) parent: i32,
     /// `R`, `S`, `T`, `Z`, ...
     pub(crate) state: u8,
@@ -30,8 +33,20 @@ pub(crate) struct Process {
 }
 
 impl Process {
+    /// A process whose first thread has ended looks like one that has ended, and may be as alive as any.
     pub(crate) fn read(pid: i32) -> Option<Self> {
-        Self::parse(pid, &fs::read(format!("/proc/{pid}/stat")).ok()?)
+        let first = Self::of(pid)?;
+        if !first.is_dead() || first.threads <= 1 {
+            return Some(first);
+        }
+        let others = threads(pid).into_iter().filter(|thread| *thread != pid);
+        let living = others.filter_map(Self::of).find(|thread| !thread.is_dead());
+        Some(living.map_or(first, |living| Self { pid, ..living }))
+    }
+
+    /// Of a process or of any of its threads.
+    fn of(thread: i32) -> Option<Self> {
+        Self::parse(thread, &fs::read(format!("/proc/{thread}/stat")).ok()?)
     }
 
     /// The name in brackets is the process's own choice and may hold anything, so fields are counted from the last bracket.
@@ -43,6 +58,7 @@ impl Process {
         let ticks = [11, 12, 13, 14].iter().filter_map(|index| number(*index)).fold(0u64, u64::saturating_add);
         Some(Self {
             pid,
+            thread: pid,
             parent: fields.get(1)?.parse().ok()?,
             state: *fields.first()?.as_bytes().first()?,
             terminal: fields.get(4)?.parse().ok()?,
@@ -127,14 +143,19 @@ fn descendants_by_scan(root: i32) -> Vec<Process> {
     }
 }
 
+fn threads(pid: i32) -> Vec<i32> {
+    let entries = fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten();
+    entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok()).collect()
+}
+
 /// Highest resident memory of a process so far, in bytes.
-pub(crate) fn peak_resident_bytes(pid: i32) -> u64 {
-    kib_line(&format!("/proc/{pid}/status"), "VmHWM:").unwrap_or(0)
+pub(crate) fn peak_resident_bytes(process: &Process) -> u64 {
+    kib_line(&format!("/proc/{}/status", process.thread), "VmHWM:").unwrap_or(0)
 }
 
 /// A process's fair share of the pages it uses, in bytes. Slow for large processes.
-pub(crate) fn proportional_bytes(pid: i32) -> Option<u64> {
-    kib_line(&format!("/proc/{pid}/smaps_rollup"), "Pss:")
+pub(crate) fn proportional_bytes(process: &Process) -> Option<u64> {
+    kib_line(&format!("/proc/{}/smaps_rollup", process.thread), "Pss:")
 }
 
 fn kib_line(path: &str, name: &str) -> Option<u64> {

@@ -42,9 +42,9 @@ fn find(directory: &Path) -> io::Result<Vec<Process>> {
     home.push(b'/');
     let pids = proc::all()?.into_iter().filter(|pid| u32::try_from(*pid) != Ok(own));
     let marked = |process: &Process| {
-        let environment = fs::read(format!("/proc/{}/environ", process.pid)).unwrap_or_default();
+        let environment = fs::read(format!("/proc/{}/environ", process.thread)).unwrap_or_default();
         let at_home = environment.split(|b| *b == 0).any(|variable| variable.starts_with(&home));
-        let stands_in = || fs::read_link(format!("/proc/{}/cwd", process.pid)).is_ok_and(|cwd| cwd.starts_with(directory));
+        let stands_in = || fs::read_link(format!("/proc/{}/cwd", process.thread)).is_ok_and(|cwd| cwd.starts_with(directory));
         at_home || (process.terminal == 0 && stands_in())
     };
     Ok(pids.filter_map(Process::read).filter(|process| !process.is_dead() && marked(process)).collect())

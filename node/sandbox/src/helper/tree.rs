@@ -59,10 +59,10 @@ impl Tree {
             sample.tasks = sample.tasks.saturating_add(process.threads.into());
         }
         if sample.resident_bytes > memory_bytes && living.len() > 1 {
-            let share = |process: &Process| proc::proportional_bytes(process.pid).unwrap_or(process.resident_bytes);
+            let share = |process: &Process| proc::proportional_bytes(process).unwrap_or(process.resident_bytes);
             sample.resident_bytes = living.iter().map(share).fold(0, u64::saturating_add);
         }
-        let peaks = living.iter().map(|process| proc::peak_resident_bytes(process.pid));
+        let peaks = living.iter().map(proc::peak_resident_bytes);
         sample.peak_bytes = peaks.max().unwrap_or(0).max(sample.peak_bytes).max(sample.resident_bytes);
         sample
     }

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use orien_sandbox::{Cause, ControlError, Sandbox, StartError};
+use orien_sandbox::{Cause, ControlError, Level, Sandbox, StartError};
 use rustix::process::{Pid, Signal};
 
 use crate::support::{Ground, HELPER, PATIENCE, config, descendants, is_helper, parent, python, run, sh, spec, state, until};
@@ -75,6 +75,81 @@ async fn a_pause_stops_every_process_and_effective_time() {
     assert_eq!(execution.pause().await, Err(ControlError::Ended));
     execution.kill("again").await;
     assert_eq!(ground.processes(), [] as [i32; 0]);
+    session.close().await.unwrap();
+}
+
+/// Processes whose first thread has ended while another goes on: to the system they look like ones that have ended. The last of them is
+/// the tool itself.
+const HEADLESS: &str = "
+import ctypes, os, sys, threading, time
+children, megabytes = map(int, sys.argv[1:])
+def go_on():
+    while ') Z ' not in open('/proc/self/stat').read(): time.sleep(0.005)
+    held = b'x' * (megabytes << 20)
+    beats = os.open('beats', os.O_CREAT | os.O_WRONLY | os.O_APPEND)
+    while True:
+        os.write(beats, b'.')
+        time.sleep(0.005)
+for _ in range(children):
+    if os.fork() == 0: break
+threading.Thread(target=go_on).start()
+ctypes.CDLL(None).syscall(93 if os.uname().machine == 'aarch64' else 60, 0)
+";
+
+fn headless(children: u32, megabytes: u32) -> orien_sandbox::RunSpec {
+    let mut spec = python(HEADLESS);
+    spec.args.extend([children.to_string(), megabytes.to_string()]);
+    spec
+}
+
+fn beats(ground: &Ground) -> u64 {
+    std::fs::metadata(ground.work().join("beats")).map_or(0, |beats| beats.len())
+}
+
+/// Whether nothing beats for half a second, from now on.
+async fn is_silent(ground: &Ground) -> bool {
+    let before = beats(ground);
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    beats(ground) == before
+}
+
+#[tokio::test]
+async fn a_pause_also_stops_processes_whose_first_thread_has_ended() {
+    let ground = Ground::new().await;
+    let session = ground.session().await;
+    let mut execution = session.start(headless(2, 1)).await.unwrap();
+    until("they run", || beats(&ground) > 100).await;
+    execution.pause().await.unwrap();
+    assert!(is_silent(&ground).await, "they work while they are not paid");
+    execution.resume().await.unwrap();
+    let stopped = beats(&ground);
+    until("they go on", || beats(&ground) > stopped + 100).await;
+    execution.kill("enough").await;
+    execution.wait().await;
+    session.close().await.unwrap();
+}
+
+#[tokio::test]
+async fn memory_of_processes_whose_first_thread_has_ended_is_counted() {
+    let ground = Ground::new().await;
+    let session = ground.session().await;
+    let mut hoard = headless(4, 60);
+    hoard.limits.memory_bytes = 128 << 20;
+    hoard.limits.wall = Duration::from_secs(10);
+    let report = run(&session, hoard).await.report;
+    assert_eq!(report.cause, Cause::MemoryLimit, "{report:?}");
+    session.close().await.unwrap();
+}
+
+#[tokio::test]
+async fn without_namespaces_too_processes_whose_first_thread_has_ended_die_with_their_run() {
+    let ground = Ground::with(|config| (config.min_level, config.max_level) = (Level::S0, Level::S0)).await;
+    let session = ground.session().await;
+    let mut execution = session.start(headless(2, 1)).await.unwrap();
+    until("they run", || beats(&ground) > 100).await;
+    execution.kill("enough").await;
+    assert_eq!(execution.wait().await.survivors, 0);
+    assert!(is_silent(&ground).await, "they outlived their run");
     session.close().await.unwrap();
 }
 
