@@ -78,6 +78,11 @@ impl Process {
         matches!(self.state, b'T' | b't')
     }
 
+    /// True while it waits for something that no signal but the last one interrupts.
+    pub(crate) fn is_stuck(&self) -> bool {
+        self.state == b'D'
+    }
+
     pub(crate) fn signal(&self, signal: rustix::process::Signal) {
         if let Some(pid) = Pid::from_raw(self.pid) {
             // It may be gone by now, which is what most callers want.

@@ -16,7 +16,7 @@ pub enum Cause {
     Signalled(i32),
     /// Effective time reached `wall`.
     TimedOut,
-    /// CPU time reached `cpu`.
+    /// CPU time reached `cpu`, or the tool went on working while it was paused.
     CpuLimit,
     /// The tree's resident memory went above `memory_bytes`.
     MemoryLimit,

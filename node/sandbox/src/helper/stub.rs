@@ -33,6 +33,11 @@ const SAMPLE_EVERY: Duration = Duration::from_millis(100);
 const SAMPLE_FIRST: Duration = Duration::from_millis(5);
 /// A run that is shorter is told of at its end only.
 const ANNOUNCE_AFTER: Duration = Duration::from_millis(2);
+/// A tool that is found at work so often during one pause is waking itself, as a timer whose signal is `SIGCONT` does.
+const WOKEN_MAX: u32 = 5;
+/// What a whole tree may use of the processors during one pause: what is under way when it begins, and once more for each of a few
+/// signals from elsewhere. The kernel counts it in hundredths.
+const PAUSED_CPU_MAX: Duration = Duration::from_millis(500);
 const READ_BYTES: usize = 4 * 1024;
 /// As deep as a start goes.
 const REHEARSED_STACK_BYTES: usize = 16 * 1024;
@@ -168,15 +173,34 @@ struct Watch {
     limits: RunLimits,
     clock: Clock,
     usage: Usage,
+    pause: Pause,
     next_sample: Instant,
     sample_pause: Duration,
+}
+
+/// What was seen of the tree during one pause.
+#[derive(Debug, Default)]
+struct Pause {
+    woken: u32,
+    /// Used by the tree when it began.
+    cpu: Option<Duration>,
+}
+
+impl Pause {
+    /// True when the tool does not keep still. Nobody pays for what it does in a pause.
+    fn is_broken(&mut self, was_at_work: bool, cpu: Duration) -> bool {
+        self.woken = self.woken.saturating_add(u32::from(was_at_work));
+        let used = cpu.saturating_sub(*self.cpu.get_or_insert(cpu));
+        self.woken > WOKEN_MAX || used > PAUSED_CPU_MAX
+    }
 }
 
 impl Watch {
     fn new(tree: Tree, started: Started, limits: RunLimits) -> Self {
         let Started { tool, handle, at } = started;
         let (clock, next_sample) = (Clock::start(at), at + SAMPLE_FIRST);
-        Self { tree, tool, handle, limits, clock, usage: Usage::default(), next_sample, sample_pause: SAMPLE_FIRST }
+        let (usage, pause) = (Usage::default(), Pause::default());
+        Self { tree, tool, handle, limits, clock, usage, pause, next_sample, sample_pause: SAMPLE_FIRST }
     }
 
     fn run(&mut self, control: &mut Control) -> Ending {
@@ -251,6 +275,7 @@ impl Watch {
             Command::Pause => {
                 self.tree.stop();
                 self.clock.pause(Instant::now());
+                self.pause = Pause::default();
                 Event::Paused
             }
             Command::Resume => {
@@ -265,10 +290,8 @@ impl Watch {
     }
 
     fn sample(&mut self, now: Instant, control: &mut Control) -> Option<Cause> {
-        if self.clock.is_paused() {
-            // Another process may have sent a continue signal.
-            self.tree.stop();
-        }
+        // Another process may have sent a continue signal, or the tool one to itself.
+        let was_at_work = self.clock.is_paused() && self.tree.stop();
         let sample = self.tree.sample(self.limits.memory_bytes);
         self.usage.cpu = self.usage.cpu.max(sample.cpu);
         self.usage.peak_memory_bytes = self.usage.peak_memory_bytes.max(sample.peak_bytes);
@@ -281,7 +304,8 @@ impl Watch {
         if sample.tasks > self.limits.processes.into() {
             return Some(Cause::ProcessLimit);
         }
-        if self.usage.cpu >= self.limits.cpu {
+        let is_awake = self.clock.is_paused() && self.pause.is_broken(was_at_work, sample.cpu);
+        if self.usage.cpu >= self.limits.cpu || is_awake {
             return Some(Cause::CpuLimit);
         }
         control.send(&Event::Usage(self.usage)).err().map(|_| node_gone())
@@ -322,5 +346,23 @@ fn poll(sources: [std::os::fd::BorrowedFd<'_>; 2], patience: Duration) -> io::Re
         Ok(_) => Ok(watched.map(|source| !source.revents().is_empty())),
         Err(rustix::io::Errno::INTR) => Ok([false; 2]),
         Err(error) => Err(error.into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pause_is_broken_by_work_that_is_seen_again_and_again_or_that_only_its_time_shows() {
+        let millis = Duration::from_millis;
+        let mut woken = Pause::default();
+        assert!((0..WOKEN_MAX).all(|_| !woken.is_broken(true, millis(70))));
+        assert!((0..100).all(|_| !woken.is_broken(false, millis(70))), "keeping still is no fault");
+        assert!(woken.is_broken(true, millis(70)));
+        let mut hidden = Pause::default();
+        assert!(!hidden.is_broken(false, millis(9_000)), "what was used before the pause does not count");
+        assert!(!hidden.is_broken(false, millis(9_500)));
+        assert!(hidden.is_broken(false, millis(9_510)));
     }
 }

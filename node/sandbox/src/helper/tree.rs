@@ -67,16 +67,20 @@ impl Tree {
         sample
     }
 
-    /// Stops everything, also what is forked meanwhile.
-    pub(super) fn stop(&self) {
+    /// Stops everything, also what is forked meanwhile. Answers whether anything was at work before.
+    pub(super) fn stop(&self) -> bool {
+        let mut was_at_work = false;
         for _ in 0..STOP_ROUNDS_MAX {
             let moving: Vec<Process> = self.living().into_iter().filter(|process| !process.is_stopped()).collect();
             if moving.is_empty() {
-                return;
+                break;
             }
+            // Who waits in the kernel, for a child that is stopped for instance, is at no work, and cannot be stopped.
+            was_at_work |= moving.iter().any(|process| !process.is_stuck());
             self.signal(&moving, Signal::STOP);
             std::thread::sleep(KILL_PAUSE_MIN);
         }
+        was_at_work
     }
 
     pub(super) fn resume(&self) {

@@ -129,6 +129,34 @@ async fn a_pause_also_stops_processes_whose_first_thread_has_ended() {
     session.close().await.unwrap();
 }
 
+/// Lets itself go on whenever it is stopped.
+const WAKEFUL: &str = "
+import ctypes, os, signal, time
+libc = ctypes.CDLL(None)
+class Event(ctypes.Structure): _fields_ = [('value', ctypes.c_void_p), ('signal', ctypes.c_int), ('how', ctypes.c_int), ('rest', ctypes.c_char * 48)]
+signal.signal(signal.SIGCONT, lambda *_: None)
+for _ in range(64):
+    timer = ctypes.c_void_p()
+    assert libc.timer_create(1, ctypes.byref(Event(None, signal.SIGCONT, 0)), ctypes.byref(timer)) == 0
+    assert libc.timer_settime(timer, 0, (ctypes.c_long * 4)(0, 5000000, 0, 5000000), None) == 0
+beats = os.open('beats', os.O_CREAT | os.O_WRONLY | os.O_APPEND)
+while True:
+    os.write(beats, b'.')
+    time.sleep(0.001)
+";
+
+#[tokio::test]
+async fn a_tool_that_wakes_itself_while_it_is_paused_is_killed() {
+    let ground = Ground::new().await;
+    let session = ground.session().await;
+    let mut execution = session.start(python(WAKEFUL)).await.unwrap();
+    until("it runs", || beats(&ground) > 100).await;
+    execution.pause().await.unwrap();
+    let report = tokio::time::timeout(PATIENCE / 6, execution.wait()).await.expect("it goes on unpaid");
+    assert_eq!(report.cause, Cause::CpuLimit, "{report:?}");
+    session.close().await.unwrap();
+}
+
 #[tokio::test]
 async fn memory_of_processes_whose_first_thread_has_ended_is_counted() {
     let ground = Ground::new().await;
