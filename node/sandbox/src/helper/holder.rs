@@ -100,6 +100,9 @@ pub(super) fn places(opening: &Opening) -> (PathBuf, PathBuf) {
     }
 }
 
+/// Whether a connection may be made by sending. The kernel's access rules are asked at `connect` only, so that would lead past them.
+const FAST_OPEN: &str = "/proc/sys/net/ipv4/tcp_fastopen";
+
 /// One listening socket per way out, on the session's own loopback. The node takes what arrives there.
 fn listen(opening: &Opening) -> Result<Vec<OwnedFd>, Failed> {
     let ports: Vec<u16> = opening.profiles.iter().filter_map(|profile| profile.port).collect();
@@ -108,6 +111,7 @@ fn listen(opening: &Opening) -> Result<Vec<OwnedFd>, Failed> {
     }
     let any = rustix::net::socket(rustix::net::AddressFamily::INET, rustix::net::SocketType::DGRAM, None).map_err(step("network"))?;
     sys::loopback_up(any.as_fd()).map_err(step("network"))?;
+    std::fs::write(FAST_OPEN, "0").map_err(step("network"))?;
     let listen = |port: &u16| TcpListener::bind((Ipv4Addr::LOCALHOST, *port)).map(OwnedFd::from);
     ports.iter().map(listen).collect::<io::Result<_>>().map_err(step("network"))
 }

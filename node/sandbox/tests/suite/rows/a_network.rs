@@ -8,7 +8,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use libc::{EACCES, EAFNOSUPPORT, ECONNREFUSED, ENOENT, EPERM};
-use orien_sandbox::{NetworkGrant, Profile, Storage};
+use orien_sandbox::{NetworkGrant, Profile, SessionSpec, Storage};
 use serde::Deserialize;
 
 use crate::verdict::Is;
@@ -183,6 +183,38 @@ fn a20_the_way_out_leads_to_what_is_granted_and_nowhere_else() {
         assert_eq!(serving.join().unwrap(), 2);
         let usage = session.egress();
         assert_eq!((usage.connections, usage.up_bytes, usage.down_bytes), (2, 8, 8), "what went through was counted");
+        world.close(session).await;
+    });
+}
+
+/// Sends with the connection instead of after it, which is a way to connect that is not `connect`.
+const FAST: &str = r"
+import json, socket, sys
+out = {}
+for what, call in (('connect', lambda s, to: s.connect(to)), ('send', lambda s, to: s.sendto(b'x', 0x20000000, to)),
+                   ('message', lambda s, to: s.sendmsg([b'x'], [], 0x20000000, to))):
+    s = socket.socket()
+    try: call(s, ('127.0.0.1', int(sys.argv[1]))); s.getpeername(); out[what] = 'connected'
+    except OSError as e: out[what] = 'errno ' + str(e.errno)
+print(json.dumps(out))
+";
+
+#[test]
+fn a20_the_way_out_of_another_tool_is_out_of_reach() {
+    row(async |world| {
+        let kinds = [granted(world, &["192.0.2.7:443"]), granted(world, &["192.0.2.8:443"])];
+        let spec = SessionSpec { limits: small(), profiles: kinds.to_vec(), ..SessionSpec::default() };
+        let session = world.sandbox.session("two", spec).await.unwrap();
+        for (way, expected) in [("3129", "errno 13"), ("3128", "connected")] {
+            let mut fast = python(FAST);
+            fast.args.push(way.to_owned());
+            let done = run(&session, fast).await;
+            assert!(done.report.success(), "{}", String::from_utf8_lossy(&done.stderr));
+            let Talked(said) = serde_json::from_str(done.text()).unwrap();
+            assert_eq!(said["connect"], expected, "{way}");
+            let refused = format!("errno {}", libc::EOPNOTSUPP);
+            assert!(said["send"] == refused && said["message"] == refused, "{way}: {said:?}");
+        }
         world.close(session).await;
     });
 }
