@@ -37,6 +37,11 @@ pub(super) const DEVICE_MASK: u32 = 0xb000;
 pub(super) const DEVICE: u32 = 0x2000;
 /// Put a byte into a terminal's input; paste the console's selection into it.
 pub(super) const TYPING: [u32; 2] = [0x5412, 0x541c];
+/// Make subvolumes and snapshots of them (btrfs); bring a key and encrypt a directory with it: whoever removes the workspace could not
+/// take such a tree apart.
+pub(super) const TREES: [u32; 6] = [0x5000_9401, 0x5000_940e, 0x5000_9417, 0x5000_9418, 0x800c_6613, 0xc050_6617];
+/// Requests from here on say how long their argument is. Most that are made say nothing of the kind, and are soon decided.
+const FIRST_WITH_LENGTH: u32 = 0x4000_0000;
 pub(super) const NOEXEC_SEAL: u32 = 8;
 /// Linux as it is; and the question what it is.
 pub(super) const PERSONALITIES: [u32; 2] = [0, 0xffff_ffff];
@@ -119,8 +124,10 @@ fn question(assembler: &mut Assembler, check: Check, sockets: Sockets) -> Label 
             let format = assembler.mask(DEVICE_MASK, asked);
             assembler.load(argument(mode.into()), format)
         }
-        Check::Terminal => {
-            let asked = one_of(assembler, TYPING, deny, allow);
+        Check::Request => {
+            let plain = one_of(assembler, &TYPING, deny, allow);
+            let with_length = one_of(assembler, &TREES, deny, allow);
+            let asked = assembler.branch(If::AtLeast, FIRST_WITH_LENGTH, with_length, plain);
             assembler.load(argument(1), asked)
         }
         Check::Memory => {
@@ -128,7 +135,7 @@ fn question(assembler: &mut Assembler, check: Check, sockets: Sockets) -> Label 
             assembler.load(argument(1), asked)
         }
         Check::Personality => {
-            let asked = one_of(assembler, PERSONALITIES, allow, deny);
+            let asked = one_of(assembler, &PERSONALITIES, allow, deny);
             assembler.load(argument(0), asked)
         }
     }
@@ -138,19 +145,19 @@ fn socket(assembler: &mut Assembler, sockets: Sockets) -> Label {
     let (allow, deny) = (assembler.answer(ALLOW), assembler.answer(EPERM));
     let mut family = assembler.answer(EAFNOSUPPORT);
     if sockets == Sockets::Internet {
-        let protocol = one_of(assembler, TCP, allow, deny);
+        let protocol = one_of(assembler, &TCP, allow, deny);
         let protocol = assembler.load(argument(2), protocol);
         let stream = assembler.branch(If::Equal, STREAM, protocol, deny);
         let stream = assembler.mask(SOCKET_TYPE, stream);
         let stream = assembler.load(argument(1), stream);
-        family = one_of(assembler, INTERNET, stream, family);
+        family = one_of(assembler, &INTERNET, stream, family);
     }
     let family = assembler.branch(If::Equal, UNIX, allow, family);
     assembler.load(argument(0), family)
 }
 
-fn one_of(assembler: &mut Assembler, values: [u32; 2], yes: Label, no: Label) -> Label {
-    values.into_iter().fold(no, |no, value| assembler.branch(If::Equal, value, yes, no))
+fn one_of(assembler: &mut Assembler, values: &[u32], yes: Label, no: Label) -> Label {
+    values.iter().fold(no, |no, value| assembler.branch(If::Equal, *value, yes, no))
 }
 
 /// Where the lower half of an argument is: both machines are little-endian.

@@ -3,7 +3,7 @@
 //! Always true: a call that has no row here, and any number above the last one, does not exist for a tool (`ENOSYS`). So a kernel
 //! newer than this table adds nothing to what a tool can reach; a row is added when somebody has read what the new call does.
 
-use Check::{Memory, Namespaces, Node, Personality, Socket, Terminal};
+use Check::{Memory, Namespaces, Node, Personality, Request, Socket};
 use Rule::{Absent, Allow, Check as Ask, Deny};
 
 /// What a tool gets for a call.
@@ -28,8 +28,8 @@ pub(super) enum Check {
     Socket,
     /// No device; the mode is the argument with this index.
     Node(u8),
-    /// Not the two requests that type into a terminal.
-    Terminal,
+    /// None that types into a terminal, and none for trees that cannot be taken apart again.
+    Request,
     /// Anonymous files only if they can never be executed.
     Memory,
     /// Only to ask, or to say what is so anyway.
@@ -60,7 +60,7 @@ pub(super) const ROWS: &[Row] = &[
     ("rt_sigaction", 13, 134, Allow),
     ("rt_sigprocmask", 14, 135, Allow),
     ("rt_sigreturn", 15, 139, Allow),
-    ("ioctl", 16, 29, Ask(Terminal)),
+    ("ioctl", 16, 29, Ask(Request)),
     ("pread64", 17, 67, Allow),
     ("pwrite64", 18, 68, Allow),
     ("readv", 19, 65, Allow),
