@@ -1,7 +1,8 @@
 //! Takes a tool's output from its pipes.
 //!
 //! Always true: memory is bounded by the channel; a slow reader slows the tool. What exceeds the limit is read and thrown away, so
-//! a tool is never stuck on a full pipe because of it. After the tool's end a pipe that somebody still holds open is given up.
+//! a tool is never stuck on a full pipe because of it. After the tool's end a pipe that somebody still holds open is given up, also
+//! when that is another run, to which the tool has given it, and which goes on writing.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -10,6 +11,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncReadExt as _};
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 /// What a pipe holds by default.
@@ -18,8 +20,10 @@ const CHUNK_BYTES_MAX: usize = 64 * 1024;
 const CHUNK_BYTES_FIRST: usize = 4 * 1024;
 /// Times the chunk size, 1 MiB per run waits for its reader at most.
 pub(super) const CHUNKS_MAX: usize = 16;
-/// How long a pipe may stay silent and open after the tool's end.
+/// How long a pipe may stay silent and open after the tool's end, all its silences together.
 const SILENCE_MAX: Duration = Duration::from_secs(1);
+/// What may lie in a pipe at the tool's end: the kernel lets nobody but root make one larger, unless it was told otherwise.
+const LEFT_BYTES_MAX: u64 = 1 << 20;
 
 /// Which of the two.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -53,21 +57,42 @@ pub(super) struct Shared {
     pub(super) abandoned: CancellationToken,
 }
 
+/// What is taken of a pipe after the tool's end.
+struct Rest {
+    ended: Option<Instant>,
+    silent: Duration,
+    bytes: u64,
+}
+
+impl Rest {
+    /// Notes a read that was begun then and is done now.
+    fn note(&mut self, begun: Instant, now: Instant, bytes: u64) {
+        let ended = *self.ended.get_or_insert(now);
+        self.silent = self.silent.saturating_add(now.saturating_duration_since(begun.max(ended)));
+        self.bytes = self.bytes.saturating_add(bytes);
+    }
+}
+
 /// Reads one pipe to its end. Answers the bytes read.
 pub(super) async fn pump<R: AsyncRead + Unpin>(mut pipe: R, stream: Stream, shared: &Shared, to: mpsc::Sender<Chunk>) -> u64 {
     let mut total = 0u64;
     let mut buffer = vec![0; CHUNK_BYTES_FIRST];
+    let mut rest = Rest { ended: None, silent: Duration::ZERO, bytes: 0 };
     loop {
         let silence = async {
             shared.ended.cancelled().await;
-            tokio::time::sleep(SILENCE_MAX).await;
+            tokio::time::sleep(SILENCE_MAX.saturating_sub(rest.silent)).await;
         };
+        let begun = Instant::now();
         let count = tokio::select! {
             biased;
             read = pipe.read(&mut buffer) => read.unwrap_or(0),
             () = silence => 0,
         };
-        if count == 0 {
+        if shared.ended.is_cancelled() {
+            rest.note(begun, Instant::now(), count as u64);
+        }
+        if count == 0 || rest.bytes > LEFT_BYTES_MAX {
             return total;
         }
         total = total.saturating_add(count as u64);

@@ -87,6 +87,45 @@ fn b14_the_report_comes_though_somebody_holds_the_output() {
     });
 }
 
+/// Gives its output to another run of its session, and ends. The other writes to it for as long as it may.
+const HANDS_OVER: &str = "
+import socket
+with socket.socket(socket.AF_UNIX) as s:
+    s.bind('door'); s.listen(); other, _ = s.accept()
+    print('own', flush=True)
+    socket.send_fds(other, [b'x'], [1]); other.recv(1)
+";
+const TAKES_OVER: &str = "
+import os, socket, sys, time
+s = socket.socket(socket.AF_UNIX)
+while True:
+    try: s.connect('door'); break
+    except OSError: time.sleep(0.01)
+_, (taken,), _, _ = socket.recv_fds(s, 1, 1)
+os.write(taken, b'y'); s.send(b'x')
+while True:
+    os.write(taken, b'y' * int(sys.argv[1])); time.sleep(float(sys.argv[2]))
+";
+
+#[test]
+fn b14_the_report_comes_though_another_run_goes_on_writing_to_the_output() {
+    for (bytes, pause) in [("1", "0.1"), ("65536", "0")] {
+        row(async |world| {
+            let session = world.session().await;
+            let mut other = python(TAKES_OVER);
+            other.args.extend([bytes.to_owned(), pause.to_owned()]);
+            other.limits.wall = PATIENCE;
+            let mut other = session.start(other).await.unwrap();
+            let done = tokio::time::timeout(PATIENCE / 6, run(&session, python(HANDS_OVER))).await.expect("it is held up");
+            assert!(done.report.success(), "{}", String::from_utf8_lossy(&done.stderr));
+            assert!(done.stdout.starts_with(b"own\ny"), "what came before its end is there");
+            other.kill("done").await;
+            other.wait().await;
+            world.close(session).await;
+        });
+    }
+}
+
 #[test]
 fn b15_input_is_at_its_end() {
     row(async |world| {
