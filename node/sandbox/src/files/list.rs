@@ -1,7 +1,7 @@
 //! Lists a workspace.
 //!
-//! Always true: the answer is at most as long as asked for, and so is the work: directories with more names than
-//! [`NAMES_MAX`] are cut, and `truncated` says so. Entries whose names could not be given back to us are counted, not listed.
+//! Always true: the answer is at most as long as asked for, and no more than twice of that is ever kept in memory; directories with more
+//! names than [`NAMES_MAX`] are cut, and `truncated` says so. Entries whose names could not be given back to us are counted, not listed.
 
 use std::os::fd::AsFd as _;
 
@@ -11,7 +11,7 @@ use super::inside::{Inside, entry, refusal};
 use super::{Entry, FileError, Kind, WorkPath};
 use crate::removal;
 
-/// Names read from one directory. Sorting needs them in memory: at 255 bytes each this is 25 MB at the very worst.
+/// Names read from one directory: each of them costs a look.
 const NAMES_MAX: usize = 100_000;
 /// Directories read for one listing, so that empty ones cannot cost more than files.
 const DIRECTORIES_MAX: usize = 20_000;
@@ -32,15 +32,16 @@ pub(super) fn list(inside: &Inside, below: Option<&WorkPath>, limit: usize) -> R
     let mut directories = 0;
     // A stack with the next path on top gives the order of a walk without recursion.
     let mut pending: Vec<Entry> = Vec::new();
-    read(inside, below.map_or(".", WorkPath::as_str), below, &mut pending, &mut listing)?;
+    read(inside, below.map_or(".", WorkPath::as_str), below, limit, &mut pending, &mut listing)?;
     while let Some(next) = pending.pop() {
-        if listing.entries.len() >= limit || directories >= DIRECTORIES_MAX || pending.len() > NAMES_MAX {
+        if listing.entries.len() >= limit || directories >= DIRECTORIES_MAX {
             listing.truncated = true;
             break;
         }
         if next.kind == Kind::Directory {
             directories += 1;
-            match read(inside, next.path.as_str(), Some(&next.path), &mut pending, &mut listing) {
+            let room = limit - listing.entries.len();
+            match read(inside, next.path.as_str(), Some(&next.path), room, &mut pending, &mut listing) {
                 // Gone, replaced or shut since it was seen.
                 Ok(()) | Err(FileError::Missing | FileError::Link | FileError::NotDirectory | FileError::Denied) => {}
                 Err(error) => return Err(error),
@@ -51,10 +52,12 @@ pub(super) fn list(inside: &Inside, below: Option<&WorkPath>, limit: usize) -> R
     Ok(listing)
 }
 
+/// Adds what a directory holds to what is pending, of which the first `room` in order are kept: the rest would not be listed any more.
 fn read(
     inside: &Inside,
     directory: &str,
     path: Option<&WorkPath>,
+    room: usize,
     pending: &mut Vec<Entry>,
     listing: &mut Listing,
 ) -> Result<(), FileError> {
@@ -62,15 +65,17 @@ fn read(
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let handle = inside.open(directory, flags)?;
     let mut found: Vec<Entry> = Vec::new();
+    let mut names = 0;
     for item in Dir::read_from(handle.as_fd()).map_err(refusal)? {
         let item = item.map_err(refusal)?;
         if removal::is_self_or_parent(item.file_name()) {
             continue;
         }
-        if found.len() >= NAMES_MAX {
+        if names >= NAMES_MAX {
             listing.truncated = true;
             break;
         }
+        names += 1;
         let name = item.file_name().to_bytes();
         let full = path.map_or_else(|| name.to_vec(), |path| [path.as_str().as_bytes(), b"/", name].concat());
         let Ok(full) = WorkPath::parse_bytes(&full) else {
@@ -80,8 +85,16 @@ fn read(
         if let Ok(stat) = rustix::fs::statat(&handle, item.file_name(), AtFlags::SYMLINK_NOFOLLOW) {
             found.push(entry(full, &stat));
         }
+        if found.len() > room.saturating_mul(2) {
+            found.sort_unstable_by(|a, b| a.path.cmp(&b.path));
+            found.truncate(room);
+            listing.truncated = true;
+        }
     }
-    found.sort_by(|a, b| b.path.cmp(&a.path));
+    found.sort_unstable_by(|a, b| b.path.cmp(&a.path));
     pending.append(&mut found);
+    let excess = pending.len().saturating_sub(room);
+    listing.truncated |= excess > 0;
+    pending.drain(..excess);
     Ok(())
 }

@@ -172,6 +172,29 @@ async fn a_workspace_that_swaps_files_for_links_all_the_time_is_never_left() {
 }
 
 #[tokio::test]
+async fn a_listing_is_the_beginning_of_all_however_much_more_there_is() {
+    let ground = Ground::new().await;
+    let session = ground.session().await;
+    let work = ground.work();
+    let mut all = Vec::new();
+    for folder in 0..20 {
+        all.push(format!("d{folder:02}"));
+        std::fs::create_dir(work.join(format!("d{folder:02}"))).unwrap();
+        // Not in order, and more than twice of what is asked for below.
+        for file in (0..50).rev() {
+            std::fs::write(work.join(format!("d{folder:02}/{file:02}")), "").unwrap();
+        }
+        all.extend((0..50).map(|file| format!("d{folder:02}/{file:02}")));
+    }
+    for (limit, more) in [(1, true), (7, true), (20, true), (60, true), (1019, true), (1020, false), (5000, false)] {
+        let listing = session.files().list(None, limit).await.unwrap();
+        let paths: Vec<String> = listing.entries.iter().map(|entry| entry.path.to_string()).collect();
+        assert_eq!((&paths[..], listing.truncated), (&all[..limit.min(all.len())], more), "{limit}");
+    }
+    session.close().await.unwrap();
+}
+
+#[tokio::test]
 async fn a_listing_is_ordered_bounded_and_shows_what_things_are() {
     let ground = Ground::new().await;
     let session = ground.session().await;
