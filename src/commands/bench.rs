@@ -1,7 +1,7 @@
 //! `orien bench sandbox`: what confinement costs on this host, beside a plain start of the same program in the same run.
 //!
-//! Always true: the kinds take turns in small blocks, so that whatever else the machine does hits all of them alike; the ratio is of
-//! medians of the same run.
+//! Always true: the kinds take turns in small blocks and in changing order, so that whatever else the machine does hits all of them
+//! alike; the ratio is of medians of the same run.
 
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -161,21 +161,20 @@ impl Bench {
             self.plain(None)?;
             self.ours(&session).await?;
         }
-        let mut left = self.plan.runs;
-        while left > 0 {
-            let block = left.min(BLOCK);
-            for _ in 0..block {
-                plain.push(self.plain(None)?);
-            }
-            for _ in 0..block {
-                ours.push(self.ours(&session).await?);
-            }
-            if let Some(path) = &self.bubblewrap {
-                for _ in 0..block {
-                    bubblewrap.push(self.plain(Some(path))?);
+        let kinds = if self.bubblewrap.is_some() { 3 } else { 2 };
+        let blocks = self.plan.runs.div_ceil(BLOCK);
+        for turn in 0..blocks {
+            let runs = BLOCK.min(self.plan.runs - turn * BLOCK);
+            // Each kind comes after each other one equally often, so none pays alone for what the one before it left to the kernel.
+            for place in 0..kinds {
+                for _ in 0..runs {
+                    match (turn + place) % kinds {
+                        0 => plain.push(self.plain(None)?),
+                        1 => ours.push(self.ours(&session).await?),
+                        _ => bubblewrap.push(self.plain(self.bubblewrap.as_deref())?),
+                    }
                 }
             }
-            left -= block;
         }
         session.close().await?;
         let floor = median(&mut plain);

@@ -319,17 +319,27 @@ fn generate(root: BorrowedFd<'_>, copied: &[(&str, Vec<u8>)]) -> rustix::io::Res
     let dev = directories(Path::new("/dev"), root)?;
     let links = [("fd", "/proc/self/fd"), ("stdin", "/proc/self/fd/0"), ("stdout", "/proc/self/fd/1"), ("stderr", "/proc/self/fd/2")];
     for (name, target) in links.into_iter().chain([("shm", "/tmp")]) {
-        rustix::fs::symlinkat(target, &dev, name)?;
+        unless_shown(rustix::fs::symlinkat(target, &dev, name))?;
     }
     let var = directories(Path::new("/var"), root)?;
-    rustix::fs::symlinkat("/tmp", &var, "tmp")?;
-    rustix::fs::symlinkat("/proc/self/mounts", &etc, "mtab")
+    unless_shown(rustix::fs::symlinkat("/tmp", &var, "tmp"))?;
+    unless_shown(rustix::fs::symlinkat("/proc/self/mounts", &etc, "mtab"))
 }
 
 fn write(directory: BorrowedFd<'_>, name: &str, content: &[u8]) -> rustix::io::Result<()> {
     let flags = OFlags::CREATE | OFlags::WRONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::EXCL;
-    let file = rustix::fs::openat(directory, name, flags, Mode::from_raw_mode(0o644))?;
-    fs::File::from(file).write_all(content).map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO))
+    match rustix::fs::openat(directory, name, flags, Mode::from_raw_mode(0o644)) {
+        Ok(file) => fs::File::from(file).write_all(content).map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO)),
+        Err(error) => unless_shown(Err(error)),
+    }
+}
+
+/// Where the provider shows something of its own, that is what is there.
+fn unless_shown(made: rustix::io::Result<()>) -> rustix::io::Result<()> {
+    match made {
+        Err(Errno::EXIST | Errno::ROFS) => Ok(()),
+        other => other,
+    }
 }
 
 /// Makes the new root, which is the current directory, the only one, and read-only.

@@ -42,7 +42,7 @@ fn serve_in_groups(session: &Session<'_>, socket: &OwnedFd) -> io::Result<()> {
             Ok(None) => {
                 // So that the group looks like the only one from inside. What a failure would show is a name of ours.
                 let _ = sys::unshare(libc::CLONE_NEWCGROUP);
-                stub::Ready::prepare().run(session, order);
+                stub::Ready::prepare(session).run(session, order);
                 sys::exit_now(0);
             }
             Err(error) => refuse(order.control, "clone", &error),
@@ -59,7 +59,7 @@ fn serve_from_spares(session: &Session<'_>, socket: &OwnedFd) -> io::Result<()> 
             Ok(Some(_)) => drop(waiting),
             Ok(None) => {
                 drop(taken);
-                let ready = stub::Ready::prepare();
+                let ready = stub::Ready::prepare(session);
                 match receive(socket) {
                     Ok(Some(order)) => {
                         drop(waiting);

@@ -44,13 +44,20 @@ const REHEARSED_STACK_BYTES: usize = 16 * 1024;
 
 /// A stub that only lacks its order.
 pub(super) struct Ready {
-    prepared: Result<Tree, Failed>,
+    prepared: Result<Prepared, Failed>,
+}
+
+/// What is done before the order is there.
+pub(super) struct Prepared {
+    pub(super) tree: Tree,
+    /// True when the session has one kind of run only: then what that kind sees and may call holds for this process already.
+    pub(super) is_settled: bool,
 }
 
 impl Ready {
     /// In a process of its own: what can be done before anything of the run is known.
-    pub(super) fn prepare() -> Self {
-        Self { prepared: prepare() }
+    pub(super) fn prepare(session: &Session<'_>) -> Self {
+        Self { prepared: prepare(session) }
     }
 
     /// Runs one job from its socket to its end. A failure of the socket itself is nothing anybody could be told of.
@@ -67,10 +74,10 @@ impl Ready {
         };
         let Some(job) = control.first_job()? else { return Ok(()) };
         let limits = job.limits.clone();
-        let started = self.prepared.and_then(|tree| match tool::start(session, kind, *job, output, errors, &tree) {
-            Ok(started) => Ok((tree, started)),
+        let started = self.prepared.and_then(|prepared| match tool::start(session, kind, *job, output, errors, &prepared) {
+            Ok(started) => Ok((prepared.tree, started)),
             Err(failed) => {
-                tree.kill();
+                prepared.tree.kill();
                 Err(failed)
             }
         });
@@ -104,16 +111,21 @@ fn rehearse() {
     std::hint::black_box(&mut stack);
 }
 
-fn prepare() -> Result<Tree, Failed> {
+fn prepare(session: &Session<'_>) -> Result<Prepared, Failed> {
     rehearse();
     sys::collect_children_automatically(false);
     // Ends this process with the holder even where it is not the first of a namespace.
     rustix::process::set_parent_process_death_signal(Some(Signal::KILL)).map_err(step("parent"))?;
     let tree = Tree::new(rustix::process::getpid()).map_err(step("parent"))?;
-    if tree.is_namespace() {
-        root::mount_proc("/proc", true)?;
+    if !tree.is_namespace() {
+        return Ok(Prepared { tree, is_settled: false });
     }
-    Ok(tree)
+    root::mount_proc("/proc", true)?;
+    let [kind] = session.kinds.as_slice() else { return Ok(Prepared { tree, is_settled: false }) };
+    tool::show(session, kind)?;
+    // Beside the time that it saves, this keeps the stub itself from everything that its tool may not call.
+    sys::install_filter(&kind.filter).map_err(step("seccomp"))?;
+    Ok(Prepared { tree, is_settled: true })
 }
 
 /// The socket to the node.

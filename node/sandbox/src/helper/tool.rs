@@ -15,6 +15,7 @@ use rustix::process::{Pid, PidfdFlags};
 
 use super::holder::{Kind, Session};
 use super::monitor::{Failed, step};
+use super::stub::Prepared;
 use super::tree::Tree;
 use crate::limits::{Level, RunLimits};
 use crate::policy::{Layer, WORKSPACE};
@@ -48,10 +49,11 @@ pub(super) fn start(
     job: Job,
     output: OwnedFd,
     errors: OwnedFd,
-    tree: &Tree,
+    prepared: &Prepared,
 ) -> Result<Started, Failed> {
+    let tree = &prepared.tree;
     let own = rustix::process::getpid();
-    if tree.is_namespace() {
+    if tree.is_namespace() && !prepared.is_settled {
         show(session, kind)?;
     }
     let text = |text: String| CString::new(text).map_err(|_| ("arguments", io::ErrorKind::InvalidInput.into()));
@@ -75,7 +77,7 @@ pub(super) fn start(
         parent: own,
         drop_capabilities: level >= Level::S1 && session.opening.has(Layer::Capabilities),
         landlock,
-        filter: kind.filter.clone(),
+        filter: if prepared.is_settled { Vec::new() } else { kind.filter.clone() },
     };
     let started = if job.program.is_some() { sys::vfork_exec(&plan) } else { sys::fork_confined(&plan, selftest::run_checks) };
     // Output ends when the last of the tree has let go of it, so nothing of it may stay here.
@@ -88,7 +90,7 @@ pub(super) fn start(
 }
 
 /// What this run sees of what the session has: in mounts of its own, so that runs at the same time are not concerned.
-fn show(session: &Session<'_>, kind: &Kind) -> Result<(), Failed> {
+pub(super) fn show(session: &Session<'_>, kind: &Kind) -> Result<(), Failed> {
     for view in session.opening.views.iter().filter(|view| !kind.profile.views.contains(view)) {
         rustix::mount::unmount(view.path.as_path(), UnmountFlags::DETACH | UnmountFlags::NOFOLLOW).map_err(step("shared"))?;
     }

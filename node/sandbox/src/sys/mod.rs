@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use tokio::io::unix::AsyncFd;
 
-pub(crate) use tool::{ToolPlan, fork_confined, vfork_exec};
+pub(crate) use tool::{ToolPlan, fork_confined, install_filter, vfork_exec};
 
 /// Namespaces of a session. User first: it is what permits the others.
 pub(crate) const SESSION_NAMESPACES: i32 = libc::CLONE_NEWUSER

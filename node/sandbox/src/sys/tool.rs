@@ -35,7 +35,7 @@ pub(crate) struct ToolPlan {
     pub(crate) drop_capabilities: bool,
     /// Access rules, if any.
     pub(crate) landlock: Option<OwnedFd>,
-    /// System call filter; none when empty.
+    /// System call filter; empty when there is none, or when the parent has it already.
     pub(crate) filter: Vec<libc::sock_filter>,
 }
 
@@ -181,14 +181,23 @@ fn confine(shared: &Shared<'_>) -> Result<(), rustix::io::Errno> {
     at(Stage::Descriptors);
     // SAFETY: takes numbers. It marks descriptors of the child's own table; the parent's is another.
     raw(unsafe { libc::syscall(libc::SYS_close_range, 3, libc::c_uint::MAX, libc::CLOSE_RANGE_CLOEXEC) })?;
-    if !plan.filter.is_empty() {
-        at(Stage::Filter);
-        let length = u16::try_from(plan.filter.len()).map_err(|_| rustix::io::Errno::TOOBIG)?;
-        let program = libc::sock_fprog { len: length, filter: plan.filter.as_ptr().cast_mut() };
-        // SAFETY: the program has the length that is named, and is only read.
-        raw(unsafe { libc::syscall(libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, 0, &raw const program) })?;
+    at(Stage::Filter);
+    install(&plan.filter)
+}
+
+/// Puts a system call filter on the caller and all that it starts, for good. None when it is empty.
+pub(crate) fn install_filter(filter: &[libc::sock_filter]) -> io::Result<()> {
+    Ok(install(filter)?)
+}
+
+fn install(filter: &[libc::sock_filter]) -> Result<(), rustix::io::Errno> {
+    if filter.is_empty() {
+        return Ok(());
     }
-    Ok(())
+    let length = u16::try_from(filter.len()).map_err(|_| rustix::io::Errno::TOOBIG)?;
+    let program = libc::sock_fprog { len: length, filter: filter.as_ptr().cast_mut() };
+    // SAFETY: the program has the length that is named, and is only read.
+    raw(unsafe { libc::syscall(libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, 0, &raw const program) })
 }
 
 fn raw(result: libc::c_long) -> Result<(), rustix::io::Errno> {

@@ -15,7 +15,7 @@ use crate::raw::{self, Arg};
 const OPEN_MAX: u64 = 200_000;
 
 /// The kernel walks the list of a file's locks for each new one, so many more than this is an attack on processor time.
-const LOCKS_MAX: u64 = 20_000;
+const LOCKS_MAX: u64 = 5_000;
 
 /// Does it until it fails, and says how often it worked.
 fn exhausted(attack: &mut Attack, what: &str, max: u64, mut one: impl FnMut(u64) -> io::Result<()>) {

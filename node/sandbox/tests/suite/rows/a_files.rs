@@ -182,3 +182,18 @@ fn the_ground_itself_is_what_rows_take_it_for() {
         assert!(tells_secret(&std::fs::read(world.canary()).unwrap()));
     });
 }
+
+#[test]
+fn a_shared_place_may_lie_where_something_of_the_session_s_own_would_be() {
+    row(async |world| {
+        let shared = tempfile::tempdir_in("/var/tmp").unwrap();
+        std::fs::set_permissions(shared.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+        std::fs::write(shared.path().join("file"), "shown").unwrap();
+        let view = |path: &std::path::Path| View { path: path.into(), execute: false };
+        let views = vec![view(shared.path()), view(std::path::Path::new("/etc/hosts"))];
+        let session = world.session_of(Storage::Memory, small(), Profile { views, ..Profile::default() }).await;
+        let done = run(&session, sh(&format!("cat {}/file; cat /etc/hosts", shared.path().display()))).await;
+        assert_eq!(done.text(), format!("shown{}", std::fs::read_to_string("/etc/hosts").unwrap()));
+        world.close(session).await;
+    });
+}

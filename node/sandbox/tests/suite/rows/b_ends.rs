@@ -18,6 +18,23 @@ async fn begun(execution: &mut orien_sandbox::Execution) -> Told {
     Told::read(&line.bytes)
 }
 
+/// Monitor, holder or stub; one that is just ending has no name any more.
+fn is_ours(pid: i32) -> bool {
+    let name = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+    name.is_empty() || name == b"orien\0sandbox-init\0"
+}
+
+/// Waits until so many are seen.
+async fn tools_of(holder: i32, expected: usize) -> Vec<i32> {
+    let mut tools = Vec::new();
+    until("all tools are seen", || {
+        tools = descendants(holder).into_iter().filter(|pid| !is_ours(*pid)).collect();
+        tools.len() == expected
+    })
+    .await;
+    tools
+}
+
 async fn alone(world: &World) -> SessionSandbox {
     let limits = SessionLimits { parallel_runs: 1, ..small() };
     world.session_of(Storage::Memory, limits, world.profile()).await
@@ -67,24 +84,19 @@ fn b02_threads_end_at_the_limit() {
 #[test]
 fn b04_burners_are_timed_out_and_their_time_is_counted() {
     row(async |world| {
-        for processes in ["processes=1", "processes=4"] {
-            let session = world.session().await;
-            let mut spec = world.spec(&["B04", processes]);
-            spec.limits.wall = Duration::from_secs(1);
-            let report = run(&session, spec).await.report;
-            assert_eq!(report.cause, Cause::TimedOut);
-            assert!(report.usage.cpu >= Duration::from_millis(100), "{report:?}");
-            assert!(
-                report.usage.effective >= Duration::from_secs(1) && report.usage.effective < Duration::from_secs(1) + SOON,
-                "{report:?}"
-            );
-            let mut spec = world.spec(&["B04", processes]);
-            spec.limits.cpu = Duration::from_secs(1);
-            let report = run(&session, spec).await.report;
-            assert_eq!(report.cause, Cause::CpuLimit);
-            assert!(report.usage.cpu >= Duration::from_millis(900), "{report:?}");
-            world.close(session).await;
-        }
+        let session = world.session().await;
+        let mut spec = world.spec(&["B04", "processes=1"]);
+        spec.limits.wall = Duration::from_millis(500);
+        let report = run(&session, spec).await.report;
+        assert_eq!(report.cause, Cause::TimedOut);
+        assert!(report.usage.cpu >= Duration::from_millis(50), "{report:?}");
+        assert!((Duration::from_millis(500)..SOON * 2).contains(&report.usage.effective), "{report:?}");
+        let mut spec = world.spec(&["B04", "processes=4"]);
+        spec.limits.cpu = Duration::from_secs(1);
+        let report = run(&session, spec).await.report;
+        assert_eq!(report.cause, Cause::CpuLimit);
+        assert!(report.usage.cpu >= Duration::from_millis(900), "{report:?}");
+        world.close(session).await;
     });
 }
 
@@ -116,9 +128,13 @@ fn b06_nothing_outlives_its_deadline() {
         println!("B06: 33 processes that ignore signals were told to end {over:?} after their deadline");
         let mut execution = session.start(world.spec(&["B06", "processes=32"])).await.unwrap();
         begun(&mut execution).await;
+        let holder = descendants(session.helper_process().unwrap().cast_signed())[0];
+        let tools = tools_of(holder, 33).await;
         let asked = Instant::now();
         execution.kill("enough").await;
         assert_eq!(execution.wait().await.cause, Cause::Killed { reason: "enough".into() });
+        let left = tools.iter().filter(|pid| state(**pid).is_some()).count();
+        assert_eq!(left, 0, "dead and collected before it is said");
         println!("B06: and were gone {:?} after somebody asked", asked.elapsed());
         assert!(over < SOON && asked.elapsed() < SOON);
         world.close(session).await;
@@ -146,16 +162,21 @@ fn b08_a_daemon_is_dead_before_the_report() {
         let session = world.session().await;
         let told = world.attack(&session, &["B08", "beat=beat"]).await;
         told.judge(&[("a daemon", Is::Done), ("its beat", Is::Done)]);
-        // The run's stub may just be ending; one that is has no name any more.
-        let is_ours = |pid: &i32| {
-            let name = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-            name.is_empty() || name == b"orien\0sandbox-init\0"
-        };
         let left = descendants(session.helper_process().unwrap().cast_signed());
-        assert!(!left.is_empty() && left.iter().all(is_ours), "{left:?}");
+        assert!(!left.is_empty() && left.iter().all(|pid| is_ours(*pid)), "{left:?}");
         let first = run(&session, sh("cat beat")).await;
         tokio::time::sleep(Duration::from_millis(50)).await;
         assert_eq!(run(&session, sh("cat beat")).await.stdout, first.stdout);
+        // Also those who hold nothing whose end somebody would wait for.
+        let many = "for i in $(seq 50); do setsid sleep 1000 > /dev/null 2>&1 & done; echo begun; exec sleep 1000 > /dev/null 2>&1";
+        let mut execution = session.start(sh(many)).await.unwrap();
+        assert_eq!(&execution.output().unwrap().recv().await.unwrap().bytes[..], b"begun\n");
+        let holder = descendants(session.helper_process().unwrap().cast_signed())[0];
+        let tools = tools_of(holder, 51).await;
+        execution.kill("enough").await;
+        execution.wait().await;
+        let left = tools.iter().filter(|pid| state(**pid).is_some()).count();
+        assert_eq!(left, 0, "dead and collected before it is said");
         world.close(session).await;
     });
 }

@@ -162,22 +162,27 @@ fn framed(body: &[u8]) -> Vec<u8> {
 }
 
 #[test]
-fn d09_nonsense_on_a_session_s_socket_is_nobody_s_order() {
+fn d09_a_session_that_hears_nonsense_ends() {
     row(async |world| {
         let again = opening(world).to_string();
-        let by_hand = ByHand::open(world);
+        for nonsense in [&b"\xff\xfe{"[..], b"{}", b"{\"Run\":{\"profile\":-1}}", b"{\"Run\":{}}", &vec![b' '; 70_000], again.as_bytes()] {
+            let mut by_hand = ByHand::open(world);
+            assert!(by_hand.order(0, &job()).contains("{\"Exited\":0}"));
+            by_hand.begun = descendants(by_hand.child.id().cast_signed());
+            by_hand.say(nonsense);
+            by_hand.ends();
+        }
         let null = std::fs::File::open("/dev/null").unwrap();
         let many: Vec<_> = (0..200).map(|_| null.as_fd()).collect();
-        for nonsense in [&b"\xff\xfe{"[..], b"{}", b"{\"Run\":{\"profile\":-1}}", b"{\"Run\":{}}", &vec![b' '; 70_000], again.as_bytes()] {
-            by_hand.say(nonsense);
-            assert!(by_hand.order(0, &job()).contains("{\"Exited\":0}"), "the session goes on");
-        }
-        // A run without its descriptors, with two, and with more than anybody has use for.
-        for given in [&many[..0], &many[..2], &many[..200]] {
+        let by_hand = ByHand::open(world);
+        // An order without what belongs to it is nobody's.
+        for given in [&many[..0], &many[..2]] {
             by_hand.say_with(b"{\"Run\":{\"profile\":0}}", given);
             assert!(by_hand.order(0, &job()).contains("{\"Exited\":0}"), "the session goes on");
         }
-        by_hand.let_go();
+        // One with more than anybody has use for is none.
+        by_hand.say_with(b"{\"Run\":{\"profile\":0}}", &many);
+        by_hand.ends();
     });
 }
 
