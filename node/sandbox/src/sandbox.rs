@@ -354,11 +354,18 @@ fn sweep(root: &OwnedFd) -> io::Result<OwnedFd> {
         Err(error) => return Err(error.into()),
     }
     let trash = open_directory(root.as_fd(), TRASH)?;
-    removal::empty_trash(trash.as_fd())?;
+    // One tree that refuses must not keep a node from ever starting again: what built it may have been after just that.
+    let complain =
+        |what: &str, error: &io::Error| tracing::error!(what, %error, "what an earlier start left cannot be removed; do it by hand");
+    if let Err(error) = removal::empty_trash(trash.as_fd()) {
+        complain(TRASH, &error);
+    }
     for name in removal::names(root.as_fd())? {
         if name.to_bytes() != TRASH.as_bytes() {
             tracing::info!(name = %name.to_string_lossy(), "removing a workspace of an earlier start");
-            removal::remove_tree(root.as_fd(), &name, trash.as_fd())?;
+            if let Err(error) = removal::remove_tree(root.as_fd(), &name, trash.as_fd()) {
+                complain(&name.to_string_lossy(), &error);
+            }
         }
     }
     Ok(trash)

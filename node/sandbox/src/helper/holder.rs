@@ -136,6 +136,8 @@ fn shed(opening: &Opening) -> Result<(), Failed> {
             }
         }
     }
+    // When the host runs out of memory, a session is to go before the node or anything else. Tools cannot take it back.
+    let _ = std::fs::write("/proc/self/oom_score_adj", "1000");
     rustix::thread::set_no_new_privs(true).map_err(step("privileges"))?;
     // Tools of this session run as the same user; this keeps them out of our memory and descriptors.
     rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable).map_err(step("privileges"))

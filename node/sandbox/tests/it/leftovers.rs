@@ -33,6 +33,47 @@ async fn opening_removes_workspaces_and_kills_processes_of_an_earlier_start() {
 }
 
 #[tokio::test]
+async fn a_tree_that_cannot_be_removed_does_not_keep_the_node_from_starting() {
+    if !rustix::process::geteuid().is_root() {
+        // Only root can make such a tree here.
+        return;
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let stuck = directory.path().join("workspaces/stuck/work");
+    std::fs::create_dir_all(&stuck).unwrap();
+    std::fs::create_dir_all(directory.path().join("workspaces/other")).unwrap();
+    std::fs::create_dir_all(directory.path().join("workspaces/.trash")).unwrap();
+    let mounted = Command::new("/usr/bin/mount").args(["-t", "tmpfs", "none"]).arg(&stuck).status().unwrap();
+    assert!(mounted.success());
+    let opened = Sandbox::open(config(directory.path())).await.map(|sandbox| sandbox.level());
+    let left: Vec<_> = find_mounts(directory.path());
+    for place in &left {
+        assert!(Command::new("/usr/bin/umount").arg(place).status().unwrap().success());
+    }
+    assert_eq!((left.len(), opened.is_ok()), (1, true), "{opened:?}");
+    assert!(!directory.path().join("workspaces/other").exists(), "the rest is removed all the same");
+    Sandbox::open(config(directory.path())).await.unwrap();
+    assert_eq!(std::fs::read_dir(directory.path().join("workspaces/.trash")).unwrap().count(), 0);
+}
+
+/// Where something is mounted below a directory, also after it was moved.
+fn find_mounts(below: &std::path::Path) -> Vec<String> {
+    let mounts = std::fs::read_to_string("/proc/self/mounts").unwrap();
+    let points = mounts.lines().filter_map(|line| line.split(' ').nth(1));
+    points.filter(|point| std::path::Path::new(point).starts_with(below)).map(str::to_owned).collect()
+}
+
+#[tokio::test]
+async fn a_tools_session_is_the_first_to_go_when_memory_runs_out() {
+    let ground = crate::support::Ground::new().await;
+    let session = ground.session().await;
+    let done =
+        crate::support::run(&session, crate::support::sh("cat /proc/self/oom_score_adj; echo -1000 > /proc/self/oom_score_adj")).await;
+    assert!(done.text().starts_with("1000\n") && !done.report.success(), "{done:?}");
+    session.close().await.unwrap();
+}
+
+#[tokio::test]
 async fn a_root_that_is_a_file_is_refused() {
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("file");
