@@ -129,16 +129,17 @@ async fn a_pause_also_stops_processes_whose_first_thread_has_ended() {
     session.close().await.unwrap();
 }
 
-/// Lets itself go on whenever it is stopped.
+/// Lets itself go on whenever it is stopped. A stop takes away what is about to be delivered, and a timer whose signal was taken away
+/// never comes again: so there are many, each at its own time.
 const WAKEFUL: &str = "
 import ctypes, os, signal, time
 libc = ctypes.CDLL(None)
 class Event(ctypes.Structure): _fields_ = [('value', ctypes.c_void_p), ('signal', ctypes.c_int), ('how', ctypes.c_int), ('rest', ctypes.c_char * 48)]
 signal.signal(signal.SIGCONT, lambda *_: None)
-for _ in range(64):
+for n in range(500):
     timer = ctypes.c_void_p()
     assert libc.timer_create(1, ctypes.byref(Event(None, signal.SIGCONT, 0)), ctypes.byref(timer)) == 0
-    assert libc.timer_settime(timer, 0, (ctypes.c_long * 4)(0, 5000000, 0, 5000000), None) == 0
+    assert libc.timer_settime(timer, 0, (ctypes.c_long * 4)(0, 50000000, 0, (n + 1) * 99991), None) == 0
 beats = os.open('beats', os.O_CREAT | os.O_WRONLY | os.O_APPEND)
 while True:
     os.write(beats, b'.')
