@@ -13,10 +13,9 @@ use crate::kit::{Door, run_json};
 /// such a reservation waits for its end by time, is counted here, and must be covered by sessions that did not open. With `true` none may be left.
 const EVERY_RESERVATION_ENDS: bool = true;
 
-/// A provider that is killed after its first receipt and before the voucher for it is on its disk ends the session at its next start as one that never opened, and redeems nothing. Its
-/// agent has promised the minimum by then and goes on showing it as charged. Until one of the two gives way, such sessions are counted, and settlement must have paid nothing for them. With
-/// `true` no session may end so.
-pub(crate) const NO_OPENING_IS_LOST: bool = false;
+/// A provider that is killed after its first receipt and before the voucher for it is on its disk waits for that voucher at its next start, as long as for any last one, and an agent that comes
+/// back within that time loses nothing. With `false` sessions that opened for their agent alone are counted instead, and settlement must have paid nothing for them.
+pub(crate) const NO_OPENING_IS_LOST: bool = true;
 
 /// What is left, see [`EVERY_RESERVATION_ENDS`] and [`NO_OPENING_IS_LOST`].
 #[derive(Debug, Default)]
