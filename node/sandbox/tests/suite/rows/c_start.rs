@@ -1,9 +1,9 @@
 //! What a run is started with: arguments, environment, place, and nothing that is inherited.
 
-use orien_sandbox::{Cause, EnvError, StartError, VARIABLES_MAX};
+use orien_sandbox::{Cause, EnvError, Profile, StartError, Storage, VARIABLES_MAX};
 
 use crate::verdict::Is;
-use crate::world::{program, row, run, sh};
+use crate::world::{exists, program, row, run, sh, small, tells_secret};
 
 #[test]
 fn c03_arguments_that_cannot_be_passed_start_nothing() {
@@ -28,6 +28,38 @@ fn c03_arguments_that_cannot_be_passed_start_nothing() {
             assert_eq!(run(&session, program("/usr/bin/printf", &["%s", odd])).await.text(), odd, "there is no shell");
         }
         world.close(session).await;
+    });
+}
+
+#[test]
+fn c07_programs_that_a_repository_brings_run_inside_or_not_at_all() {
+    if !exists("/usr/bin/git") {
+        assert!(std::env::var_os("ORIEN_EVERY_TOOL").is_none(), "git is not installed");
+        println!("SKIP: git is not installed");
+        return;
+    }
+    row(async |world| {
+        let script = format!(
+            "/usr/bin/git init -q r && cd r && /usr/bin/git config user.email t@example.org && /usr/bin/git config user.name t
+            printf '#!/bin/sh\necho ran as $(id -u) >> /workspace/ran; cat {} >> /workspace/ran\n' > .git/hooks/pre-commit
+            chmod 755 .git/hooks/pre-commit
+            cp .git/hooks/pre-commit /workspace/hook && /usr/bin/git config core.fsmonitor /workspace/hook
+            /usr/bin/git config core.editor /workspace/hook
+            /usr/bin/git commit -q --allow-empty; /usr/bin/git status >/dev/null
+            cat /workspace/ran || echo nothing ran",
+            world.canary()
+        );
+        for execute_workspace in [false, true] {
+            let profile = Profile { execute_workspace, ..world.profile() };
+            let session = world.session_of(Storage::Memory, small(), profile).await;
+            let done = run(&session, sh(&script)).await;
+            if execute_workspace {
+                assert!(done.text().contains("ran as 1000") && !tells_secret(&done.stdout), "{done:?}");
+            } else {
+                assert_eq!(done.text(), "nothing ran\n", "{done:?}");
+            }
+            world.close(session).await;
+        }
     });
 }
 
