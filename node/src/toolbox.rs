@@ -11,13 +11,11 @@ use orien_protocol::fault::{Fault, FaultCode};
 use orien_protocol::job::{ArgumentValue, Job};
 use orien_protocol::receipt::EndReason;
 use orien_protocol::time::Millis;
-use orien_sandbox::{Cause, OnOutputLimit, Profile, RunLimits, RunSpec, View};
+use orien_sandbox::{Cause, OnOutputLimit, Profile, RunLimits, RunSpec, View, WORKSPACE};
 
 use crate::arguments;
 use crate::config::{ConfiguredTool, ProviderConfig, SharedPath};
 
-/// Where tools will see the workspace; only used to check arguments before there is one.
-const ANY_WORKSPACE: &str = "/workspace";
 /// Open files of each process: what build tools expect of a system.
 const OPEN_FILES: u32 = 1024;
 /// The kernel counts processor time in whole seconds.
@@ -62,7 +60,8 @@ impl Toolbox {
         let Some(tool) = self.tools.get(&job.tool) else {
             return Err(Fault::new(FaultCode::UNKNOWN_TOOL, "this provider does not offer the tool"));
         };
-        let bound = arguments::bind(tool, &job.arguments, Path::new(ANY_WORKSPACE));
+        // Where it will be for a run makes no difference to what fits.
+        let bound = arguments::bind(tool, &job.arguments, Path::new(WORKSPACE));
         bound.map(drop).map_err(|fault| Fault::new(FaultCode::BAD_ARGUMENTS, fault))
     }
 
@@ -130,5 +129,55 @@ pub(crate) fn end_of(cause: &Cause) -> (EndReason, Option<i32>) {
         // A kill that the session asked for is reported with the session's own reason.
         Cause::Killed { .. } | Cause::Lost { .. } => (EndReason::ProviderStopped, killed),
         Cause::SetupFailed { .. } => (EndReason::SetupFailed, None),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use orien_protocol::id::{ExecutionId, SessionId};
+    use orien_protocol::money::Usdc;
+    use orien_protocol::time::Timestamp;
+
+    use super::*;
+    use crate::config::{self, HostPaths, HostPrograms};
+
+    #[test]
+    fn only_the_very_name_of_an_offered_tool_is_one() {
+        let text = r#"{"providerId": "test", "pricePerMinute": "1", "tools": [
+            {"id": "echo", "command": "/bin/echo", "args": []}, {"id": "absent", "command": "/no/such/program", "args": []}]}"#;
+        let toolbox = Toolbox::new(&config::load(text, &HostPrograms, &HostPaths::default()).unwrap());
+        let vet = |tool: &str| {
+            let job = Job {
+                session: SessionId::from_parts(1, 1),
+                execution: ExecutionId::from_parts(1, 1),
+                tool: tool.to_owned(),
+                arguments: Vec::new(),
+                max_cost: Usdc::ZERO,
+                max_duration: Millis::from_secs(1),
+                issued_at: Timestamp(0),
+            };
+            let work = Path::new(WORKSPACE);
+            assert_eq!(toolbox.spec(&job, Millis::from_secs(1), work).is_ok(), toolbox.vet(&job).is_ok(), "{tool:?}");
+            toolbox.vet(&job).map_err(|fault| fault.code)
+        };
+        assert_eq!(vet("echo"), Ok(()));
+        let tricks = [
+            "",
+            "absent",
+            "Echo",
+            "ECHO",
+            "echo ",
+            " echo",
+            "echo\0",
+            "echo\n",
+            "../../bin/sh",
+            "/bin/echo",
+            "./echo",
+            "\u{435}cho",
+            "ec\u{200b}ho",
+        ];
+        for tool in tricks {
+            assert_eq!(vet(tool), Err(FaultCode::UNKNOWN_TOOL), "{tool:?}");
+        }
     }
 }

@@ -13,7 +13,7 @@ use landlock::{
 
 use super::root;
 use crate::limits::Level;
-use crate::policy::{RunProfile, View, WORKSPACE};
+use crate::policy::{RunProfile, WORKSPACE};
 
 /// What newer versions add is used when the kernel has it.
 const NEWEST: ABI = ABI::V6;
@@ -43,13 +43,8 @@ pub(super) fn ruleset(level: Level, profile: &RunProfile, work: &Path, temporary
     places.extend(readable.iter().map(|path| Rule { path: Path::new(path), access: read }));
     places.extend(root::SYSTEM.iter().map(|path| Rule { path: Path::new(path), access: execute }));
     places.extend(root::DEVICES.iter().map(|path| Rule { path: Path::new(path), access: device }));
-    let view = |view| if is_executable(view) { execute } else { read };
-    places.extend(profile.views.iter().map(|shown| Rule { path: &shown.path, access: view(shown) }));
+    places.extend(profile.views.iter().map(|view| Rule { path: &view.path, access: if view.execute { execute } else { read } }));
     add(rules, &places).map_err(|error| error.to_string())
-}
-
-fn is_executable(view: &View) -> bool {
-    view.execute
 }
 
 fn create(level: Level, port: Option<u16>) -> Result<RulesetCreated, landlock::RulesetError> {

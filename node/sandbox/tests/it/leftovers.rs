@@ -11,9 +11,9 @@ use crate::support::{HELPER, config, processes_below};
 async fn opening_removes_workspaces_and_kills_processes_of_an_earlier_start() {
     let directory = tempfile::tempdir().unwrap();
     let root = directory.path().join("workspaces");
-    std::fs::create_dir_all(root.join("old/work/a/b")).unwrap();
+    std::fs::create_dir_all(root.join("old").join("work/a/b")).unwrap();
     std::fs::create_dir_all(root.join(".trash/pile-0/3/x")).unwrap();
-    std::fs::write(root.join("old/work/a/file"), "x").unwrap();
+    std::fs::write(root.join("old").join("work/a/file"), "x").unwrap();
     std::os::unix::fs::symlink("/etc", root.join("link")).unwrap();
     let mut at_home = Command::new("/bin/sleep");
     at_home.arg("1000").env("HOME", root.canonicalize().unwrap().join("old/work")).current_dir("/").process_group(0);

@@ -276,21 +276,21 @@ fn b24_many_sessions_at_once_leave_nothing() {
 #[test]
 fn b25_killing_one_run_kills_no_other() {
     row(async |world| {
-        let limits = SessionLimits { parallel_runs: 24, ..small() };
+        let limits = SessionLimits { parallel_runs: 100, ..small() };
         let session = world.session_of(Storage::Memory, limits, world.profile()).await;
         let other = world.session().await;
         let mut runs = Vec::new();
-        for _ in 0..24 {
+        for _ in 0..100 {
             let mut spec = program("/bin/sh", &["-c", "sleep 1000 & wait"]);
             spec.limits.processes = 8;
             runs.push(session.start(spec).await.unwrap());
         }
-        assert!(matches!(session.start(sh("exit 0")).await, Err(StartError::Busy(24))));
+        assert!(matches!(session.start(sh("exit 0")).await, Err(StartError::Busy(100))));
         let mut beside = other.start(sh("sleep 1000")).await.unwrap();
         for execution in runs.iter_mut().chain([&mut beside]) {
             assert!(execution.started().await);
         }
-        let rest = runs.split_off(12);
+        let rest = runs.split_off(50);
         let (first, second) = (Cause::Killed { reason: "first".into() }, Cause::Killed { reason: "second".into() });
         for execution in &runs {
             execution.kill("first").await;
