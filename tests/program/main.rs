@@ -3,6 +3,7 @@
 
 mod bad_input;
 mod cast;
+mod clients;
 mod crashes;
 mod discovery;
 mod host;
