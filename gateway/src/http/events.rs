@@ -30,6 +30,12 @@ const BATCH: usize = 256;
 /// How long the end of a log waits for the receipt that says how the run ended.
 const OUTCOME_LIMIT: Duration = Duration::from_secs(3);
 
+/// The output of a run, line by line: what was written, then what is being written, then `end`.
+#[utoipa::path(get, path = "/logs/{id}", operation_id = "followLog", tag = "runs", responses(
+    (status = 200, description = "Events `stdout`, `stderr`, `gap`, `end`.", content((String = "text/event-stream"), (String = "application/x-ndjson"))),
+    (status = 204, description = "You have everything already."),
+    (status = 404, description = "`execution_not_found`"),
+))]
 pub(super) async fn log(State(app): Shared, Path(id): Path<String>, follow: Follow) -> Result<Response, Refusal> {
     let (execution, _) = find(&app, &id).await?;
     let after = follow.last_event_id().unwrap_or(0);
@@ -130,6 +136,12 @@ async fn end(app: &App, execution: ExecutionId) -> Event {
     )
 }
 
+/// What happens in a session, as it happens.
+#[utoipa::path(get, path = "/api/sessions/{id}/events", operation_id = "followSession", tag = "sessions", responses(
+    (status = 200, description = "Events.", content((String = "text/event-stream"), (String = "application/x-ndjson"))),
+    (status = 204, description = "You have everything already."),
+    (status = 404, description = "`session_not_found`"),
+))]
 pub(super) async fn session(State(app): Shared, Path(id): Path<String>, follow: Follow) -> Result<Response, Refusal> {
     let session = session_id(&id)?;
     let view = app.view(session).await?;

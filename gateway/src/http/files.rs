@@ -18,6 +18,7 @@ use orien_protocol::frame::FileEntry;
 use orien_protocol::hash::Hash;
 use orien_protocol::id::SessionId;
 use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
 
 use super::{App, Shared, session_id, shown};
 use crate::decimal::Time;
@@ -31,20 +32,23 @@ const SMALL_BYTES: u64 = 1024 * 1024;
 const CONTENT_HASH: HeaderName = HeaderName::from_static("x-content-hash");
 const EXECUTABLE: HeaderName = HeaderName::from_static("x-executable");
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = StoredFile)]
 pub(super) struct StoredJson {
     path: String,
     size: u64,
     hash: String,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = FileList)]
 pub(super) struct ListingJson {
     files: Vec<FileJson>,
     more: bool,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = File)]
 struct FileJson {
     path: String,
     size: u64,
@@ -59,13 +63,24 @@ impl From<FileEntry> for FileJson {
     }
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Below {
     #[serde(default)]
     path: String,
 }
 
+/// The files in a session's workspace.
+#[utoipa::path(get, path = "/api/sessions/{id}/files", operation_id = "listFiles", tag = "files", params(Below), responses(
+    (status = 200, description = "Files and folders.", body = ListingJson),
+    (status = 400, description = "`bad_path`, `invalid_query`"),
+    (status = 404, description = "`session_not_found`, `no_such_file`"),
+    (status = 409, description = "`wrong_state`: the session is not open yet."),
+    (status = 410, description = "`session_ended`"),
+    (status = 502, description = "`provider_unreachable`, `transfer_interrupted`, `hash_mismatch`"),
+    (status = 503, description = "`busy`"),
+))]
 pub(super) async fn list(State(app): Shared, Path(id): Path<String>, Query(below): Query<Below>) -> Result<Json<ListingJson>, Refusal> {
     if !below.path.is_empty() {
         check(&below.path)?;
@@ -74,6 +89,22 @@ pub(super) async fn list(State(app): Shared, Path(id): Path<String>, Query(below
     Ok(Json(ListingJson { files: entries.into_iter().map(FileJson::from).collect(), more }))
 }
 
+/// Puts a file into a session's workspace.
+#[utoipa::path(put, path = "/api/sessions/{id}/files/{*path}", operation_id = "putFile", tag = "files", params(
+    ("path" = String, Path, description = "Where it stands in the workspace.", example = "in/scene.blend"),
+    ("x-executable" = Option<bool>, Header, description = "Whether tools may execute it."),
+), request_body(content = Vec<u8>, content_type = "application/octet-stream"), responses(
+    (status = 201, description = "It is there, with this hash.", body = StoredJson),
+    (status = 400, description = "`bad_path`, `wrong_length`, `unreadable_body`"),
+    (status = 411, description = "`length_required`"),
+    (status = 413, description = "`too_large`"),
+    (status = 507, description = "`workspace_full`"),
+    (status = 404, description = "`session_not_found`, `no_such_file`"),
+    (status = 409, description = "`wrong_state`: the session is not open yet."),
+    (status = 410, description = "`session_ended`"),
+    (status = 502, description = "`provider_unreachable`, `transfer_interrupted`, `hash_mismatch`"),
+    (status = 503, description = "`busy`"),
+))]
 pub(super) async fn upload(
     State(app): Shared,
     Path((id, path)): Path<(String, String)>,
@@ -92,6 +123,20 @@ pub(super) async fn upload(
     Ok((StatusCode::CREATED, Json(StoredJson { path, size: moved.length, hash: named(&moved.hash) })))
 }
 
+/// Gets a file out of a session's workspace.
+#[utoipa::path(get, path = "/api/sessions/{id}/files/{*path}", operation_id = "getFile", tag = "files", params(
+    ("path" = String, Path, description = "Where it stands in the workspace.", example = "out/image.png"),
+), responses(
+    (status = 200, description = "Its bytes.", body = Vec<u8>, content_type = "application/octet-stream", headers(
+        ("x-content-hash" = String, description = "Its hash; of a file of more than 1 MiB as a trailer, if the request takes trailers."),
+    )),
+    (status = 400, description = "`bad_path`"),
+    (status = 404, description = "`session_not_found`, `no_such_file`"),
+    (status = 409, description = "`wrong_state`: the session is not open yet."),
+    (status = 410, description = "`session_ended`"),
+    (status = 502, description = "`provider_unreachable`, `transfer_interrupted`, `hash_mismatch`"),
+    (status = 503, description = "`busy`"),
+))]
 pub(super) async fn download(
     State(app): Shared,
     Path((id, path)): Path<(String, String)>,
@@ -126,6 +171,18 @@ async fn small(mut download: Download) -> Result<Response, Refusal> {
     Ok((headers, bytes).into_response())
 }
 
+/// Removes a file or an empty folder from a session's workspace.
+#[utoipa::path(delete, path = "/api/sessions/{id}/files/{*path}", operation_id = "deleteFile", tag = "files", params(
+    ("path" = String, Path, description = "Where it stands in the workspace.", example = "in/scene.blend"),
+), responses(
+    (status = 204, description = "It is gone."),
+    (status = 400, description = "`bad_path`"),
+    (status = 404, description = "`session_not_found`, `no_such_file`"),
+    (status = 409, description = "`wrong_state`: the session is not open yet."),
+    (status = 410, description = "`session_ended`"),
+    (status = 502, description = "`provider_unreachable`, `transfer_interrupted`, `hash_mismatch`"),
+    (status = 503, description = "`busy`"),
+))]
 pub(super) async fn remove(State(app): Shared, Path((id, path)): Path<(String, String)>) -> Result<StatusCode, Refusal> {
     check(&path)?;
     workspace(&app, session_id(&id)?).await?.remove(path).await?;

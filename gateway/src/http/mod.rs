@@ -10,6 +10,7 @@ mod events;
 mod files;
 mod idempotency;
 mod models;
+mod openapi;
 mod problems;
 mod providers;
 mod receipts;
@@ -21,7 +22,6 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::extract::{DefaultBodyLimit, FromRequest, Request, State};
-use axum::routing::{get, post};
 use orien_bootstrap::clock;
 use orien_door::{Door, Health, IdempotencyKey, Json, Problem, Uptime};
 use orien_protocol::frame::{Answer, Question};
@@ -31,6 +31,9 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::value::RawValue;
 use tokio_util::sync::CancellationToken;
+use utoipa::ToSchema;
+use utoipa_axum::router::{OpenApiRouter, UtoipaMethodRouterExt};
+use utoipa_axum::routes;
 
 use crate::decimal::Decimal;
 use crate::rows::Refusal;
@@ -85,47 +88,62 @@ impl App {
     }
 }
 
-/// Opens [`HEALTH`], and the page that says what this is, to callers without the token.
+/// What is open to callers without the token: the page that says what this is, its health, and how to use it.
+const OPEN: &[&str] = &["/", HEALTH, openapi::DOCUMENT];
+
+/// Opens [`OPEN`] to callers without the token.
 pub(crate) fn open_routes(door: Door) -> Door {
-    door.open_route(HEALTH).open_route("/")
+    OPEN.iter().fold(door, |door, path| door.open_route(*path))
 }
 
-/// All routes.
+/// All routes that are described, each with its description.
+fn router() -> OpenApiRouter<Arc<App>> {
+    let files = routes!(files::download, files::upload, files::remove).layer(DefaultBodyLimit::disable());
+    OpenApiRouter::with_openapi(openapi::frame())
+        .routes(routes!(page))
+        .routes(routes!(health))
+        .routes(routes!(openapi::document))
+        .routes(routes!(balance))
+        .routes(routes!(providers::list))
+        .routes(routes!(providers::one))
+        .routes(routes!(sessions::list, sessions::open))
+        .routes(routes!(sessions::one))
+        .routes(routes!(sessions::end))
+        .routes(routes!(sessions::top_up))
+        .routes(routes!(receipts::list))
+        .routes(routes!(events::session))
+        .routes(routes!(files::list))
+        .routes(files)
+        .routes(routes!(runs::tools))
+        .routes(routes!(runs::run))
+        .routes(routes!(runs::list))
+        .routes(routes!(runs::one))
+        .routes(routes!(runs::cancel))
+        .routes(routes!(events::log))
+}
+
+/// All routes. The document of them is made once.
 pub(crate) fn routes(app: Arc<App>) -> Router {
-    let files = get(files::download).put(files::upload).delete(files::remove).layer(DefaultBodyLimit::disable());
-    Router::new()
-        .route("/", get(page))
-        .route(HEALTH, get(health))
-        .route("/api/balance", get(balance))
-        .route("/api/providers", get(providers::list))
-        .route("/api/providers/{id}", get(providers::one))
-        .route("/api/sessions", get(sessions::list).post(sessions::open))
-        .route("/api/sessions/{id}", get(sessions::one))
-        .route("/api/sessions/{id}/end", post(sessions::end))
-        .route("/api/sessions/{id}/topup", post(sessions::top_up))
-        .route("/api/sessions/{id}/receipts", get(receipts::list))
-        .route("/api/sessions/{id}/events", get(events::session))
-        .route("/api/sessions/{id}/files", get(files::list))
-        .route("/api/sessions/{id}/files/{*path}", files)
-        .route("/tools", get(runs::tools))
-        .route("/tools/run", post(runs::run))
-        .route("/executions", get(runs::list))
-        .route("/executions/{id}", get(runs::one))
-        .route("/executions/{id}/cancel", post(runs::cancel))
-        .route("/logs/{id}", get(events::log))
-        .with_state(app)
+    let (router, api) = router().split_for_parts();
+    router.layer(axum::Extension(openapi::Document::new(api))).with_state(app)
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = Health)]
 #[serde(rename_all = "camelCase")]
 struct GatewayHealth {
     #[serde(flatten)]
+    #[schema(value_type = openapi::HealthJson)]
     health: Health,
     active_session: Option<String>,
     peers: usize,
     providers: usize,
 }
 
+/// Whether the gateway is well.
+#[utoipa::path(get, path = "/health", operation_id = "getHealth", tag = "gateway", responses(
+    (status = 200, description = "It answers.", body = GatewayHealth),
+))]
 async fn health(State(app): Shared) -> Json<GatewayHealth> {
     let context = &app.sessions.context;
     Json(GatewayHealth {
@@ -136,7 +154,8 @@ async fn health(State(app): Shared) -> Json<GatewayHealth> {
     })
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = Balance)]
 #[serde(rename_all = "camelCase")]
 struct BalanceJson {
     account: String,
@@ -146,6 +165,12 @@ struct BalanceJson {
     available: Decimal,
 }
 
+/// What settlement holds for the account that pays.
+#[utoipa::path(get, path = "/api/balance", operation_id = "getBalance", tag = "gateway", responses(
+    (status = 200, description = "Amounts of USDC.", body = BalanceJson),
+    (status = 502, description = "`settlement_unreachable`"),
+    (status = 503, description = "`busy`"),
+))]
 async fn balance(State(app): Shared) -> Result<Json<BalanceJson>, Refusal> {
     let answer = app.sessions.context.ask_settlement(&Question::Balance(app.account)).await;
     match answer {
@@ -165,6 +190,10 @@ fn unreachable_settlement(detail: impl std::fmt::Display) -> Refusal {
     Refusal::new(axum::http::StatusCode::BAD_GATEWAY, "settlement_unreachable", "Settlement cannot be reached", detail)
 }
 
+/// What this is, for people.
+#[utoipa::path(get, path = "/", operation_id = "getPage", tag = "gateway", responses(
+    (status = 200, description = "A page.", body = String, content_type = "text/html"),
+))]
 async fn page(State(app): Shared) -> axum::response::Response {
     let context = &app.sessions.context;
     let body = format!(

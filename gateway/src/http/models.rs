@@ -14,6 +14,7 @@ use orien_protocol::time::Millis;
 use serde::Serialize;
 use serde_json::Value;
 use serde_json::value::RawValue;
+use utoipa::ToSchema;
 
 use crate::decimal::{Decimal, Percent, Seconds, Time, scaled};
 use crate::desk::Phase;
@@ -22,7 +23,8 @@ use crate::rows::{ExecutionRow, RunStatus};
 use crate::sessions::SessionView;
 
 /// A provider, as its newest offer says, and as we saw it.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Provider)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct ProviderJson {
     id: String,
@@ -48,7 +50,8 @@ pub(crate) struct ProviderJson {
     equivocated: bool,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Reputation)]
 #[serde(rename_all = "camelCase")]
 struct ReputationJson {
     completed_sessions: u64,
@@ -58,7 +61,8 @@ struct ReputationJson {
     avg_response_time: Option<u64>,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Capacity)]
 #[serde(rename_all = "camelCase")]
 struct CapacityJson {
     sessions: u16,
@@ -104,7 +108,8 @@ impl ProviderJson {
 }
 
 /// A tool.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Tool)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct ToolJson {
     id: String,
@@ -120,13 +125,15 @@ pub(crate) struct ToolJson {
     capabilities: Vec<String>,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = ResourceLimits)]
 struct LimitsJson {
     cpu: String,
     memory: String,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = ToolArgument)]
 #[serde(rename_all = "camelCase")]
 struct ArgumentJson {
     name: String,
@@ -193,7 +200,8 @@ fn size(bytes: u64) -> String {
 }
 
 /// A session.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Session)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct SessionJson {
     id: String,
@@ -225,7 +233,8 @@ pub(crate) struct SessionJson {
 }
 
 /// Why something failed.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Fault)]
 pub(crate) struct FaultJson {
     code: &'static str,
     detail: String,
@@ -240,7 +249,8 @@ impl From<&Fault> for FaultJson {
 }
 
 /// How a session's charge is shared.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Settlement)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct SettlementJson {
     session_id: String,
@@ -314,7 +324,8 @@ impl SessionJson {
 }
 
 /// A run.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Execution)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct ExecutionJson {
     id: String,
@@ -322,6 +333,7 @@ pub(crate) struct ExecutionJson {
     execution_id: String,
     session_id: String,
     tool_id: String,
+    #[schema(value_type = Option<Object>)]
     args: Box<RawValue>,
     status: &'static str,
     started_at: Time,
@@ -344,7 +356,8 @@ pub(crate) struct ExecutionJson {
     usage: Option<UsageJson>,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Usage)]
 #[serde(rename_all = "camelCase")]
 struct UsageJson {
     cpu_seconds: Seconds,
@@ -413,7 +426,8 @@ impl ExecutionJson {
 }
 
 /// What `POST /tools/run` answers.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = StartedExecution)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct StartedJson {
     pub(crate) execution_id: String,

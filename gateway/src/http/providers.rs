@@ -7,6 +7,7 @@ use orien_protocol::money::Usdc;
 use orien_protocol::peer::PeerId;
 use serde::Deserialize;
 use serde_json::value::RawValue;
+use utoipa::IntoParams;
 
 use super::models::{ProviderJson, list as named};
 use super::{App, Shared, shown};
@@ -15,7 +16,8 @@ use crate::rows::Refusal;
 /// Most providers in one answer.
 const LIST_LIMIT: usize = 500;
 
-#[derive(Deserialize)]
+#[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(super) struct Filter {
     capability: Option<String>,
@@ -23,6 +25,10 @@ pub(super) struct Filter {
     max_price_per_minute: Option<String>,
 }
 
+/// Who offers what.
+#[utoipa::path(get, path = "/api/providers", operation_id = "listProviders", tag = "providers", params(Filter), responses(
+    (status = 200, description = "Providers whose newest offers fit.", content_type = "application/json"),
+))]
 pub(super) async fn list(State(app): Shared, Query(filter): Query<Filter>) -> Result<Json<Box<RawValue>>, Refusal> {
     let max = filter.max_price_per_minute.as_deref().map(amount).transpose()?;
     let fits = |listed: &&Listed| {
@@ -36,6 +42,12 @@ pub(super) async fn list(State(app): Shared, Query(filter): Query<Filter>) -> Re
     named("providers", &providers).map(Json).map_err(|error| Refusal::internal(&error))
 }
 
+/// One provider, by its peer id or by a label that only it has.
+#[utoipa::path(get, path = "/api/providers/{id}", operation_id = "getProvider", tag = "providers", responses(
+    (status = 200, description = "Its newest offer, and how it was seen from here.", body = ProviderJson),
+    (status = 404, description = "`provider_not_found`"),
+    (status = 409, description = "`provider_ambiguous`: several have this label."),
+))]
 pub(super) async fn one(State(app): Shared, Path(id): Path<String>) -> Result<Json<ProviderJson>, Refusal> {
     let provider = find(&app, &id)?;
     match app.sessions.context.catalogue.provider(&provider) {

@@ -11,6 +11,7 @@ use orien_protocol::terms::VerifiedTerms;
 use orien_protocol::time::Millis;
 use orien_protocol::voucher::SignedVoucher;
 use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
 
 use super::{Shared, session_id};
 use crate::decimal::{Decimal, Seconds, Time};
@@ -19,7 +20,8 @@ use crate::rows::Refusal;
 /// Receipts in one answer, unless the caller says another number, and the most it may say. Each costs two signature checks.
 const PAGE: (usize, usize) = (500, 1000);
 
-#[derive(Deserialize)]
+#[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
 #[serde(deny_unknown_fields)]
 pub(super) struct After {
     #[serde(default)]
@@ -27,7 +29,8 @@ pub(super) struct After {
     limit: Option<usize>,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = Receipts)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct ReceiptsJson {
     session_id: String,
@@ -39,7 +42,8 @@ pub(super) struct ReceiptsJson {
     more: bool,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = Receipt)]
 #[serde(rename_all = "camelCase")]
 struct ReceiptJson {
     number: u64,
@@ -55,7 +59,8 @@ struct ReceiptJson {
     voucher_signature_valid: Option<bool>,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = Work)]
 #[serde(rename_all = "camelCase")]
 struct WorkJson {
     execution_id: String,
@@ -73,7 +78,8 @@ struct WorkJson {
     exit_code: Option<i32>,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = Voucher)]
 #[serde(rename_all = "camelCase")]
 struct VoucherJson {
     total: Decimal,
@@ -82,6 +88,11 @@ struct VoucherJson {
     signature: String,
 }
 
+/// The receipts of a session, each with its voucher and with its signatures checked again now.
+#[utoipa::path(get, path = "/api/sessions/{id}/receipts", operation_id = "listReceipts", tag = "evidence", params(After), responses(
+    (status = 200, description = "Receipts in the order of their numbers.", body = ReceiptsJson),
+    (status = 404, description = "`session_not_found`"),
+))]
 pub(super) async fn list(State(app): Shared, Path(id): Path<String>, Query(page): Query<After>) -> Result<Json<ReceiptsJson>, Refusal> {
     let session = session_id(&id)?;
     app.view(session).await?;

@@ -18,9 +18,11 @@ use orien_protocol::time::Millis;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use tokio::sync::oneshot;
+use utoipa::{IntoParams, ToSchema};
 
 use super::idempotency::{Done, Ticket};
 use super::models::{ExecutionJson, LISTED_ARGS_BYTES, Shown, StartedJson, ToolJson, list as named, run_status};
+use super::openapi::KeyHeader;
 use super::{App, Keyed, Shared, session_id, shown};
 use crate::arguments::Args;
 use crate::decimal::{Decimal, Time};
@@ -40,29 +42,50 @@ const STARTED_LIMIT: Duration = Duration::from_millis(50);
 /// How long a caller of a finished run waits for the rest of its output.
 const OUTPUT_LIMIT: Duration = Duration::from_secs(3);
 
-#[derive(Deserialize)]
+#[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(super) struct OfSession {
     session_id: String,
 }
 
+/// The tools of a session.
+#[utoipa::path(get, path = "/tools", operation_id = "listTools", tag = "runs", params(OfSession), responses(
+    (status = 200, description = "What can be run in this session.", content_type = "application/json"),
+    (status = 404, description = "`session_not_found`"),
+))]
 pub(super) async fn tools(State(app): Shared, Query(of): Query<OfSession>) -> Result<Json<Box<RawValue>>, Refusal> {
     let view = app.view(session_id(&of.session_id)?).await?;
     let tools: Vec<ToolJson> = view.facts.tools.iter().map(ToolJson::new).collect();
     named("tools", &tools).map(Json).map_err(|error| Refusal::internal(&error))
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
+#[schema(as = RunRequest)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(super) struct RunBody {
     pub(super) session_id: String,
     tool_id: String,
     #[serde(default)]
+    #[schema(value_type = Object)]
     args: Args,
     max_cost: Option<Decimal>,
     timeout_seconds: Option<u64>,
 }
 
+/// Runs a tool in a session.
+#[utoipa::path(post, path = "/tools/run", operation_id = "runTool", tag = "runs", params(KeyHeader), request_body = RunBody, responses(
+    (status = 201, description = "The run is taken; it may be over already.", body = StartedJson),
+    (status = 402, description = "`budget_exhausted`, `debt`, `unredeemed_limit`; `missing` says how much."),
+    (status = 404, description = "`session_not_found`"),
+    (status = 409, description = "`in_progress`, `wrong_state`, `bad_receipt`, `conflict`"),
+    (status = 410, description = "`session_ended`"),
+    (status = 413, description = "`body_too_large`, `too_large`"),
+    (status = 415, description = "`unsupported_media_type`"),
+    (status = 422, description = "`invalid_body`, `unknown_tool`, `bad_arguments`, `idempotency_mismatch`"),
+    (status = 502, description = "`provider_unreachable`"),
+    (status = 503, description = "`busy`, `stopping`"),
+))]
 pub(super) async fn run(State(app): Shared, keyed: Keyed<RunBody>) -> Response {
     let Keyed { key, text, body } = keyed;
     let own = Arc::clone(&app);
@@ -150,6 +173,11 @@ async fn wait_heard(desk: &Desk, execution: ExecutionId) {
     }
 }
 
+/// A run with the end of its output.
+#[utoipa::path(get, path = "/executions/{id}", operation_id = "getExecution", tag = "runs", responses(
+    (status = 200, description = "The run as it stands now.", body = ExecutionJson),
+    (status = 404, description = "`execution_not_found`"),
+))]
 pub(super) async fn one(State(app): Shared, Path(id): Path<String>) -> Result<Json<ExecutionJson>, Refusal> {
     let (execution, row) = find(&app, &id).await?;
     if row.is_over()
@@ -161,6 +189,11 @@ pub(super) async fn one(State(app): Shared, Path(id): Path<String>) -> Result<Js
     Ok(Json(ExecutionJson::new(execution, &row, output, usize::MAX)))
 }
 
+/// The runs of a session, newest first.
+#[utoipa::path(get, path = "/executions", operation_id = "listExecutions", tag = "runs", params(OfSession), responses(
+    (status = 200, description = "Runs with little of their output.", content_type = "application/json"),
+    (status = 404, description = "`session_not_found`"),
+))]
 pub(super) async fn list(State(app): Shared, Query(of): Query<OfSession>) -> Result<Json<Box<RawValue>>, Refusal> {
     let session = session_id(&of.session_id)?;
     app.view(session).await?;
@@ -172,6 +205,12 @@ pub(super) async fn list(State(app): Shared, Query(of): Query<OfSession>) -> Res
     named("executions", &executions).map(Json).map_err(|error| Refusal::internal(&error))
 }
 
+/// Stops a run. What it has used until then is charged.
+#[utoipa::path(post, path = "/executions/{id}/cancel", operation_id = "cancelExecution", tag = "runs", responses(
+    (status = 202, description = "It is being stopped, or was over already.", body = ExecutionJson),
+    (status = 404, description = "`execution_not_found`"),
+    (status = 503, description = "`busy`"),
+))]
 pub(super) async fn cancel(State(app): Shared, Path(id): Path<String>) -> Result<(StatusCode, Json<ExecutionJson>), Refusal> {
     let (execution, row) = find(&app, &id).await?;
     if !row.is_over()

@@ -14,9 +14,11 @@ use orien_protocol::time::Millis;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use tokio::sync::oneshot;
+use utoipa::{IntoParams, ToSchema};
 
 use super::idempotency::Done;
 use super::models::{ExecutionJson, LISTED_ARGS_BYTES, SessionJson, list as named, status};
+use super::openapi::KeyHeader;
 use super::{App, Keyed, Shared, providers, runs, session_id};
 use crate::decimal::Decimal;
 use crate::desk::{Command, Phase};
@@ -40,7 +42,8 @@ const END_LIMIT: Duration = Duration::from_secs(35);
 /// How long settlement may take for a top-up.
 const TOP_UP_LIMIT: Duration = Duration::from_secs(30);
 
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
+#[schema(as = SessionRequest)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(super) struct OpenBody {
     provider_id: String,
@@ -90,6 +93,18 @@ impl OpenBody {
     }
 }
 
+/// Opens a session with a provider, within a budget.
+#[utoipa::path(post, path = "/api/sessions", operation_id = "openSession", tag = "sessions", params(KeyHeader), request_body = OpenBody, responses(
+    (status = 201, description = "The session is open.", body = SessionJson),
+    (status = 402, description = "`insufficient_funds`, `budget_exhausted`, `debt`, `unredeemed_limit`, `daily_cap`; `missing` says how much."),
+    (status = 404, description = "`no_provider`, `provider_not_found`"),
+    (status = 409, description = "`in_progress`, `offer_changed`, `clocks_apart`, `times`, `conflict`, `provider_ambiguous`"),
+    (status = 413, description = "`body_too_large`"),
+    (status = 415, description = "`unsupported_media_type`"),
+    (status = 422, description = "`invalid_body`, `idempotency_mismatch`"),
+    (status = 502, description = "`provider_unreachable`, `settlement_unreachable`"),
+    (status = 503, description = "`busy`, `stopping`"),
+))]
 pub(super) async fn open(State(app): Shared, keyed: Keyed<OpenBody>) -> Response {
     let Keyed { key, text, body } = keyed;
     let request = match body.request(|id| providers::find(&app, id)) {
@@ -107,13 +122,18 @@ pub(super) async fn open(State(app): Shared, keyed: Keyed<OpenBody>) -> Response
     app.keys.once("POST /api/sessions", &key, &[text.get().as_bytes()], opening).await
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(super) struct Filter {
     status: Option<String>,
     limit: Option<usize>,
 }
 
+/// The newest sessions, newest first.
+#[utoipa::path(get, path = "/api/sessions", operation_id = "listSessions", tag = "sessions", params(Filter), responses(
+    (status = 200, description = "Sessions without their runs.", content_type = "application/json"),
+))]
 pub(super) async fn list(State(app): Shared, Query(filter): Query<Filter>) -> Result<Json<Box<RawValue>>, Refusal> {
     let limit = filter.limit.unwrap_or(LIST.0).min(LIST.1);
     let wanted = filter.status;
@@ -126,6 +146,11 @@ pub(super) async fn list(State(app): Shared, Query(filter): Query<Filter>) -> Re
     named("sessions", &sessions).map(Json).map_err(|error| Refusal::internal(&error))
 }
 
+/// A session with its newest runs.
+#[utoipa::path(get, path = "/api/sessions/{id}", operation_id = "getSession", tag = "sessions", responses(
+    (status = 200, description = "The session.", body = SessionJson),
+    (status = 404, description = "`session_not_found`"),
+))]
 pub(super) async fn one(State(app): Shared, Path(id): Path<String>) -> Result<Json<SessionJson>, Refusal> {
     full(&app, session_id(&id)?).await.map(Json)
 }
@@ -143,6 +168,15 @@ async fn full(app: &App, session: SessionId) -> Result<SessionJson, Refusal> {
     Ok(json)
 }
 
+/// Ends a session and waits for its last receipts.
+#[utoipa::path(post, path = "/api/sessions/{id}/end", operation_id = "endSession", tag = "sessions", params(KeyHeader), responses(
+    (status = 200, description = "The session has ended; `settlement` says how its charge is shared.", body = SessionJson),
+    (status = 404, description = "`session_not_found`"),
+    (status = 409, description = "`in_progress`"),
+    (status = 422, description = "`idempotency_mismatch`"),
+    (status = 503, description = "`busy`, `stopping`"),
+    (status = 504, description = "`still_ending`: look at the session again later."),
+))]
 pub(super) async fn end(State(app): Shared, Path(id): Path<String>, request: Request) -> Response {
     let (mut parts, _) = request.into_parts();
     let key = match super::key_of(&mut parts).await {
@@ -172,13 +206,27 @@ pub(super) async fn end(State(app): Shared, Path(id): Path<String>, request: Req
     app.keys.once("POST /api/sessions/{id}/end", &key, &[id.as_bytes()], ending).await
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
+#[schema(as = TopUpRequest)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(super) struct TopUpBody {
     /// The new total.
     pub(super) budget_allowance: Decimal,
 }
 
+/// Raises the budget of a session to a new total.
+#[utoipa::path(post, path = "/api/sessions/{id}/topup", operation_id = "topUpSession", tag = "sessions", params(KeyHeader), request_body = TopUpBody, responses(
+    (status = 200, description = "The session with its new budget.", body = SessionJson),
+    (status = 402, description = "`insufficient_funds`, `daily_cap`; `missing` says how much."),
+    (status = 404, description = "`session_not_found`"),
+    (status = 409, description = "`in_progress`, `wrong_state`, `conflict`"),
+    (status = 410, description = "`session_ended`"),
+    (status = 413, description = "`body_too_large`"),
+    (status = 415, description = "`unsupported_media_type`"),
+    (status = 422, description = "`invalid_body`, `idempotency_mismatch`"),
+    (status = 502, description = "`settlement_unreachable`"),
+    (status = 503, description = "`busy`, `stopping`"),
+))]
 pub(super) async fn top_up(State(app): Shared, Path(id): Path<String>, keyed: Keyed<TopUpBody>) -> Response {
     let Keyed { key, text, body } = keyed;
     let session = match session_id(&id) {

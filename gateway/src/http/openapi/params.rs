@@ -1,0 +1,26 @@
+//! Headers that several routes take, and the shape of what comes from the door.
+
+use utoipa::{IntoParams, ToSchema};
+
+/// The caller's own name for a request that must not be carried out twice.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Header)]
+#[expect(dead_code, reason = "only its shape is used; the header is read by the door's extractor")]
+pub(in crate::http) struct KeyHeader {
+    /// A name of your own for this request. The same one with the same body gives the first answer again (header `Idempotency-Replayed: true`) and changes nothing; with
+    /// another body it is refused (422 `idempotency_mismatch`); while the first is under way, 409 `in_progress`. An answer of 500 or more frees it.
+    #[param(rename = "Idempotency-Key", min_length = 1, max_length = 255, pattern = "^[ -~]+$", example = "build-42")]
+    idempotency_key: String,
+}
+
+/// What the health of every role says first.
+#[derive(ToSchema)]
+#[schema(as = RoleHealth)]
+#[expect(dead_code, reason = "only its shape is used; it is the door's Health")]
+pub(in crate::http) struct HealthJson {
+    /// `ok` for as long as the role can answer.
+    #[schema(example = "ok")]
+    status: String,
+    /// Seconds since the role was started.
+    uptime: u64,
+}
