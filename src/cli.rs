@@ -333,6 +333,27 @@ pub(crate) enum BenchCommand {
         #[arg(long)]
         json: bool,
     },
+    /// What an agent waits for: opening sessions and running a tool that does nothing, through a gateway's HTTP, beside the floors
+    Runs {
+        /// Runs at each number of callers
+        #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+        runs: u32,
+        /// Callers at once; several numbers are measured one after the other
+        #[arg(long, value_delimiter = ',', default_value = "1,10,50", value_parser = clap::value_parser!(u16).range(1..=1024))]
+        concurrency: Vec<u16>,
+        /// Sessions to open and end
+        #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+        openings: u32,
+        /// Samples of each floor
+        #[arg(long, default_value_t = 300, value_parser = clap::value_parser!(u32).range(2..=100_000))]
+        floor_runs: u32,
+        /// The program that the tool starts
+        #[arg(long, default_value = "/bin/true")]
+        program: PathBuf,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
 }
 
 #[derive(Subcommand, Debug)]

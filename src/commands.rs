@@ -39,6 +39,11 @@ pub(crate) fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Bench { command: BenchCommand::Sandbox { runs, program, parent_mib, json } } => {
             done(runtime()?.block_on(bench::sandbox(bench::Plan { runs, program, parent_mib }, json)))
         }
+        Command::Bench { command: BenchCommand::Runs { runs, concurrency, openings, floor_runs, program, json } } => {
+            let plan = bench::RunsPlan { runs, concurrency, openings, floor_runs, program };
+            let all_succeeded = runtime()?.block_on(bench::runs(plan, json))?;
+            Ok(if all_succeeded { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+        }
     }
 }
 
