@@ -21,6 +21,7 @@ use crate::config::{DoorConfig, DoorLimits};
 use crate::connection;
 use crate::guard::Guard;
 use crate::host::Hosts;
+use crate::reentry::WayIn;
 use crate::request::RequestIds;
 use crate::token::{Token, TokenFileError};
 
@@ -101,8 +102,10 @@ impl Door {
         let Self { listener, address, auth, hosts, ids, limits } = self;
         // Cancelled also when the listener fails, so that streams end in either case.
         let stop = cancel.child_token();
-        let guard = Guard { auth, hosts, ids, stop: stop.clone(), keep_alive: limits.keep_alive };
+        let way_in = WayIn::default();
+        let guard = Guard { auth, hosts, ids, way_in: way_in.clone(), stop: stop.clone(), keep_alive: limits.keep_alive };
         let router = guard.around(router, limits.body_bytes);
+        way_in.open(router.clone());
         let mut connections = Connections {
             tasks: JoinSet::new(),
             places: Arc::new(Semaphore::new(limits.connections.min(Semaphore::MAX_PERMITS))),
@@ -115,6 +118,7 @@ impl Door {
         drop(listener);
         stop.cancel();
         connections.finish().await;
+        way_in.close();
         served.map_err(|source| ServeError::Listener { address, source })
     }
 }

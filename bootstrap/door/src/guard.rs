@@ -20,6 +20,7 @@ use tokio_util::sync::CancellationToken;
 use crate::auth::Auth;
 use crate::host::Hosts;
 use crate::problem::Problem;
+use crate::reentry::WayIn;
 use crate::request::{RequestContext, RequestId, RequestIds, X_REQUEST_ID};
 
 /// What a response may load and who may frame it, unless its route says otherwise: nothing and nobody.
@@ -31,6 +32,7 @@ pub(crate) struct Guard {
     pub(crate) auth: Auth,
     pub(crate) hosts: Hosts,
     pub(crate) ids: RequestIds,
+    pub(crate) way_in: WayIn,
     pub(crate) stop: CancellationToken,
     pub(crate) keep_alive: Duration,
 }
@@ -62,6 +64,8 @@ async fn pass(State(guard): State<Arc<Guard>>, mut request: Request, next: Next)
         Ok(()) => {
             let context = RequestContext { id: id.clone(), stop: guard.stop.clone(), keep_alive: guard.keep_alive };
             request.extensions_mut().insert(context);
+            let reentry = guard.way_in.of(request.headers(), &id);
+            request.extensions_mut().insert(reentry);
             let answer = AssertUnwindSafe(next.run(request)).catch_unwind().await;
             answer.unwrap_or_else(|_| {
                 tracing::error!(route, request = %id, "a route panicked");

@@ -186,3 +186,15 @@ async fn a_browsers_preflight_is_refused_without_cors_headers() {
     assert!(!answer.head.to_ascii_lowercase().contains("access-control"));
     house.close().await;
 }
+
+#[tokio::test]
+async fn a_request_made_on_behalf_of_another_has_its_rights_and_its_id_and_no_more() {
+    let house = House::open().await;
+    let known = house.send(house.request("GET /again/id", "x-request-id: one\r\n", "")).await;
+    assert_eq!((known.status, known.body.as_str()), (200, "200 one"));
+    let stranger = with_authorization(&house, "/again/id", "").await;
+    assert!(stranger.status == 200 && stranger.body.starts_with("401 "), "{stranger:?}");
+    let wrong = with_authorization(&house, "/again/again/id", &format!("authorization: Bearer {}\r\n", "0".repeat(64))).await;
+    assert!(wrong.status == 200 && wrong.body.starts_with("200 401 "), "{wrong:?}");
+    house.close().await;
+}

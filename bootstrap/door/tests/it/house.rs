@@ -4,14 +4,14 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::Router;
 use axum::body::Body;
 use axum::extract::DefaultBodyLimit;
 use axum::http::StatusCode;
 use axum::routing::{get, post};
+use axum::{Extension, Router};
 use futures::StreamExt;
 use orien_door::sse::{Event, Follow};
-use orien_door::{Door, DoorConfig, IdempotencyKey, Json, Path, Problem, Query, RequestId, ServeError, Uptime, page};
+use orien_door::{Door, DoorConfig, IdempotencyKey, Json, Path, Problem, Query, Reentry, RequestId, ServeError, Uptime, page};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -47,7 +47,7 @@ impl House {
         let directory = TempDir::new().unwrap();
         let mut config = DoorConfig::local(SocketAddr::from(([127, 0, 0, 1], 0)), directory.path().join("token"));
         change(&mut config);
-        let door = Door::bind(config).await.unwrap().open_route("/health");
+        let door = Door::bind(config).await.unwrap().open_route("/health").open_route("/again/{*path}");
         let (finish_slow, in_slow) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
         let cancel = CancellationToken::new();
         Self {
@@ -170,6 +170,15 @@ struct Page {
     limit: u32,
 }
 
+/// Comes in once more, for what the caller names, and tells how that went.
+async fn again(Extension(door): Extension<Reentry>, Path(path): Path<String>) -> Result<String, StatusCode> {
+    let request = axum::extract::Request::get(format!("/{path}")).body(Body::empty()).map_err(|_| StatusCode::BAD_REQUEST)?;
+    let response = door.send(request).await.map_err(|_| StatusCode::SERVICE_UNAVAILABLE)?;
+    let status = response.status().as_u16();
+    let body = axum::body::to_bytes(response.into_body(), 4096).await.map_err(|_| StatusCode::BAD_GATEWAY)?;
+    Ok(format!("{status} {}", String::from_utf8_lossy(&body)))
+}
+
 fn routes(finish_slow: &Arc<Notify>, in_slow: &Arc<Notify>) -> Router {
     let (finish, entered, started) = (Arc::clone(finish_slow), Arc::clone(in_slow), Uptime::start());
     Router::new()
@@ -184,6 +193,7 @@ fn routes(finish_slow: &Arc<Notify>, in_slow: &Arc<Notify>) -> Router {
         .route("/maybe", post(async |key: Option<IdempotencyKey>| key.map_or("none".to_owned(), |key| key.to_string())))
         .route("/upload", post(count_bytes))
         .route("/panic", get(panics))
+        .route("/again/{*path}", get(again))
         .route("/bare", get(async || StatusCode::CONFLICT))
         .route("/poor", get(poor))
         .route("/page", get(async || page("a <b> & c", "<p>text</p>", None)))
