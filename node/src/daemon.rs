@@ -273,6 +273,7 @@ async fn receive(mut streams: mpsc::Receiver<InboundStream>, shop: Arc<Shop>) {
             StreamKind::Control => Purpose::Control,
             StreamKind::Log => Purpose::Log,
             StreamKind::File => Purpose::File,
+            StreamKind::Input => Purpose::Input,
         };
         shop.receive(peer, purpose, stream);
     }

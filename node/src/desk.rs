@@ -12,7 +12,8 @@ use orien_bootstrap::clock;
 use orien_bootstrap::{FrameError, FrameStream};
 use orien_protocol::fault::{Fault, FaultCode};
 use orien_protocol::frame::{
-    AgentFrame, CONTROL_FRAME_LIMIT, FileAnswer, FileRequest, LogFrame, LogRequest, ProviderFrame, STREAM_FRAME_LIMIT,
+    AgentFrame, CONTROL_FRAME_LIMIT, FileAnswer, FileRequest, InputAnswer, InputRequest, LogFrame, LogRequest, ProviderFrame,
+    STREAM_FRAME_LIMIT,
 };
 use orien_protocol::id::SessionId;
 use orien_protocol::job::Job;
@@ -51,6 +52,8 @@ pub enum Purpose {
     Log,
     /// A file of a workspace.
     File,
+    /// Standard input of an execution.
+    Input,
 }
 
 /// Where streams of agents arrive. Cheap to clone.
@@ -73,6 +76,7 @@ impl Desk {
                 Purpose::Control => desk.control(peer, FrameStream::new(io, CONTROL_FRAME_LIMIT)).await,
                 Purpose::Log => desk.log(peer, FrameStream::new(io, STREAM_FRAME_LIMIT)).await,
                 Purpose::File => desk.file(peer, FrameStream::new(io, STREAM_FRAME_LIMIT)).await,
+                Purpose::Input => desk.input(peer, FrameStream::new(io, STREAM_FRAME_LIMIT)).await,
             }
         };
         self.house.tasks.spawn(async move { halt.run_until_cancelled_owned(visit).await });
@@ -180,6 +184,18 @@ impl Desk {
             Ok(counter) => log::follow(stream, request, &counter.logs).await,
             Err(fault) => say_last(stream, &LogFrame::Refused(fault)).await,
         }
+    }
+
+    async fn input(&self, peer: PeerId, mut stream: PeerStream) {
+        let fault = match first_frame::<InputRequest>(&mut stream).await {
+            Ok(Some(request)) => match self.present(peer, request.session) {
+                Ok(_) => Fault::new(FaultCode::STDIN_NOT_WANTED, "this execution takes no input"),
+                Err(fault) => fault,
+            },
+            Ok(None) => return,
+            Err(fault) => fault,
+        };
+        say_last(stream, &InputAnswer::Refused(fault)).await;
     }
 
     async fn file(&self, peer: PeerId, mut stream: PeerStream) {

@@ -135,6 +135,7 @@ pub(crate) fn end_of(cause: &Cause) -> (EndReason, Option<i32>) {
 #[cfg(test)]
 mod tests {
     use orien_protocol::id::{ExecutionId, SessionId};
+    use orien_protocol::job::Stdin;
     use orien_protocol::money::Usdc;
     use orien_protocol::time::Timestamp;
 
@@ -155,6 +156,7 @@ mod tests {
                 max_cost: Usdc::ZERO,
                 max_duration: Millis::from_secs(1),
                 issued_at: Timestamp(0),
+                stdin: Stdin::Empty,
             };
             let work = Path::new(WORKSPACE);
             assert_eq!(toolbox.spec(&job, Millis::from_secs(1), work).is_ok(), toolbox.vet(&job).is_ok(), "{tool:?}");

@@ -71,6 +71,8 @@ codes! {
     SETUP_FAILED = 22, "setup_failed";
     /// The agent took the job back before it ran.
     CANCELLED = 23, "cancelled";
+    /// The job did not ask for standard input.
+    STDIN_NOT_WANTED = 24, "stdin_not_wanted";
     /// The budget cannot pay for it.
     BUDGET_EXHAUSTED = 30, "budget_exhausted";
     /// The account cannot reserve so much.

@@ -1,7 +1,7 @@
 //! Every message that crosses the wire between two peers, with its limits.
 //!
-//! A session has one control stream: [`AgentFrame`] one way, [`ProviderFrame`] the other. A log and a file have a stream each, opened by a [`LogRequest`] or
-//! [`FileRequest`]. Small questions are a [`Question`] and its [`Answer`]. On a stream each frame is a 32-bit big-endian length and that many encoded bytes.
+//! A session has one control stream: [`AgentFrame`] one way, [`ProviderFrame`] the other. A log, a file and the input of a tool have a stream each, opened
+//! by a [`LogRequest`], [`FileRequest`] or [`InputRequest`]. Small questions are a [`Question`] and its [`Answer`]. On a stream each frame is a 32-bit big-endian length and that many encoded bytes.
 
 use serde::{Deserialize, Serialize};
 
@@ -22,10 +22,14 @@ use crate::voucher::{SignedAllowance, SignedClose, SignedVoucher};
 
 /// Largest frame on a control stream: a job with all its arguments, with room.
 pub const CONTROL_FRAME_LIMIT: usize = 256 * 1024;
-/// Largest frame on a log or file stream (file contents are raw bytes, not frames).
+/// Largest frame on a log, file or input stream (file contents are raw bytes, not frames).
 pub const STREAM_FRAME_LIMIT: usize = 128 * 1024;
 /// Most bytes of output in one log frame.
 pub const LOG_CHUNK_LIMIT: usize = 64 * 1024;
+/// Most bytes of input in one frame.
+pub const INPUT_CHUNK_LIMIT: usize = 64 * 1024;
+/// Input that a provider takes for a tool before the tool reads: a small text in whole, whether or not the tool has started.
+pub const INPUT_AHEAD_LIMIT: usize = 256 * 1024;
 /// Largest question.
 pub const QUESTION_LIMIT: usize = 256 * 1024;
 /// Largest answer.
@@ -183,6 +187,51 @@ pub enum LogFrame {
     /// Nothing more will come.
     End,
     /// The log cannot be given.
+    Refused(Fault),
+}
+
+/// Opens an input stream: bytes for the standard input of one execution whose job asks for them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct InputRequest {
+    /// The session.
+    pub session: SessionId,
+    /// The execution.
+    pub execution: ExecutionId,
+}
+
+/// One frame of an input stream, from the agent. The first one makes its stream the only one that counts for this execution.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum InputFrame {
+    /// Bytes of the input.
+    Bytes {
+        /// Where in the whole input they stand; what was taken before is skipped.
+        offset: u64,
+        /// At most [`INPUT_CHUNK_LIMIT`].
+        bytes: Vec<u8>,
+    },
+    /// The input ends.
+    End {
+        /// After so many bytes.
+        offset: u64,
+    },
+}
+
+/// The provider's answers on an input stream.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum InputAnswer {
+    /// Where the input stands: first on each stream, and after each frame that was taken.
+    Taken {
+        /// Bytes taken for the tool, over all streams; it need not have read them.
+        total: u64,
+        /// Whether its end was taken too.
+        ended: bool,
+    },
+    /// Nothing more is taken: the tool has ended or closed its input, or the session is over.
+    Over {
+        /// Bytes taken for the tool.
+        total: u64,
+    },
+    /// The stream is refused, or a frame of it; nothing more follows.
     Refused(Fault),
 }
 

@@ -36,6 +36,26 @@ pub struct Argument {
     pub value: ArgumentValue,
 }
 
+/// What a tool finds on its standard input.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub enum Stdin {
+    /// Its end, at once.
+    #[default]
+    Empty,
+    /// What the agent sends on an input stream, until it ends it.
+    Streamed,
+}
+
+impl Stdin {
+    /// Its number in signed bytes.
+    const fn number(self) -> u8 {
+        match self {
+            Self::Empty => 0,
+            Self::Streamed => 1,
+        }
+    }
+}
+
 /// A request for one run of one tool.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Job {
@@ -53,6 +73,8 @@ pub struct Job {
     pub max_duration: Millis,
     /// When the agent asked.
     pub issued_at: Timestamp,
+    /// What the tool finds on its standard input.
+    pub stdin: Stdin,
 }
 
 /// A job is malformed.
@@ -116,5 +138,6 @@ impl Statement for Job {
         out.u64(self.max_cost.micros());
         out.u64(self.max_duration.0);
         out.u64(self.issued_at.0);
+        out.u8(self.stdin.number());
     }
 }

@@ -23,7 +23,7 @@ pub(crate) struct Names {
 /// Names of the long streams, one per kind.
 #[derive(Clone, Debug)]
 pub(crate) struct StreamNames {
-    names: [(StreamKind, StreamProtocol); 3],
+    names: [(StreamKind, StreamProtocol); 4],
 }
 
 impl Names {
@@ -36,23 +36,29 @@ impl Names {
             topic: format!("/orien/{network}/offers/1"),
             rpc: name("rpc/1")?,
             streams: StreamNames {
-                names: [(StreamKind::Control, name("control/1")?), (StreamKind::Log, name("log/1")?), (StreamKind::File, name("file/1")?)],
+                names: [
+                    (StreamKind::Control, name("control/1")?),
+                    (StreamKind::Log, name("log/1")?),
+                    (StreamKind::File, name("file/1")?),
+                    (StreamKind::Input, name("input/1")?),
+                ],
             },
         })
     }
 }
 
 impl StreamNames {
-    pub(crate) fn all(&self) -> [StreamProtocol; 3] {
+    pub(crate) fn all(&self) -> [StreamProtocol; 4] {
         self.names.each_ref().map(|(_, name)| name.clone())
     }
 
     pub(crate) fn of(&self, kind: StreamKind) -> StreamProtocol {
-        let [control, log, file] = &self.names;
+        let [control, log, file, input] = &self.names;
         match kind {
             StreamKind::Control => control.1.clone(),
             StreamKind::Log => log.1.clone(),
             StreamKind::File => file.1.clone(),
+            StreamKind::Input => input.1.clone(),
         }
     }
 

@@ -10,7 +10,7 @@ use orien_bootstrap::clock;
 use orien_door::{Json, Path, Query};
 use orien_protocol::fault::{Fault, FaultCode};
 use orien_protocol::id::ExecutionId;
-use orien_protocol::job::ARGUMENTS_LIMIT_BYTES;
+use orien_protocol::job::{ARGUMENTS_LIMIT_BYTES, Stdin};
 use orien_protocol::money::Usdc;
 use orien_protocol::offer::Tool;
 use orien_protocol::session::agent::RunOrder;
@@ -159,7 +159,7 @@ pub(super) fn order(
         work: None,
         fault: None,
     };
-    Ok((RunOrder { execution, tool: body.tool_id, arguments, max_cost, max_duration }, row))
+    Ok((RunOrder { execution, tool: body.tool_id, arguments, max_cost, max_duration, stdin: Stdin::Empty }, row))
 }
 
 /// Waits until the provider has said something about a run; a little longer if it only said that it took it.

@@ -7,7 +7,7 @@ use orien_bootstrap::FaultyDisk;
 use orien_protocol::binding::SignedBinding;
 use orien_protocol::frame::{AgentFrame, ProviderFrame};
 use orien_protocol::hash::Hash;
-use orien_protocol::job::Job;
+use orien_protocol::job::{Job, Stdin};
 use orien_protocol::money::Price;
 use orien_protocol::network::NetworkId;
 use orien_protocol::offer::Confinement;
@@ -98,7 +98,14 @@ impl Story {
 
     fn run(&mut self, number: u128, times: &[u64]) {
         let execution = ExecutionId::from_parts(START.0, number);
-        let order = RunOrder { execution, tool: "work".to_owned(), arguments: Vec::new(), max_cost: None, max_duration: Millis(3_600_000) };
+        let order = RunOrder {
+            execution,
+            tool: "work".to_owned(),
+            arguments: Vec::new(),
+            max_cost: None,
+            max_duration: Millis(3_600_000),
+            stdin: Stdin::Empty,
+        };
         self.tell(AgentInput::Run(order));
         let started = self.now;
         for ms in times {

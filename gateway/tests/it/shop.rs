@@ -156,6 +156,8 @@ async fn serve(peer: Arc<Peer>, plan: ShopPlan, seen: Arc<Mutex<Seen>>) {
             StreamKind::Control => tasks.spawn(control(peer, plan, seen, stream)),
             StreamKind::Log => tasks.spawn(log(seen, stream)),
             StreamKind::File => tasks.spawn(file(seen, stream)),
+            // This provider has no tool that reads.
+            StreamKind::Input => continue,
         };
     }
 }

@@ -8,7 +8,7 @@ use orien_protocol::fault::Fault;
 use orien_protocol::frame::{AgentFrame, CONTROL_FRAME_LIMIT, CloseReason, LogFrame, LogRequest, ProviderFrame, STREAM_FRAME_LIMIT};
 use orien_protocol::hash::Hash;
 use orien_protocol::id::ExecutionId;
-use orien_protocol::job::{Argument, ArgumentValue};
+use orien_protocol::job::{Argument, ArgumentValue, Stdin};
 use orien_protocol::money::Usdc;
 use orien_protocol::offer::Offer;
 use orien_protocol::receipt::{Outcome, Receipt, Work};
@@ -139,6 +139,7 @@ impl<'a> Agent<'a> {
             arguments,
             max_cost: max_cost.map(Usdc::from_micros),
             max_duration: Millis::from_secs(60),
+            stdin: Stdin::Empty,
         };
         self.input(AgentInput::Run(order)).await;
         execution

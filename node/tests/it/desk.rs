@@ -2,7 +2,7 @@
 
 use orien_node::shop::{Purpose, Shop};
 use orien_protocol::fault::FaultCode;
-use orien_protocol::frame::{AgentFrame, FileAnswer, LogFrame, ProviderFrame};
+use orien_protocol::frame::{AgentFrame, FileAnswer, InputAnswer, LogFrame, ProviderFrame};
 use orien_protocol::hash::Hash;
 use orien_protocol::id::SessionId;
 use orien_protocol::session::agent::AgentInput;
@@ -25,7 +25,7 @@ async fn garbage_on_any_stream_gets_a_fault_or_an_end_and_the_shop_stays_healthy
     let oversized = u32::MAX.to_be_bytes().to_vec();
     let nonsense = [&[0, 0, 0, 5][..], &[0xff; 5]].concat();
     for (bytes, expected) in [(oversized, FaultCode::TOO_LARGE), (nonsense, FaultCode::MALFORMED)] {
-        for purpose in [Purpose::Control, Purpose::Log, Purpose::File] {
+        for purpose in [Purpose::Control, Purpose::Log, Purpose::File, Purpose::Input] {
             let mut stream = stream_to(&shop, &agent_keys(1), purpose);
             stream.raw().write_all(&bytes).await.unwrap();
             let fault = match purpose {
@@ -39,6 +39,10 @@ async fn garbage_on_any_stream_gets_a_fault_or_an_end_and_the_shop_stays_healthy
                 },
                 Purpose::File => match stream.recv::<FileAnswer>().await.unwrap().unwrap() {
                     FileAnswer::Refused(fault) => fault,
+                    other => panic!("{other:?}"),
+                },
+                Purpose::Input => match stream.recv::<InputAnswer>().await.unwrap().unwrap() {
+                    InputAnswer::Refused(fault) => fault,
                     other => panic!("{other:?}"),
                 },
             };

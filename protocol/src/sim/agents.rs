@@ -3,6 +3,7 @@
 use crate::fault::Fault;
 use crate::frame::ProviderFrame;
 use crate::id::{ExecutionId, RequestId, SessionId};
+use crate::job::Stdin;
 use crate::money::Usdc;
 use crate::session::agent::{AgentEffect, AgentEvent, AgentInput, AgentPhase, AgentSession, RunOrder};
 use crate::sim::scenario::Weather;
@@ -229,7 +230,7 @@ impl World<'_> {
         if repeated.is_none() {
             self.slots[slot].executions.push(execution);
         }
-        let order = RunOrder { execution, tool, arguments: Vec::new(), max_cost, max_duration };
+        let order = RunOrder { execution, tool, arguments: Vec::new(), max_cost, max_duration, stdin: Stdin::Empty };
         self.agent_input(slot, AgentInput::Run(order));
     }
 

@@ -2,7 +2,7 @@
 
 use orien_protocol::codec::{CodecError, VALUE_LIMIT_BYTES, decode, encode};
 use orien_protocol::fault::{FAULT_TEXT_LIMIT, Fault, FaultCode};
-use orien_protocol::frame::{AgentFrame, Answer, FileRequest, LogFrame, ProviderFrame, Question};
+use orien_protocol::frame::{AgentFrame, Answer, FileRequest, InputAnswer, InputFrame, InputRequest, LogFrame, ProviderFrame, Question};
 use orien_protocol::offer::Offer;
 use orien_protocol::session::agent::AgentRecord;
 use orien_protocol::session::provider::ProviderRecord;
@@ -19,6 +19,9 @@ fn decode_everything(bytes: &[u8]) {
     let _ = decode::<Answer>(bytes, limit);
     let _ = decode::<FileRequest>(bytes, limit);
     let _ = decode::<LogFrame>(bytes, limit);
+    let _ = decode::<InputRequest>(bytes, limit);
+    let _ = decode::<InputFrame>(bytes, limit);
+    let _ = decode::<InputAnswer>(bytes, limit);
     let _ = decode::<Signed<Offer>>(bytes, limit);
 }
 

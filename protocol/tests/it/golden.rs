@@ -5,7 +5,7 @@ use orien_protocol::digest::Digest;
 use orien_protocol::fault::FaultCode;
 use orien_protocol::hash::Hash;
 use orien_protocol::id::ExecutionId;
-use orien_protocol::job::{Argument, ArgumentValue, Job};
+use orien_protocol::job::{Argument, ArgumentValue, Job, Stdin};
 use orien_protocol::offer::Confinement;
 use orien_protocol::receipt::{EndReason, Outcome, Receipt, Usage, Work};
 use orien_protocol::signing::{Address, MoneyDomain, MoneyStatement, Statement};
@@ -66,6 +66,38 @@ fn the_receipt_layout_is_written_out_by_hand() {
 }
 
 #[test]
+fn the_job_layout_is_written_out_by_hand() {
+    let kit = Kit::new();
+    let mut job = Job {
+        session: kit.terms().session,
+        execution: ExecutionId::from_parts(START.0, 5),
+        tool: "run_build".to_owned(),
+        arguments: vec![Argument { name: "b".to_owned(), value: ArgumentValue::Integer(-5) }],
+        max_cost: usdc(9),
+        max_duration: Millis(10),
+        issued_at: START,
+        stdin: Stdin::Empty,
+    };
+    let mut expected = Vec::new();
+    for text in ["orien/job/v1", "test-0011223344556677"] {
+        expected.extend(u32::try_from(text.len()).unwrap().to_be_bytes());
+        expected.extend(text.bytes());
+    }
+    expected.extend(job.session.as_bytes());
+    expected.extend(job.execution.as_bytes());
+    expected.extend(9_u32.to_be_bytes());
+    expected.extend(b"run_build");
+    expected.extend([0, 0, 0, 1, 0, 0, 0, 1, b'b', 1]);
+    expected.extend((-5_i64).to_be_bytes());
+    for number in [9, 10, START.0] {
+        expected.extend(number.to_be_bytes());
+    }
+    assert_eq!(hex(&job.message(&kit.network)), hex(&[expected.clone(), vec![0]].concat()));
+    job.stdin = Stdin::Streamed;
+    assert_eq!(hex(&job.message(&kit.network)), hex(&[expected, vec![1]].concat()));
+}
+
+#[test]
 fn content_ids_are_frozen() {
     let kit = Kit::new();
     let network = &kit.network;
@@ -82,6 +114,7 @@ fn content_ids_are_frozen() {
         max_cost: usdc(9),
         max_duration: Millis(10),
         issued_at: START,
+        stdin: Stdin::Streamed,
     };
     let digest = Digest {
         provider: kit.provider.peer.id(),

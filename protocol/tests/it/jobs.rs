@@ -3,7 +3,7 @@
 use orien_protocol::fault::{Fault, FaultCode};
 use orien_protocol::frame::{AgentFrame, ProviderFrame};
 use orien_protocol::id::ExecutionId;
-use orien_protocol::job::Job;
+use orien_protocol::job::{Job, Stdin};
 use orien_protocol::receipt::EndReason;
 use orien_protocol::session::agent::{AgentEvent, AgentInput, AgentRecord};
 use orien_protocol::session::provider::ProviderInput;
@@ -24,6 +24,7 @@ impl Pair {
             max_cost: usdc(max_cost),
             max_duration: Millis(3_600_000),
             issued_at: self.now.wall,
+            stdin: Stdin::Empty,
         };
         Verified::sign(job, &self.kit.network, &self.kit.agent.peer).into_signed()
     }

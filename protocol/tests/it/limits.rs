@@ -4,7 +4,7 @@ use orien_protocol::codec::{CodecError, decode, encode};
 use orien_protocol::fault::{FAULT_TEXT_LIMIT, Fault, FaultCode};
 use orien_protocol::hash::Hash;
 use orien_protocol::id::ExecutionId;
-use orien_protocol::job::{ARGUMENT_LIMIT_BYTES, ARGUMENTS_LIMIT_BYTES, Argument, ArgumentValue, Job, JobError};
+use orien_protocol::job::{ARGUMENT_LIMIT_BYTES, ARGUMENTS_LIMIT_BYTES, Argument, ArgumentValue, Job, JobError, Stdin};
 use orien_protocol::money::{Price, Usdc};
 use orien_protocol::offer::{
     Capacity, Confinement, FUTURE_TOLERANCE, Hardware, LIST_LIMIT, NAME_LIMIT, OFFER_LIFE, Offer, OfferError, PARAMETERS_LIMIT, Parameter,
@@ -177,6 +177,7 @@ fn a_job_has_limits_for_names_for_each_value_and_for_all_of_them() {
             max_cost: usdc(9),
             max_duration: Millis(10),
             issued_at: START,
+            stdin: Stdin::Empty,
         };
         change(&mut job);
         job.check()

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, VecDeque};
 use orien_protocol::fault::Fault;
 use orien_protocol::frame::{AgentFrame, ChannelState, Claim, ProviderFrame};
 use orien_protocol::id::ExecutionId;
-use orien_protocol::job::Job;
+use orien_protocol::job::{Job, Stdin};
 use orien_protocol::money::Usdc;
 use orien_protocol::receipt::{EndReason, Usage};
 use orien_protocol::session::agent::{AgentEffect, AgentEvent, AgentInput, AgentRecord, AgentSession, RunOrder};
@@ -230,6 +230,7 @@ impl Pair {
             arguments: Vec::new(),
             max_cost: max_cost.map(usdc),
             max_duration: Millis(3_600_000),
+            stdin: Stdin::Empty,
         };
         self.agent_input(AgentInput::Run(order));
         self.talk();
@@ -244,6 +245,7 @@ impl Pair {
             arguments: Vec::new(),
             max_cost: None,
             max_duration: Millis(3_600_000 * 24),
+            stdin: Stdin::Empty,
         }
     }
 
@@ -268,6 +270,7 @@ impl Pair {
             max_cost: usdc(1_000_000),
             max_duration: Millis(3_600_000),
             issued_at: self.now.wall,
+            stdin: Stdin::Empty,
         };
         let job = orien_protocol::signing::Verified::sign(job, &self.kit.network, &self.kit.agent.peer).into_signed();
         self.provider_input(ProviderInput::Frame(AgentFrame::Run(Box::new(job))));

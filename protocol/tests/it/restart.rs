@@ -1,7 +1,7 @@
 //! What is left after a crash of either side.
 
 use orien_protocol::frame::{CloseReason, ProviderFrame};
-use orien_protocol::job::Job;
+use orien_protocol::job::{Job, Stdin};
 use orien_protocol::receipt::EndReason;
 use orien_protocol::session::agent::{AgentInput, AgentPhase, AgentRecord, AgentSession};
 use orien_protocol::session::provider::{ProviderEffect, ProviderEnv, ProviderPhase, ProviderRecord, ProviderSession, RestoreError};
@@ -161,6 +161,7 @@ fn jobs_on_disk_that_the_terms_do_not_name_make_no_receipt_and_end_the_session_i
             max_cost: usdc(1_000),
             max_duration: order.max_duration,
             issued_at: pair.now.wall,
+            stdin: Stdin::Empty,
         };
         records.push(ProviderRecord::Job(Verified::sign(job, &pair.kit.network, &pair.kit.agent.peer).into_signed()));
     }

@@ -213,7 +213,7 @@ pub(crate) struct Listening(Arc<StreamNames>);
 
 impl UpgradeInfo for Listening {
     type Info = StreamProtocol;
-    type InfoIter = [StreamProtocol; 3];
+    type InfoIter = [StreamProtocol; 4];
 
     fn protocol_info(&self) -> Self::InfoIter {
         self.0.all()

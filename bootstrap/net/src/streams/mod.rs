@@ -1,4 +1,4 @@
-//! Long streams between two peers: control, execution log, file.
+//! Long streams between two peers: control, execution log, file, execution input.
 //!
 //! Opening one is an exchange of two bytes: the opener greets, the listener answers accepted or busy before the opener gets the stream, so
 //! nothing is ever dropped in silence. An open stream keeps its connection alive; streams are capped per peer and in total, per direction.
@@ -32,6 +32,8 @@ pub enum StreamKind {
     Log,
     /// One file, in or out.
     File,
+    /// The standard input of an execution.
+    Input,
 }
 
 /// An open stream to a peer.

@@ -7,7 +7,7 @@ use orien_node::listing::Today;
 use orien_protocol::frame::{AgentFrame, ProviderFrame};
 use orien_protocol::hash::Hash;
 use orien_protocol::id::{ExecutionId, SessionId};
-use orien_protocol::job::Job;
+use orien_protocol::job::{Job, Stdin};
 use orien_protocol::receipt::{EndReason, Receipt, Usage};
 use orien_protocol::session::agent::{AgentEffect, AgentInput, AgentKeys, AgentPhase, AgentSession, RunOrder};
 use orien_protocol::session::provider::{ProviderEffect, ProviderEnv, ProviderInput, ProviderRecord, ProviderSession};
@@ -120,8 +120,14 @@ impl Pair {
     pub(super) async fn run(&mut self, kit: &Kit, shelf: &mut Shelf) -> Result<(), Off> {
         self.runs += 1;
         let execution = ExecutionId::from_parts(START.0, self.runs << 8 | u128::from(self.keys.peer.id().as_bytes()[0]));
-        let order =
-            RunOrder { execution, tool: "call".to_owned(), arguments: Vec::new(), max_cost: None, max_duration: Millis::from_secs(60) };
+        let order = RunOrder {
+            execution,
+            tool: "call".to_owned(),
+            arguments: Vec::new(),
+            max_cost: None,
+            max_duration: Millis::from_secs(60),
+            stdin: Stdin::Empty,
+        };
         self.agent_input(kit, AgentInput::Run(order));
         self.talk(kit, shelf).await
     }

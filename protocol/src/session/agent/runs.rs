@@ -4,7 +4,7 @@ use super::{AgentEffect, AgentEvent, AgentPhase, AgentRecord, AgentSession, Effe
 use crate::fault::{Fault, FaultCode};
 use crate::frame::AgentFrame;
 use crate::id::ExecutionId;
-use crate::job::{Argument, Job};
+use crate::job::{Argument, Job, Stdin};
 use crate::ledger::Account;
 use crate::money::Usdc;
 use crate::session::RUNS_LIMIT;
@@ -24,6 +24,8 @@ pub struct RunOrder {
     pub max_cost: Option<Usdc>,
     /// Longest effective time.
     pub max_duration: Millis,
+    /// What the tool finds on its standard input.
+    pub stdin: Stdin,
 }
 
 #[derive(Clone, Debug)]
@@ -107,6 +109,7 @@ impl AgentSession {
             max_cost: order.max_cost.unwrap_or(self.budget()).min(self.budget()),
             max_duration: order.max_duration,
             issued_at: now.wall,
+            stdin: order.stdin,
         };
         if let Err(error) = job.check() {
             return refuse(Fault::new(FaultCode::TOO_LARGE, error), fx);

@@ -6,6 +6,7 @@ use orien_protocol::fault::{Fault, FaultCode};
 use orien_protocol::frame::{CloseReason, ProviderFrame};
 use orien_protocol::hash::Hash;
 use orien_protocol::id::SessionId;
+use orien_protocol::job::Stdin;
 use orien_protocol::offer::Confinement;
 use orien_protocol::receipt::{EndReason, Outcome, Receipt, Usage, Work};
 use orien_protocol::session::agent::{AgentEffect, AgentInput, AgentPhase, AgentSession, RunOrder};
@@ -115,6 +116,7 @@ fn some_order(bytes: &mut Bytes<'_>) -> RunOrder {
         arguments: Vec::new(),
         max_cost: (look & 8 != 0).then(|| usdc(bytes.amount())),
         max_duration: Millis(3_600_000),
+        stdin: if look & 32 == 0 { Stdin::Empty } else { Stdin::Streamed },
     }
 }
 

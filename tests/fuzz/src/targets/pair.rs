@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::sync::LazyLock;
 
 use orien_protocol::frame::{AgentFrame, ProviderFrame};
+use orien_protocol::job::Stdin;
 use orien_protocol::receipt::EndReason;
 use orien_protocol::session::agent::{AgentEffect, AgentEvent, AgentInput, AgentPhase, AgentSession, RunOrder};
 use orien_protocol::session::provider::{ProviderInput, ProviderPhase, ProviderSession};
@@ -182,6 +183,7 @@ impl Pair {
             arguments: Vec::new(),
             max_cost: (look & 8 != 0).then(|| usdc(bytes.amount())),
             max_duration: Millis(if look & 16 == 0 { 3_600_000 } else { 1 + u64::from(bytes.u16()) }),
+            stdin: if look & 32 == 0 { Stdin::Empty } else { Stdin::Streamed },
         };
         self.client.input(AgentInput::Run(order));
     }

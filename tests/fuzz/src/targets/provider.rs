@@ -6,7 +6,7 @@ use orien_protocol::channel::ChannelId;
 use orien_protocol::frame::AgentFrame;
 use orien_protocol::hash::Hash;
 use orien_protocol::id::SessionId;
-use orien_protocol::job::{Argument, ArgumentValue, Job};
+use orien_protocol::job::{Argument, ArgumentValue, Job, Stdin};
 use orien_protocol::receipt::EndReason;
 use orien_protocol::session::provider::{ProviderInput, ProviderPhase, ProviderSession};
 use orien_protocol::session::{DRAIN_GRACE, HOLD};
@@ -113,6 +113,7 @@ fn some_job(shop: &Shop, bytes: &mut Bytes<'_>) -> Signed<Job> {
         max_cost: usdc(if look & 8 == 0 { u64::MAX } else { bytes.amount() }),
         max_duration: Millis(if look & 16 == 0 { 3_600_000 } else { bytes.amount() }),
         issued_at: shop.now.wall,
+        stdin: Stdin::Empty,
     };
     let key = if look == 252 { &WORLD.stranger } else { &WORLD.agent.peer };
     Verified::sign(job, &WORLD.network, key).into_signed()

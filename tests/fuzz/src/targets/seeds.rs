@@ -3,12 +3,12 @@
 use orien_protocol::codec;
 use orien_protocol::fault::{Fault, FaultCode};
 use orien_protocol::frame::{
-    AgentFrame, Answer, Claim, CloseReason, FileAction, FileAnswer, FileEntry, FileRequest, LogFrame, LogRequest, OutputStream,
-    ProviderFrame, Question,
+    AgentFrame, Answer, Claim, CloseReason, FileAction, FileAnswer, FileEntry, FileRequest, InputAnswer, InputFrame, InputRequest,
+    LogFrame, LogRequest, OutputStream, ProviderFrame, Question,
 };
 use orien_protocol::hash::Hash;
 use orien_protocol::id::RequestId;
-use orien_protocol::job::{Argument, ArgumentValue, Job};
+use orien_protocol::job::{Argument, ArgumentValue, Job, Stdin};
 use orien_protocol::offer::{Confinement, Offer, Parameter, ParameterKind};
 use orien_protocol::receipt::{EndReason, Outcome, Receipt, Usage, Work};
 use orien_protocol::session::agent::AgentRecord;
@@ -96,6 +96,7 @@ fn job() -> Signed<Job> {
         max_cost: usdc(9_000),
         max_duration: Millis(60_000),
         issued_at: START,
+        stdin: Stdin::Streamed,
     };
     Verified::sign(job, &WORLD.network, &WORLD.agent.peer).into_signed()
 }
@@ -172,5 +173,10 @@ fn frames() -> Vec<(u8, Vec<u8>)> {
         (8, encoded(&AgentRecord::Proposed { terms: terms.by_agent.clone(), budget: usdc(9) })),
         (9, encoded(&ProviderRecord::Opened { terms, allowance })),
         (9, encoded(&ProviderRecord::Closed { reason: CloseReason::NotSigned, close: None })),
+        (10, encoded(&InputRequest { session, execution: execution(1) })),
+        (11, encoded(&InputFrame::Bytes { offset: 3, bytes: b"text".to_vec() })),
+        (11, encoded(&InputFrame::End { offset: 7 })),
+        (12, encoded(&InputAnswer::Taken { total: 7, ended: true })),
+        (12, encoded(&InputAnswer::Over { total: 7 })),
     ]
 }

@@ -7,8 +7,8 @@ use orien_protocol::codec::{self, VALUE_LIMIT_BYTES};
 use orien_protocol::digest::{DIGEST_CAPABILITIES_LIMIT, DIGEST_LIMIT_BYTES, Digest};
 use orien_protocol::fault::{FAULT_TEXT_LIMIT, Fault};
 use orien_protocol::frame::{
-    ANSWER_LIMIT, AgentFrame, Answer, CONTROL_FRAME_LIMIT, FileAnswer, FileRequest, LogFrame, LogRequest, ProviderFrame, QUESTION_LIMIT,
-    Question, STREAM_FRAME_LIMIT,
+    ANSWER_LIMIT, AgentFrame, Answer, CONTROL_FRAME_LIMIT, FileAnswer, FileRequest, InputAnswer, InputFrame, InputRequest, LogFrame,
+    LogRequest, ProviderFrame, QUESTION_LIMIT, Question, STREAM_FRAME_LIMIT,
 };
 use orien_protocol::job::Job;
 use orien_protocol::offer::{NAME_LIMIT, OFFER_LIFE, OFFER_LIMIT_BYTES, Offer, TOOLS_LIMIT};
@@ -27,7 +27,7 @@ use super::world::{START, WORLD};
 /// Byte 0 says of which kind the rest is.
 pub(crate) fn frames(input: &[u8]) {
     let Some((kind, bytes)) = input.split_first() else { return };
-    match kind % 10 {
+    match kind % 13 {
         0 => drop(same::<AgentFrame>(bytes, CONTROL_FRAME_LIMIT)),
         1 => provider_frame(bytes),
         2 => drop(same::<Question>(bytes, QUESTION_LIMIT)),
@@ -37,7 +37,10 @@ pub(crate) fn frames(input: &[u8]) {
         6 => drop(same::<FileRequest>(bytes, STREAM_FRAME_LIMIT)),
         7 => drop(same::<FileAnswer>(bytes, STREAM_FRAME_LIMIT)),
         8 => drop(same::<AgentRecord>(bytes, VALUE_LIMIT_BYTES)),
-        _ => drop(same::<ProviderRecord>(bytes, VALUE_LIMIT_BYTES)),
+        9 => drop(same::<ProviderRecord>(bytes, VALUE_LIMIT_BYTES)),
+        10 => drop(same::<InputRequest>(bytes, STREAM_FRAME_LIMIT)),
+        11 => drop(same::<InputFrame>(bytes, STREAM_FRAME_LIMIT)),
+        _ => drop(same::<InputAnswer>(bytes, STREAM_FRAME_LIMIT)),
     }
 }
 
