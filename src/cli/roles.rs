@@ -1,0 +1,122 @@
+//! Words of the commands that run roles, or make their data directories.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use clap::{Args, ValueEnum};
+
+use super::SettlementCommand;
+
+#[derive(Args, Debug, Clone, Default)]
+pub(crate) struct PeerArgs {
+    /// Where keys and records are kept [default: the role's folder below $ORIEN_HOME or ~/.local/share/orien]
+    #[arg(long, env = "ORIEN_DATA_DIR")]
+    pub(crate) data_dir: Option<PathBuf>,
+    /// The network file [default: network.toml in the data directory]
+    #[arg(long, env = "ORIEN_NETWORK")]
+    pub(crate) network: Option<PathBuf>,
+    /// A bootstrap peer, such as /ip4/192.0.2.7/tcp/4001/p2p/12D3Koo...; may be repeated, adds to the network file's
+    #[arg(long, env = "ORIEN_BOOTSTRAP", value_delimiter = ',')]
+    pub(crate) bootstrap: Vec<String>,
+    /// Where to listen for peers; may be repeated [default: every interface, TCP and QUIC, a free port (bootstrap: 4001)]
+    #[arg(long, env = "ORIEN_LISTEN", value_delimiter = ',')]
+    pub(crate) listen: Vec<String>,
+    /// An address under which others reach this peer, when it differs from where it listens; may be repeated
+    #[arg(long, env = "ORIEN_EXTERNAL", value_delimiter = ',')]
+    pub(crate) external: Vec<String>,
+    /// The local HTTP door [default: 127.0.0.1 with 8401 bootstrap, 8402 gateway, 8403 node, 8404 settlement]
+    #[arg(long, env = "ORIEN_HTTP")]
+    pub(crate) http: Option<SocketAddr>,
+    /// Let the HTTP door be bound to something other than loopback; put TLS in front of it
+    #[arg(long)]
+    pub(crate) allow_remote_http: bool,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct NodeArgs {
+    #[command(flatten)]
+    pub(crate) peer: PeerArgs,
+    /// The tools on offer [default: provider-config.json in the data directory]
+    #[arg(long, env = "ORIEN_TOOLS")]
+    pub(crate) tools: Option<PathBuf>,
+    /// Where earnings go [default: payoutAddress of the configuration, else the address of this node's own money key]
+    #[arg(long, env = "ORIEN_PAYOUT")]
+    pub(crate) payout: Option<String>,
+    /// Most work of one account without a voucher, in USDC, however much it has redeemed
+    #[arg(long, default_value = "10")]
+    pub(crate) credit_cap: String,
+    /// Most promised and not yet redeemed value of one account, in USDC
+    #[arg(long, default_value = "100")]
+    pub(crate) unredeemed_cap: String,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct GatewayArgs {
+    #[command(flatten)]
+    pub(crate) peer: PeerArgs,
+    /// The account that pays [default: the address of this gateway's own money key]
+    #[arg(long, env = "ORIEN_ACCOUNT")]
+    pub(crate) account: Option<String>,
+}
+
+#[derive(Args, Debug)]
+#[command(args_conflicts_with_subcommands = true)]
+pub(crate) struct SettlementArgs {
+    #[command(subcommand)]
+    pub(crate) command: Option<SettlementCommand>,
+    #[command(flatten)]
+    pub(crate) peer: PeerArgs,
+    /// Seconds between batches
+    #[arg(long, default_value_t = 60)]
+    pub(crate) batch_seconds: u64,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct DevArgs {
+    /// Keep everything here [default: a temporary directory, removed at the end]
+    #[arg(long)]
+    pub(crate) data_dir: Option<PathBuf>,
+    /// The tools on offer [default: the example tools]
+    #[arg(long)]
+    pub(crate) tools: Option<PathBuf>,
+    /// The gateway's HTTP door
+    #[arg(long, default_value = "127.0.0.1:8402")]
+    pub(crate) http: SocketAddr,
+    /// Credit granted to the gateway's account at the first start
+    #[arg(long, default_value = "100")]
+    pub(crate) credit: String,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct DemoArgs {
+    /// Print a summary as JSON on standard output, progress on standard error
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum RoleName {
+    Node,
+    Gateway,
+    Settlement,
+    Bootstrap,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct InitArgs {
+    /// Which role
+    #[arg(value_enum)]
+    pub(crate) role: RoleName,
+    /// Where [default as for the role]
+    #[arg(long, env = "ORIEN_DATA_DIR")]
+    pub(crate) data_dir: Option<PathBuf>,
+    /// For settlement: the name of the new network
+    #[arg(long, default_value = "private")]
+    pub(crate) name: String,
+    /// For the other roles: the network file that the settlement operator gave out
+    #[arg(long, env = "ORIEN_NETWORK")]
+    pub(crate) network: Option<PathBuf>,
+    /// Print JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
