@@ -4,6 +4,7 @@
 //! in between. Times are RFC 3339 in UTC with milliseconds.
 
 use std::fmt;
+use std::str::FromStr;
 
 use orien_protocol::money::Usdc;
 use orien_protocol::time::{Millis, Timestamp};
@@ -51,6 +52,29 @@ pub(crate) struct Percent(pub(crate) u16);
 impl Serialize for Percent {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         exact(&scaled(u64::from(self.0), 2), serializer)
+    }
+}
+
+impl FromStr for Percent {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let refused = || "a share is from 0 to 100 percent with at most two decimals, such as 99.5".to_owned();
+        let (whole, fraction) = text.split_once('.').unwrap_or((text, "0"));
+        let are_digits = |part: &str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit());
+        if !are_digits(whole) || !are_digits(fraction) || whole.len() > 3 || fraction.len() > 2 {
+            return Err(refused());
+        }
+        let permyriad = format!("{whole}{fraction:0<2}").parse::<u32>().ok().and_then(|all| u16::try_from(all).ok());
+        permyriad.filter(|all| *all <= 10_000).map(Self).ok_or_else(refused)
+    }
+}
+
+impl<'de> Deserialize<'de> for Percent {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let raw = Box::<RawValue>::deserialize(deserializer)?;
+        let text = raw.get().trim();
+        text.strip_prefix('"').and_then(|text| text.strip_suffix('"')).unwrap_or(text).parse().map_err(D::Error::custom)
     }
 }
 
@@ -110,6 +134,17 @@ mod tests {
     fn an_exponent_a_sign_a_seventh_decimal_and_other_types_are_refused() {
         for text in ["1e3", "-1", "0.0000001", "true", "null", "{}", "\"\"", "\"1 USDC\"", "\"\\u0031\"", "99999999999999999999"] {
             assert!(read(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_share_is_read_from_a_number_or_a_string_with_two_decimals() {
+        let read = |text: &str| serde_json::from_str::<Percent>(text).ok().map(|share| share.0);
+        for (text, permyriad) in [("99.5", 9_950), ("\"99.95\"", 9_995), ("0", 0), ("100", 10_000), ("7", 700), ("0.01", 1)] {
+            assert_eq!(read(text), Some(permyriad), "{text}");
+        }
+        for text in ["100.01", "101", "-1", "1e1", "99.555", "\"\"", "\"5%\"", "\".5\"", "\"5.\"", "true", "65636"] {
+            assert_eq!(read(text), None, "{text}");
         }
     }
 

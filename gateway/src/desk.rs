@@ -16,6 +16,7 @@ use orien_protocol::session::agent::RunOrder;
 use serde_json::Value;
 use tokio::sync::{mpsc, oneshot, watch};
 
+use crate::experience::Measures;
 use crate::rows::{Closing, ExecutionRow, SessionFacts};
 use crate::store::Put;
 
@@ -126,6 +127,8 @@ pub(crate) struct State {
     /// Those of them that the provider has said something about.
     pub(crate) heard: BTreeSet<ExecutionId>,
     pub(crate) closing: Option<Closing>,
+    /// What the session shows about its provider.
+    pub(crate) measures: Measures,
     /// Effective milliseconds of each execution, by its newest receipt; at most as many as a session has runs.
     times: BTreeMap<ExecutionId, u64>,
     events: VecDeque<SessionEvent>,
@@ -138,6 +141,7 @@ impl State {
         self.charged = receipt.charged;
         if let Some(work) = &receipt.work {
             self.times.insert(work.execution, work.usage.effective_ms);
+            work.outcome.iter().for_each(|outcome| self.measures.note_end(outcome));
         }
     }
 
@@ -187,6 +191,7 @@ impl Desk {
             runs: BTreeMap::new(),
             heard: BTreeSet::new(),
             closing: None,
+            measures: Measures::default(),
             times: BTreeMap::new(),
             events: VecDeque::new(),
             // So that numbers grow over a restart too: no session has a thousand events per second for long.

@@ -12,30 +12,23 @@ use orien_protocol::frame::{Answer, Question};
 use orien_protocol::offer::Offer;
 use orien_protocol::peer::PeerId;
 use orien_protocol::signing::Verified;
-
+use orien_protocol::time::Millis;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::context::Context;
 use crate::desk::{Blame, By};
+use crate::experience::{Experience, Measures, Way};
+use crate::rows::Closing;
 
 /// Most providers whose behaviour is remembered; the catalogue holds ten times as many.
 const SEEN_LIMIT: usize = 4096;
 /// How long a provider may take to say what it offers now, before the catalogue has to do.
 const OFFER_LIMIT: Duration = Duration::from_secs(5);
 
-/// What we saw of one provider.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Seen {
-    /// How long it takes to answer, milliseconds: a running mean.
-    pub(crate) response_ms: Option<u64>,
-    /// Sessions in which it broke the rules.
-    pub(crate) disputes: u64,
-}
-
 /// What we know of providers.
 #[derive(Debug)]
 pub(crate) struct Directory {
-    seen: Mutex<BTreeMap<PeerId, Seen>>,
+    seen: Mutex<BTreeMap<PeerId, Experience>>,
     /// Openings under way, by provider.
     openings: Mutex<BTreeMap<PeerId, Arc<Semaphore>>>,
 }
@@ -58,25 +51,31 @@ impl Directory {
         turns.acquire_owned().await.ok()
     }
 
-    fn all(&self) -> MutexGuard<'_, BTreeMap<PeerId, Seen>> {
+    fn all(&self) -> MutexGuard<'_, BTreeMap<PeerId, Experience>> {
         self.seen.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What we saw of a provider.
-    pub(crate) fn seen(&self, provider: &PeerId) -> Seen {
-        self.all().get(provider).copied().unwrap_or_default()
+    /// What was lived through with a provider, but for sessions that are not over.
+    pub(crate) fn seen(&self, provider: &PeerId) -> Experience {
+        self.all().get(provider).cloned().unwrap_or_default()
     }
 
-    /// Notes that a provider broke the rules.
-    pub(crate) fn note_dispute(&self, provider: PeerId) {
-        self.note(provider, |seen| seen.disputes = seen.disputes.saturating_add(1));
+    /// Notes that a session is over, once per session and the oldest first.
+    pub(crate) fn note_closed(&self, provider: PeerId, closing: &Closing, measures: &Measures) {
+        self.note(provider, |seen| seen.note_closed(closing, measures));
     }
 
-    fn note(&self, provider: PeerId, how: impl FnOnce(&mut Seen)) {
+    /// Notes how fast bytes went to or from a provider.
+    pub(crate) fn note_transfer(&self, provider: PeerId, way: Way, bytes: u64, took: Duration) {
+        self.note(provider, |seen| seen.note_transfer(way, bytes, took));
+    }
+
+    fn note(&self, provider: PeerId, how: impl FnOnce(&mut Experience)) {
         let mut all = self.all();
         if all.len() >= SEEN_LIMIT && !all.contains_key(&provider) {
-            // Whoever goes is measured again when it is asked again.
-            all.pop_first();
+            // The one that was used longest ago, or never; it is measured again when it is asked again.
+            let oldest = all.iter().min_by_key(|(_, seen)| seen.last_used).map(|(id, _)| *id);
+            oldest.and_then(|oldest| all.remove(&oldest));
         }
         how(all.entry(provider).or_default());
     }
@@ -89,10 +88,8 @@ impl Directory {
         let asked = tokio::time::timeout(OFFER_LIMIT, context.ask_provider(provider, &addresses, &Question::Offer)).await;
         let failure = match asked {
             Ok(Ok(Answer::Offer(Some(signed)))) => {
-                let took = clock::now().mono.0.saturating_sub(began.0);
-                self.note(provider, |seen| {
-                    seen.response_ms = Some(seen.response_ms.map_or(took, |mean| mean.saturating_mul(3).saturating_add(took) / 4))
-                });
+                let took = Millis(clock::now().mono.0.saturating_sub(began.0));
+                self.note(provider, |seen| seen.note_response(took));
                 match checked(context, provider, *signed) {
                     Ok(offer) => return Ok(Arc::new(offer)),
                     Err(fault) => return Err(Blame { fault, by: By::Provider }),

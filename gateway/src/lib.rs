@@ -12,6 +12,7 @@ mod decimal;
 mod desk;
 mod directory;
 mod errand;
+mod experience;
 mod files;
 mod http;
 mod lines;

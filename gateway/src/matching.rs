@@ -9,6 +9,9 @@ use orien_protocol::money::Usdc;
 use orien_protocol::offer::{Confinement, Offer};
 use orien_protocol::time::Timestamp;
 
+use crate::decimal::scaled;
+use crate::experience::{Known, Trouble};
+
 /// What a session is wanted for.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Wish {
@@ -18,10 +21,64 @@ pub(crate) struct Wish {
     pub(crate) tools: Vec<String>,
     /// Highest price per minute of each wanted tool.
     pub(crate) max_price_per_minute: Option<Usdc>,
+    /// Least share of the time in which it was up, hundredths of a percent, as its provider states it.
+    pub(crate) min_uptime_permyriad: Option<u16>,
     /// Where the machine has to be, as its provider states it.
     pub(crate) region: Option<String>,
     /// How well tools have to be confined.
     pub(crate) min_confinement: Option<Confinement>,
+    /// What comes first.
+    pub(crate) order: Order,
+}
+
+/// What providers are ordered by.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Order {
+    /// The lowest price per minute of what is wanted.
+    #[default]
+    Price,
+    /// The fastest start that we measured.
+    Start,
+    /// The highest uptime that the provider states.
+    Uptime,
+    /// The smallest share of our own sessions that failed.
+    Reputation,
+}
+
+impl Order {
+    /// The names that callers use.
+    pub(crate) const NAMES: [(&'static str, Self); 4] =
+        [("price", Self::Price), ("start", Self::Start), ("uptime", Self::Uptime), ("reputation", Self::Reputation)];
+
+    const fn superlative(self) -> &'static str {
+        match self {
+            Self::Price => "cheapest",
+            Self::Start => "quickest to start",
+            Self::Uptime => "most available",
+            Self::Reputation => "most reliable",
+        }
+    }
+
+    /// Less comes first.
+    fn weight(self, price: Usdc, candidate: &Candidate<'_>) -> u64 {
+        match self {
+            Self::Price => price.micros(),
+            Self::Start => candidate.known.start_ms.unwrap_or(u64::MAX),
+            Self::Uptime => u64::from(u16::MAX - candidate.offer.record.uptime_permyriad),
+            Self::Reputation => {
+                // As if each had gone well once and failed once before: who was never tried stands between the good and the bad.
+                let Known { completed, failed, .. } = candidate.known;
+                let all = u128::from(completed).saturating_add(u128::from(failed)).saturating_add(2);
+                u64::try_from(u128::from(failed).saturating_add(1).saturating_mul(1_000_000) / all).unwrap_or(u64::MAX)
+            }
+        }
+    }
+}
+
+/// How well tools are confined, by its name.
+pub(crate) fn confinement(name: &str) -> Option<Confinement> {
+    let levels = [Confinement::S0, Confinement::S1, Confinement::S2, Confinement::S3];
+    levels.into_iter().find(|level| name.strip_prefix('S') == Some(level.level().to_string().as_str()))
 }
 
 impl Wish {
@@ -41,8 +98,10 @@ impl Wish {
 pub(crate) struct Candidate<'a> {
     /// Checked and signed by its provider.
     pub(crate) offer: &'a Offer,
-    /// How long it took to answer us, milliseconds; none if we never asked.
-    pub(crate) response_ms: Option<u64>,
+    /// Whether the provider has contradicted itself.
+    pub(crate) equivocated: bool,
+    /// What we lived through with it.
+    pub(crate) known: Known,
 }
 
 /// An offer that fits.
@@ -61,6 +120,8 @@ pub(crate) struct Rejected<'a> {
     pub(crate) offer: &'a Offer,
     /// What it lacks.
     pub(crate) why: String,
+    /// Whether it is what is wanted, only not to be had now.
+    pub(crate) fits: bool,
 }
 
 /// The offers that fit, best first, and the others.
@@ -72,68 +133,127 @@ pub(crate) struct Ranking<'a> {
     pub(crate) rejected: Vec<Rejected<'a>>,
 }
 
-/// Sorts by the price per minute of what is wanted, then by the provider's lowest price, then by measured response time, then by free capacity.
+/// Sorts by what the wish says comes first, then by the provider's lowest price, then by measured response time, then by free capacity. Providers whose newest session here failed, or
+/// that broke the rules, come after all others for a while: the one that left us a minute ago is not the one to go on with, however cheap.
 pub(crate) fn rank<'a>(wish: &Wish, candidates: impl IntoIterator<Item = Candidate<'a>>, now: Timestamp) -> Ranking<'a> {
     let mut fitting = Vec::new();
     let mut ranking = Ranking::default();
     for candidate in candidates {
-        match price_for(wish, candidate.offer, now) {
-            Ok(price) => fitting.push((price, candidate)),
-            Err(why) => ranking.rejected.push(Rejected { offer: candidate.offer, why }),
+        match price_for(wish, candidate.offer, now).and_then(|price| available(&candidate).map(|()| price)) {
+            Ok(price) => fitting.push((wish.order.weight(price, &candidate), price, candidate)),
+            Err(lack) => ranking.rejected.push(Rejected { offer: candidate.offer, fits: matches!(lack, Lack::Now(_)), why: lack.into() }),
         }
     }
-    fitting.sort_by_key(|(price, c)| {
+    fitting.sort_by_key(|(weight, price, c)| {
         let free = std::cmp::Reverse(c.offer.capacity.free);
-        (*price, floor(c.offer), c.response_ms.unwrap_or(u64::MAX), free, c.offer.provider)
+        let known = c.known;
+        (known.trouble.is_some(), *weight, *price, floor(c.offer), known.response_ms.unwrap_or(u64::MAX), free, c.offer.provider)
     });
-    let all = fitting.len();
-    let subject = wish.subject();
-    for (index, (price, candidate)) in fitting.iter().enumerate() {
-        let equals = fitting.iter().filter(|(other, _)| other == price).count();
-        let place = match (index, all) {
-            (_, 1) => format!("the only provider that offers {subject}"),
-            (0, _) if equals > 1 => format!("one of the {equals} cheapest of {all} that offer {subject}"),
-            (0, _) => format!("the cheapest of {all} that offer {subject}"),
-            (index, _) => format!("number {} of {all} that offer {subject}", index.saturating_add(1)),
-        };
-        let answered = candidate.response_ms.map_or(String::new(), |ms| format!("; answered in {ms} ms"));
-        let why = format!(
-            "{place}: {price} USDC per minute, {} of {} places free{answered}",
-            candidate.offer.capacity.free, candidate.offer.capacity.sessions
-        );
-        ranking.ranked.push(Ranked { offer: candidate.offer, why });
+    for (index, (_, _, candidate)) in fitting.iter().enumerate() {
+        ranking.ranked.push(Ranked { offer: candidate.offer, why: reason(wish, &fitting, index) });
     }
     ranking
 }
 
+/// Why the provider at `index` stands there.
+fn reason(wish: &Wish, fitting: &[(u64, Usdc, Candidate<'_>)], index: usize) -> String {
+    let Some((weight, price, candidate)) = fitting.get(index) else { return String::new() };
+    let (all, subject, superlative) = (fitting.len(), wish.subject(), wish.order.superlative());
+    let is_sound = |c: &Candidate<'_>| c.known.trouble.is_none();
+    let sound = fitting.iter().filter(|(_, _, c)| is_sound(c)).count();
+    let equals = fitting.iter().filter(|(other, _, c)| other == weight && is_sound(c) == is_sound(candidate)).count();
+    let of = if sound < all && is_sound(candidate) {
+        format!("{all} (without {} in trouble)", all.saturating_sub(sound))
+    } else {
+        all.to_string()
+    };
+    let place = match index {
+        _ if all == 1 => format!("the only provider that offers {subject}"),
+        0 if equals > 1 => format!("one of the {equals} {superlative} of {of} that offer {subject}"),
+        0 => format!("the {superlative} of {of} that offer {subject}"),
+        index => format!("number {} of {all} that offer {subject}", index.saturating_add(1)),
+    };
+    let (offer, known) = (candidate.offer, candidate.known);
+    let mut why = format!("{place}: {price} USDC per minute, {} of {} places free", offer.capacity.free, offer.capacity.sessions);
+    if let Some(ms) = known.response_ms {
+        why.push_str(&format!("; answered in {ms} ms"));
+    }
+    if let Some(ms) = known.start_ms {
+        why.push_str(&format!("; starts a run in {ms} ms"));
+    }
+    if wish.order == Order::Uptime || wish.min_uptime_permyriad.is_some() {
+        why.push_str(&format!("; up {} % of the time, it says", scaled(offer.record.uptime_permyriad.into(), 2)));
+    }
+    let sessions = known.completed.saturating_add(known.failed);
+    if sessions > 0 {
+        why.push_str(&format!("; {} of {sessions} sessions here went well", known.completed));
+    }
+    match known.trouble {
+        Some(Trouble::Failed) => why.push_str("; after the others because its newest session here failed"),
+        Some(Trouble::Disputed) => why.push_str("; after the others because it broke the rules of a session here"),
+        None => {}
+    }
+    why
+}
+
+/// Why an offer is not one to choose.
+#[derive(Debug)]
+enum Lack {
+    /// It is not what is wanted.
+    Always(String),
+    /// It is, but not now.
+    Now(String),
+}
+
+impl From<Lack> for String {
+    fn from(lack: Lack) -> Self {
+        match lack {
+            Lack::Always(why) | Lack::Now(why) => why,
+        }
+    }
+}
+
+fn available(candidate: &Candidate<'_>) -> Result<(), Lack> {
+    if candidate.equivocated {
+        return Err(Lack::Now("it has signed two offers that contradict each other".to_owned()));
+    }
+    if candidate.offer.capacity.free == 0 {
+        return Err(Lack::Now("all its places are taken".to_owned()));
+    }
+    Ok(())
+}
+
 /// The price per minute of what is wanted, or what the offer lacks.
-fn price_for(wish: &Wish, offer: &Offer, now: Timestamp) -> Result<Usdc, String> {
-    offer.freshness(now).map_err(|error| error.to_string())?;
+fn price_for(wish: &Wish, offer: &Offer, now: Timestamp) -> Result<Usdc, Lack> {
+    let lacks = |why: String| Err(Lack::Always(why));
+    offer.freshness(now).map_err(|error| Lack::Always(error.to_string()))?;
     if offer.tools.is_empty() {
-        return Err("it offers no tool".to_owned());
+        return lacks("it offers no tool".to_owned());
     }
     let missing: Vec<&str> = wish.tools.iter().map(String::as_str).filter(|id| offer.tool(id).is_none()).collect();
     if !missing.is_empty() {
-        return Err(format!("it does not offer {}", missing.join(", ")));
+        return lacks(format!("it does not offer {}", missing.join(", ")));
     }
     let mut price = wish.tools.iter().filter_map(|id| offer.tool(id)).map(|tool| tool.price.per_minute).max();
     if let Some(capability) = &wish.capability {
         let able = offer.tools.iter().filter(|tool| tool.id == *capability || tool.capabilities.contains(capability));
-        let cheapest = able.map(|tool| tool.price.per_minute).min().ok_or_else(|| format!("no tool of it is good for {capability}"))?;
+        let cheapest =
+            able.map(|tool| tool.price.per_minute).min().ok_or_else(|| Lack::Always(format!("no tool of it is good for {capability}")))?;
         price = price.max(Some(cheapest));
     }
     let price = price.unwrap_or_else(|| floor(offer));
     if let Some(max) = wish.max_price_per_minute.filter(|max| price > *max) {
-        return Err(format!("it asks {price} USDC per minute, more than {max}"));
+        return lacks(format!("it asks {price} USDC per minute, more than {max}"));
+    }
+    let uptime = offer.record.uptime_permyriad;
+    if let Some(min) = wish.min_uptime_permyriad.filter(|min| uptime < *min) {
+        return lacks(format!("it was up {} % of the time, less than {} %", scaled(uptime.into(), 2), scaled(min.into(), 2)));
     }
     if let Some(region) = wish.region.as_ref().filter(|region| !offer.region.as_ref().is_some_and(|r| r.eq_ignore_ascii_case(region))) {
-        return Err(format!("it is not in {region}"));
+        return lacks(format!("it is not in {region}"));
     }
     if let Some(min) = wish.min_confinement.filter(|min| offer.confinement < *min) {
-        return Err(format!("it confines tools at S{}, less than S{}", offer.confinement.level(), min.level()));
-    }
-    if offer.capacity.free == 0 {
-        return Err("all its places are taken".to_owned());
+        return lacks(format!("it confines tools at S{}, less than S{}", offer.confinement.level(), min.level()));
     }
     Ok(price)
 }
@@ -205,8 +325,12 @@ mod tests {
         }
     }
 
+    fn of(offer: &Offer, known: Known) -> Candidate<'_> {
+        Candidate { offer, equivocated: false, known }
+    }
+
     fn order(wish: &Wish, offers: &[(Offer, Option<u64>)]) -> (Vec<u8>, Vec<String>) {
-        let candidates = offers.iter().map(|(offer, response_ms)| Candidate { offer, response_ms: *response_ms });
+        let candidates = offers.iter().map(|(offer, response_ms)| of(offer, Known { response_ms: *response_ms, ..Known::default() }));
         let ranking = rank(wish, candidates, NOW);
         let ranked = ranking.ranked.iter().map(|r| r.offer.provider.as_bytes()[0]).collect();
         (ranked, ranking.rejected.iter().map(|r| r.why.clone()).collect())
@@ -274,8 +398,55 @@ mod tests {
     #[test]
     fn the_reason_says_how_many_were_compared_and_at_what_price() {
         let offers = [offer(1, 1, vec![tool("build", 100_000, &[])]), offer(2, 2, vec![tool("build", 250_000, &[])])];
-        let candidates = offers.iter().map(|offer| Candidate { offer, response_ms: Some(3) });
-        let ranking = rank(&build(), candidates, NOW);
+        let known = Known { response_ms: Some(3), ..Known::default() };
+        let ranking = rank(&build(), offers.iter().map(|offer| of(offer, known)), NOW);
         assert_eq!(ranking.ranked[0].why, "the cheapest of 2 that offer build: 0.1 USDC per minute, 1 of 4 places free; answered in 3 ms");
+    }
+
+    #[test]
+    fn each_order_puts_its_own_best_first_and_who_was_never_tried_between_the_good_and_the_bad() {
+        let mut offers: Vec<Offer> = (1..=3).map(|id| offer(id, 1, vec![tool("build", u64::from(id), &[])])).collect();
+        let knows = [
+            Known { completed: 0, failed: 2, start_ms: Some(9), ..Known::default() },
+            Known { start_ms: None, ..Known::default() },
+            Known { completed: 5, failed: 0, start_ms: Some(7), ..Known::default() },
+        ];
+        (offers[0].record.uptime_permyriad, offers[1].record.uptime_permyriad) = (9_000, 9_990);
+        let first = |order| {
+            let ranking = rank(&Wish { order, ..build() }, offers.iter().zip(knows).map(|(offer, known)| of(offer, known)), NOW);
+            ranking.ranked.iter().map(|ranked| ranked.offer.provider.as_bytes()[0]).collect::<Vec<_>>()
+        };
+        assert_eq!(first(Order::Price), [1, 2, 3]);
+        assert_eq!(first(Order::Start), [3, 1, 2]);
+        assert_eq!(first(Order::Uptime), [2, 1, 3]);
+        assert_eq!(first(Order::Reputation), [3, 2, 1]);
+        let wish = Wish { min_uptime_permyriad: Some(9_950), ..build() };
+        let ranking = rank(&wish, offers.iter().map(|offer| of(offer, Known::default())), NOW);
+        assert_eq!((ranking.ranked.len(), ranking.rejected.len()), (1, 2));
+        assert_eq!(ranking.rejected[0].why, "it was up 90 % of the time, less than 99.5 %");
+    }
+
+    #[test]
+    fn who_failed_lately_comes_after_the_others_and_both_reasons_say_so() {
+        let offers = [offer(1, 1, vec![tool("build", 1, &[])]), offer(2, 1, vec![tool("build", 9, &[])])];
+        let failed = Known { trouble: Some(Trouble::Failed), failed: 1, completed: 2, ..Known::default() };
+        let ranking = rank(&build(), [of(&offers[0], failed), of(&offers[1], Known::default())], NOW);
+        let whys: Vec<&str> = ranking.ranked.iter().map(|ranked| ranked.why.as_str()).collect();
+        assert!(whys[0].starts_with("the cheapest of 2 (without 1 in trouble) that offer build: 0.000009 USDC"), "{whys:?}");
+        assert!(whys[1].ends_with("; 2 of 3 sessions here went well; after the others because its newest session here failed"), "{whys:?}");
+    }
+
+    #[test]
+    fn what_is_wanted_but_not_to_be_had_now_is_told_apart_from_what_does_not_fit() {
+        let offers = [offer(1, 0, vec![tool("build", 1, &[])]), offer(2, 1, vec![tool("build", 1, &[])]), offer(3, 1, Vec::new())];
+        let twice = Candidate { equivocated: true, ..of(&offers[1], Known::default()) };
+        let ranking = rank(&build(), [of(&offers[0], Known::default()), twice, of(&offers[2], Known::default())], NOW);
+        assert_eq!(ranking.rejected.iter().map(|rejected| rejected.fits).collect::<Vec<_>>(), [true, true, false]);
+    }
+
+    #[test]
+    fn confinement_has_four_names() {
+        assert_eq!(confinement("S2"), Some(Confinement::S2));
+        assert!(["S4", "2", "s2", "S02", ""].into_iter().all(|name| confinement(name).is_none()));
     }
 }

@@ -22,6 +22,7 @@ use tokio::sync::mpsc;
 
 use crate::courier::{COMMANDS, Courier};
 use crate::desk::{Blame, By, Desk, State};
+use crate::experience::Known;
 use crate::link::Link;
 use crate::matching::{Candidate, Wish, rank};
 use crate::rows::SessionFacts;
@@ -147,12 +148,13 @@ impl Sessions {
     }
 
     fn choose(&self, request: &OpenRequest) -> Result<Vec<(PeerId, String)>, OpenError> {
-        let listed: Vec<_> = self.context.catalogue.all().into_iter().filter(|listed| !listed.equivocated).collect();
-        let candidates = listed.iter().map(|listed| {
-            let response_ms = self.directory.seen(&listed.offer.provider).response_ms;
-            Candidate { offer: &listed.offer, response_ms }
+        let (listed, experience, now) = (self.context.catalogue.all(), self.experience(), clock::wall());
+        let candidates = listed.iter().map(|listed| Candidate {
+            offer: &listed.offer,
+            equivocated: listed.equivocated,
+            known: experience(&listed.offer.provider).known(now),
         });
-        let ranking = rank(&request.wish, candidates, clock::wall());
+        let ranking = rank(&request.wish, candidates, now);
         if ranking.ranked.is_empty() {
             let rejected = ranking.rejected.into_iter().take(REJECTED_LIMIT).map(|r| (r.offer.provider, r.why)).collect();
             return Err(OpenError::NoProvider { rejected });
@@ -227,9 +229,9 @@ impl Sessions {
 
 /// What the offer says now, against what is wanted; it may have changed since it was ranked.
 fn check_offer(request: &OpenRequest, offer: &Offer) -> Result<(), OpenError> {
-    let ranking = rank(&request.wish, [Candidate { offer, response_ms: None }], clock::wall());
+    let ranking = rank(&request.wish, [Candidate { offer, equivocated: false, known: Known::default() }], clock::wall());
     if let Some(rejected) = ranking.rejected.first() {
-        let code = if offer.capacity.free == 0 { FaultCode::BUSY } else { FaultCode::OFFER_CHANGED };
+        let code = if rejected.fits { FaultCode::BUSY } else { FaultCode::OFFER_CHANGED };
         return Err(OpenError::Blame(Blame {
             fault: Fault::new(code, format_args!("the provider does not fit: {}", rejected.why)),
             by: By::Provider,

@@ -13,7 +13,9 @@ use orien_bootstrap::clock;
 use orien_protocol::fault::Fault;
 use orien_protocol::id::{ExecutionId, SessionId};
 use orien_protocol::money::Usdc;
+use orien_protocol::peer::PeerId;
 use orien_protocol::session::agent::{AgentEffect, AgentPhase, AgentRecord, AgentSession, RestoreError};
+use orien_protocol::time::Timestamp;
 use thiserror::Error;
 use tokio::sync::{Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
@@ -24,6 +26,7 @@ use crate::courier::{COMMANDS, Courier};
 use crate::desk::{Desk, Phase};
 use crate::directory::Directory;
 use crate::errand::Errand;
+use crate::experience::{Experience, Measures};
 use crate::rows::{Closing, ExecutionRow, SessionFacts};
 use crate::store::{Store, StoreError};
 
@@ -130,12 +133,14 @@ impl Sessions {
         &self.context.store
     }
 
-    /// Picks up every session that was not closed, and remembers who broke the rules.
+    /// Picks up every session that was not closed, and folds what the others show about their providers.
     pub(crate) async fn restore(self: &Arc<Self>) -> Result<usize, RestoreSessionsError> {
-        let is_dispute = |facts: &SessionFacts| facts.closing.as_ref().is_some_and(Closing::is_disputed);
-        let wanted = self.store().sessions(usize::MAX, move |_, facts| facts.closing.is_none() || is_dispute(facts)).await?;
-        let (open, disputed): (Vec<_>, Vec<_>) = wanted.into_iter().partition(|(_, facts)| facts.closing.is_none());
-        disputed.iter().for_each(|(_, facts)| self.directory.note_dispute(facts.provider));
+        let sessions = Arc::clone(self);
+        let fold = move |open: &mut Vec<_>, id, facts: SessionFacts, measures| match &facts.closing {
+            None => open.push((id, facts)),
+            Some(closing) => sessions.directory.note_closed(facts.provider, closing, &measures),
+        };
+        let open = self.store().fold_sessions(Vec::new(), fold).await?;
         let count = open.len();
         for (session, facts) in open {
             self.pick_up(session, facts).await?;
@@ -227,10 +232,10 @@ impl Sessions {
         let (sessions, stop) = (Arc::clone(self), self.stop.clone());
         self.couriers.spawn(async move {
             let ended = courier.run(first, stop).await;
-            if desk.read(|state| state.closing.as_ref().is_some_and(Closing::is_disputed)) {
-                sessions.directory.note_dispute(desk.facts.provider);
-            }
             sessions.desks().remove(&desk.id);
+            if let (Some(closing), measures) = desk.read(|state| (state.closing.clone(), state.measures.clone())) {
+                sessions.directory.note_closed(desk.facts.provider, &closing, &measures);
+            }
             match ended {
                 Ok(Some(errand)) => sessions.carry_back(errand, Vec::new()).await,
                 Ok(None) => {}
@@ -263,9 +268,27 @@ impl Sessions {
         Ok(self.store().session(session).await?.map(|facts| SessionView::stored(session, facts)))
     }
 
-    /// The newest sessions that `take` wants, newest first.
+    /// What this gateway lived through with providers, sessions that go on included.
+    pub(crate) fn experience(&self) -> impl Fn(&PeerId) -> Experience + '_ {
+        let mut live: BTreeMap<PeerId, Vec<(Timestamp, Measures)>> = BTreeMap::new();
+        let desks: Vec<Arc<Desk>> = self.desks().values().cloned().collect();
+        for desk in desks {
+            let measures = desk.read(|state| (state.phase != Phase::Opening).then(|| state.measures.clone()));
+            if let Some(measures) = measures {
+                live.entry(desk.facts.provider).or_default().push((desk.facts.created_at, measures));
+            }
+        }
+        move |provider| {
+            let mut experience = self.directory.seen(provider);
+            live.get(provider).into_iter().flatten().for_each(|(at, measures)| experience.add_live(*at, measures));
+            experience
+        }
+    }
+
+    /// The newest sessions before one that `take` wants, newest first.
     pub(crate) async fn list(
         &self,
+        before: Option<SessionId>,
         limit: usize,
         take: impl Fn(&SessionView) -> bool + Send + 'static,
     ) -> Result<Vec<SessionView>, StoreError> {
@@ -275,7 +298,7 @@ impl Sessions {
             Some(view) => take(view),
             None => take(&SessionView::stored(*session, facts.clone())),
         };
-        let stored = self.store().sessions(limit, wanted).await?;
+        let stored = self.store().sessions(before, limit, wanted).await?;
         Ok(stored.into_iter().map(|(id, facts)| live.get(&id).cloned().unwrap_or_else(|| SessionView::stored(id, facts))).collect())
     }
 
@@ -293,13 +316,14 @@ impl Sessions {
         }
     }
 
-    /// The newest runs of a session, newest first, and how many there are.
+    /// The newest runs of a session before one, newest first, and how many there are.
     pub(crate) async fn executions(
         &self,
         session: SessionId,
+        before: Option<ExecutionId>,
         limit: usize,
     ) -> Result<(Vec<(ExecutionId, ExecutionRow)>, usize), StoreError> {
-        let (mut rows, all) = self.store().executions_of(session, limit).await?;
+        let (mut rows, all) = self.store().executions_of(session, before, limit).await?;
         if let Some(desk) = self.desk(&session) {
             desk.read(|state| {
                 for (execution, row) in rows.iter_mut().filter(|(_, row)| !row.is_over()) {

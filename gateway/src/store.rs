@@ -25,6 +25,7 @@ use thiserror::Error;
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
+use crate::experience::Measures;
 use crate::rows::{ExecutionRow, KeyRow, OutputTail, SessionFacts};
 
 type Id = [u8; 16];
@@ -38,6 +39,9 @@ const KEYS: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("idempotenc
 const RESERVATIONS: TableDefinition<'_, (&Id, u64), &Id> = TableDefinition::new("reservations");
 /// Sessions that are over and may still have something reserved.
 const RELEASES: TableDefinition<'_, &Id, ()> = TableDefinition::new("releases");
+
+/// What sessions that are over show about their providers.
+const MEASURES: TableDefinition<'_, &Id, &[u8]> = TableDefinition::new("measures");
 
 /// First byte of every stored value: the layout of what follows.
 const VERSION: u8 = 1;
@@ -88,6 +92,7 @@ enum Change {
     ForgetKeysBefore { now: UnixSeconds },
     Reservation { session: Id, ceiling: u64, request: Id },
     Release { session: Id, is_owed: bool },
+    Measures { session: Id, value: Vec<u8> },
 }
 
 impl Put {
@@ -99,6 +104,11 @@ impl Put {
     /// What a session is about.
     pub(crate) fn session(session: &SessionId, facts: &SessionFacts) -> Result<Self, StoreError> {
         Ok(Self(Change::Session { session: *session.as_bytes(), value: pack("session", facts)? }))
+    }
+
+    /// What a session that is over shows about its provider.
+    pub(crate) fn measures(session: &SessionId, measures: &Measures) -> Result<Self, StoreError> {
+        Ok(Self(Change::Measures { session: *session.as_bytes(), value: pack("measures", measures)? }))
     }
 
     /// A run.
@@ -204,15 +214,21 @@ impl Store {
         written.await.map_err(|_| stopped())?.map_err(StoreError::Write)
     }
 
-    /// Every session, newest first, that `take` wants; stops at `limit`.
+    /// Every session before one, newest first, that `take` wants; stops at `limit`.
     pub(crate) async fn sessions(
         &self,
+        before: Option<SessionId>,
         limit: usize,
         take: impl Fn(&SessionId, &SessionFacts) -> bool + Send + 'static,
     ) -> Result<Vec<(SessionId, SessionFacts)>, StoreError> {
         self.read(move |read| {
             let mut found = Vec::new();
-            for entry in read.open_table(SESSIONS)?.iter()?.rev() {
+            let table = read.open_table(SESSIONS)?;
+            let range = match &before {
+                Some(before) => table.range::<&Id>(..before.as_bytes())?,
+                None => table.iter()?,
+            };
+            for entry in range.rev() {
                 let (key, value) = entry?;
                 let (session, facts) = (SessionId::from_bytes(*key.value()), unpack::<SessionFacts>("session", value.value())?);
                 if found.len() < limit && take(&session, &facts) {
@@ -223,6 +239,24 @@ impl Store {
                 }
             }
             Ok(found)
+        })
+        .await
+    }
+
+    /// Folds every session and what it shows about its provider, the oldest first.
+    pub(crate) async fn fold_sessions<T: Send + 'static>(
+        &self,
+        from: T,
+        fold: impl Fn(&mut T, SessionId, SessionFacts, Measures) + Send + 'static,
+    ) -> Result<T, StoreError> {
+        self.read(move |read| {
+            let (measures, mut folded) = (read.open_table(MEASURES)?, from);
+            for entry in read.open_table(SESSIONS)?.iter()? {
+                let (key, value) = entry?;
+                let shown = get(&measures, "measures", key.value())?.unwrap_or_default();
+                fold(&mut folded, SessionId::from_bytes(*key.value()), unpack("session", value.value())?, shown);
+            }
+            Ok(folded)
         })
         .await
     }
@@ -250,10 +284,11 @@ impl Store {
         self.read(move |read| get(&read.open_table(EXECUTIONS)?, "execution", execution.as_bytes())).await
     }
 
-    /// The newest runs of a session, newest first, and how many there are in all.
+    /// The newest runs of a session before one, newest first, and how many there are in all.
     pub(crate) async fn executions_of(
         &self,
         session: SessionId,
+        before: Option<ExecutionId>,
         limit: usize,
     ) -> Result<(Vec<(ExecutionId, ExecutionRow)>, usize), StoreError> {
         self.read(move |read| {
@@ -264,6 +299,7 @@ impl Store {
                 let (key, _) = entry?;
                 let execution = key.value().1;
                 if found.len() < limit
+                    && before.is_none_or(|before| execution < before.as_bytes())
                     && let Some(row) = get(&rows, "execution", execution)?
                 {
                     found.push((ExecutionId::from_bytes(*execution), row));
@@ -396,6 +432,7 @@ fn make_tables(database: &Database) -> Result<(), redb::Error> {
     write.open_table(KEYS)?;
     write.open_table(RESERVATIONS)?;
     write.open_table(RELEASES)?;
+    write.open_table(MEASURES)?;
     Ok(write.commit()?)
 }
 
@@ -440,6 +477,9 @@ fn apply(write: &WriteTransaction, change: &Change) -> Result<(), redb::Error> {
         }
         Change::Session { session, value } => {
             write.open_table(SESSIONS)?.insert(session, value.as_slice())?;
+        }
+        Change::Measures { session, value } => {
+            write.open_table(MEASURES)?.insert(session, value.as_slice())?;
         }
         Change::Execution { execution, session, value } => {
             write.open_table(EXECUTIONS)?.insert(execution, value.as_slice())?;

@@ -56,6 +56,8 @@ impl Courier {
     fn stage_closing(&mut self, reason: CloseReason, refusal: Option<Fault>) -> Result<(), StoreError> {
         let now = clock::wall();
         let (dispute, effective_ms, runs) = self.desk.read(|state| (state.dispute.clone(), state.effective_ms(), state.runs.clone()));
+        let measures = self.desk.read(|state| state.measures.clone());
+        self.staged.push(Put::measures(&self.desk.id, &measures)?);
         let mut left: BTreeMap<_, _> = runs;
         left.extend(self.rows.iter().map(|(id, row)| (*id, row.clone())));
         for (execution, row) in left.into_iter().filter(|(_, row)| !row.is_over()) {

@@ -79,6 +79,8 @@ impl Courier {
             if let Some(row) = state.runs.get_mut(&execution)
                 && row.started_at.is_none()
             {
+                // On our own clock: the provider's may differ from it by more than a start takes.
+                state.measures.note_start(clock::wall().since(row.asked_at));
                 row.started_at = Some(at);
                 row.status = RunStatus::Running;
             }

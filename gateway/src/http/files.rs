@@ -5,6 +5,7 @@
 
 use std::pin::Pin;
 use std::task::{Context, Poll};
+use std::time::Instant;
 
 use axum::body::{Body, Bytes};
 use axum::extract::{Request, State};
@@ -23,6 +24,7 @@ use utoipa::{IntoParams, ToSchema};
 use super::{App, Shared, session_id, shown};
 use crate::decimal::Time;
 use crate::desk::Phase;
+use crate::experience::Way;
 use crate::files::{Download, FileError, Workspace, is_plain_path};
 use crate::rows::Refusal;
 
@@ -118,8 +120,9 @@ pub(super) async fn upload(
         let detail = "Send the length of the file in Content-Length; curl does with '-T FILE' or '--data-binary @FILE'.";
         return Err(Refusal::new(StatusCode::LENGTH_REQUIRED, "length_required", "The length of the file is needed", detail));
     };
-    let workspace = workspace(&app, session_id(&id)?).await?;
+    let (workspace, began) = (workspace(&app, session_id(&id)?).await?, Instant::now());
     let moved = workspace.upload(path.clone(), length, executable, request.into_body().into_data_stream()).await?;
+    app.sessions.directory.note_transfer(workspace.provider, Way::Up, moved.length, began.elapsed());
     Ok((StatusCode::CREATED, Json(StoredJson { path, size: moved.length, hash: named(&moved.hash) })))
 }
 
@@ -143,9 +146,13 @@ pub(super) async fn download(
     headers: HeaderMap,
 ) -> Result<Response, Refusal> {
     check(&path)?;
-    let download = workspace(&app, session_id(&id)?).await?.download(path).await?;
+    let (workspace, began) = (workspace(&app, session_id(&id)?).await?, Instant::now());
+    let download = workspace.download(path).await?;
     if download.length() <= SMALL_BYTES {
-        return small(download).await;
+        let length = download.length();
+        let answer = small(download).await?;
+        app.sessions.directory.note_transfer(workspace.provider, Way::Down, length, began.elapsed());
+        return Ok(answer);
     }
     let trailers = headers.get_all(header::TE).iter().filter_map(|value| value.to_str().ok()).any(|value| value.contains("trailers"));
     let length = download.length();

@@ -40,10 +40,35 @@ pub(crate) struct Done {
 }
 
 impl Done {
+    /// What is answered, as JSON.
+    pub(crate) fn body(&self) -> &str {
+        &self.body
+    }
+
     /// A body to be answered and kept.
     pub(crate) fn new(status: StatusCode, body: &impl Serialize) -> Result<Self, Refusal> {
         let body = serde_json::to_string(body).map_err(|error| Refusal::internal(&error))?;
         Ok(Self { status, body })
+    }
+}
+
+/// What became of a request: its answer, first or again.
+#[derive(Debug)]
+pub(crate) struct Outcome {
+    pub(crate) acted: Result<Done, Refusal>,
+    pub(crate) is_replayed: bool,
+}
+
+impl IntoResponse for Outcome {
+    fn into_response(self) -> Response {
+        let mut response = match self.acted {
+            Ok(done) => answer(done),
+            Err(refusal) => refusal.into_response(),
+        };
+        if self.is_replayed {
+            response.headers_mut().insert(REPLAYED, HeaderValue::from_static("true"));
+        }
+        response
     }
 }
 
@@ -101,14 +126,24 @@ impl Keys {
         }
     }
 
-    /// Carries out a request once. `request` is everything that it says.
+    /// Carries out a request once, and answers. `request` is everything that it says.
     pub(crate) async fn once<F, W>(&self, operation: &'static str, key: &IdempotencyKey, request: &[&[u8]], act: F) -> Response
     where
         F: FnOnce(Ticket) -> W,
         W: Future<Output = Result<Done, Refusal>> + Send + 'static,
     {
+        self.outcome(operation, key, request, act).await.into_response()
+    }
+
+    /// Carries out a request once.
+    pub(crate) async fn outcome<F, W>(&self, operation: &'static str, key: &IdempotencyKey, request: &[&[u8]], act: F) -> Outcome
+    where
+        F: FnOnce(Ticket) -> W,
+        W: Future<Output = Result<Done, Refusal>> + Send + 'static,
+    {
+        let new = |acted| Outcome { acted, is_replayed: false };
         match self.begin(operation, key, request).await {
-            Ok(Begun::Kept(answer)) => replay(answer),
+            Ok(Begun::Kept(answer)) => Outcome { acted: kept(answer), is_replayed: true },
             Ok(Begun::New(running, ticket)) => {
                 let (store, task, abandoned) = (self.store.clone(), act(ticket.clone()), self.abandoned.clone());
                 let acting = self.tasks.spawn(async move {
@@ -121,13 +156,9 @@ impl Keys {
                     drop(running);
                     kept.map_err(Refusal::from).and(acted)
                 });
-                match acting.await {
-                    Ok(Ok(done)) => answer(done),
-                    Ok(Err(refusal)) => refusal.into_response(),
-                    Err(error) => Refusal::internal(&error).into_response(),
-                }
+                new(acting.await.unwrap_or_else(|error| Err(Refusal::internal(&error))))
             }
-            Err(refusal) => refusal.into_response(),
+            Err(refusal) => new(Err(refusal)),
         }
     }
 
@@ -208,16 +239,14 @@ async fn finish(store: &Store, ticket: Ticket, acted: &Result<Done, Refusal>) ->
     store.write(vec![Put::key(&ticket.key, &row)?]).await
 }
 
-fn replay(kept: KeptAnswer) -> Response {
-    let mut response = match (kept.refusal, kept.body) {
-        (Some(refusal), _) => refusal.into_response(),
+fn kept(kept: KeptAnswer) -> Result<Done, Refusal> {
+    match (kept.refusal, kept.body) {
+        (Some(refusal), _) => Err(refusal),
         (None, body) => {
             let status = StatusCode::from_u16(kept.status).unwrap_or(StatusCode::OK);
-            answer(Done { status, body: body.unwrap_or_default() })
+            Ok(Done { status, body: body.unwrap_or_default() })
         }
-    };
-    response.headers_mut().insert(REPLAYED, HeaderValue::from_static("true"));
-    response
+    }
 }
 
 fn answer(done: Done) -> Response {

@@ -9,6 +9,8 @@ pub mod bodies;
 mod events;
 mod files;
 mod idempotency;
+mod lists;
+mod measured;
 mod models;
 mod openapi;
 mod problems;
@@ -52,6 +54,8 @@ pub(crate) struct App {
     keys: Keys,
     account: Address,
     uptime: Uptime,
+    /// Cancelled when nobody shall wait for anything any more.
+    stopping: CancellationToken,
 }
 
 /// As routes hold it.
@@ -61,7 +65,7 @@ impl App {
     /// Everything behind the door.
     pub(crate) fn new(sessions: Arc<Sessions>, account: Address) -> Self {
         let keys = Keys::new(sessions.context.store.clone());
-        Self { sessions, keys, account, uptime: Uptime::start() }
+        Self { sessions, keys, account, uptime: Uptime::start(), stopping: CancellationToken::new() }
     }
 
     /// Forgets old keys now and every hour, until `stop`.
@@ -79,6 +83,7 @@ impl App {
 
     /// Waits for requests that act, for as long as `limit`; the others are left as they stand.
     pub(crate) async fn stop(&self, limit: Duration) {
+        self.stopping.cancel();
         self.keys.stop(limit).await;
     }
 

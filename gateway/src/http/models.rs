@@ -16,9 +16,10 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 use utoipa::ToSchema;
 
+use super::measured::{AttestationJson, MeasuredJson, OwnJson};
 use crate::decimal::{Decimal, Percent, Seconds, Time, scaled};
 use crate::desk::Phase;
-use crate::directory::Seen;
+use crate::experience::Experience;
 use crate::rows::{ExecutionRow, RunStatus};
 use crate::sessions::SessionView;
 
@@ -48,6 +49,11 @@ pub(crate) struct ProviderJson {
     offer_version: u64,
     expires_at: Time,
     equivocated: bool,
+    /// Its place among those that can be had now; null for one that cannot, or where nothing is compared.
+    rank: Option<usize>,
+    /// Why it stands there, or why it cannot be had.
+    why: Option<String>,
+    measured: MeasuredJson,
 }
 
 #[derive(Debug, Serialize, ToSchema)]
@@ -59,6 +65,10 @@ struct ReputationJson {
     disputes: u64,
     /// Milliseconds; null until it was asked something.
     avg_response_time: Option<u64>,
+    /// This gateway's own receipted sessions with it.
+    own: OwnJson,
+    /// What others attest.
+    attestations: Vec<AttestationJson>,
 }
 
 #[derive(Debug, Serialize, ToSchema)]
@@ -71,8 +81,8 @@ struct CapacityJson {
 }
 
 impl ProviderJson {
-    /// A listed offer.
-    pub(crate) fn new(listed: &Listed, seen: Seen) -> Self {
+    /// A listed offer, its place if it has one, and why.
+    pub(crate) fn new(listed: &Listed, seen: &Experience, rank: Option<usize>, why: Option<String>) -> Self {
         let offer: &Offer = &listed.offer;
         Self {
             id: offer.provider.to_string(),
@@ -85,8 +95,10 @@ impl ProviderJson {
             total_sessions: offer.record.sessions_total,
             reputation: ReputationJson {
                 completed_sessions: offer.record.sessions_completed,
-                disputes: seen.disputes,
+                disputes: seen.disputed,
                 avg_response_time: seen.response_ms,
+                own: seen.into(),
+                attestations: Vec::new(),
             },
             payout_address: offer.payout().to_string(),
             label: offer.label.clone(),
@@ -103,6 +115,9 @@ impl ProviderJson {
             offer_version: offer.version,
             expires_at: Time(listed.expires_at),
             equivocated: listed.equivocated,
+            rank,
+            why,
+            measured: seen.into(),
         }
     }
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use axum::extract::State;
 use axum::http::StatusCode;
-use axum::response::Response;
+use axum::response::{IntoResponse, Response};
 use orien_bootstrap::clock;
 use orien_door::{Json, Path, Query};
 use orien_protocol::fault::{Fault, FaultCode};
@@ -15,12 +15,13 @@ use orien_protocol::money::Usdc;
 use orien_protocol::offer::Tool;
 use orien_protocol::session::agent::RunOrder;
 use orien_protocol::time::Millis;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use tokio::sync::oneshot;
 use utoipa::{IntoParams, ToSchema};
 
-use super::idempotency::{Done, Ticket};
+use super::idempotency::{Done, Outcome, Ticket};
+use super::lists::{Has, answer, cursor, page, page_size};
 use super::models::{ExecutionJson, LISTED_ARGS_BYTES, Shown, StartedJson, ToolJson, list as named, run_status};
 use super::openapi::KeyHeader;
 use super::{App, Keyed, Shared, session_id, shown};
@@ -30,11 +31,13 @@ use crate::desk::{Command, Desk};
 use crate::lines::TAIL_BYTES;
 use crate::rows::{ExecutionRow, Refusal, RunStatus};
 
-/// Runs in a list, and how much of the output of each.
-const RUNS_LISTED: usize = 200;
+/// Runs in a list, unless the caller says another number, and the most it may say; and how much of the output of each.
+const LIST: (usize, usize) = (200, 1000);
 const OUTPUT_LISTED: usize = 1024;
 /// Longest JSON of arguments: every byte of the largest ones may need an escape.
 const ARGS_BYTES: usize = 4 * ARGUMENTS_LIMIT_BYTES;
+/// Longest wait for the end of a run, seconds; a caller that needs more asks again.
+const WAIT_SECONDS: u64 = 300;
 /// How long a caller waits for the provider's first word on a run.
 const HEARD_LIMIT: Duration = Duration::from_secs(5);
 /// How much longer for the start, once the provider has taken it.
@@ -71,11 +74,13 @@ pub(super) struct RunBody {
     args: Args,
     max_cost: Option<Decimal>,
     timeout_seconds: Option<u64>,
+    /// Seconds to wait for the end, at most 300: the answer is then the whole execution as it stands.
+    wait: Option<u64>,
 }
 
 /// Runs a tool in a session.
 #[utoipa::path(post, path = "/tools/run", operation_id = "runTool", tag = "runs", params(KeyHeader), request_body = RunBody, responses(
-    (status = 201, description = "The run is taken; it may be over already.", body = StartedJson),
+    (status = 201, description = "The run is taken; it may be over already. With `wait`, the whole execution.", body = StartedJson),
     (status = 402, description = "`budget_exhausted`, `debt`, `unredeemed_limit`; `missing` says how much."),
     (status = 404, description = "`session_not_found`"),
     (status = 409, description = "`in_progress`, `wrong_state`, `bad_receipt`, `conflict`"),
@@ -88,9 +93,37 @@ pub(super) struct RunBody {
 ))]
 pub(super) async fn run(State(app): Shared, keyed: Keyed<RunBody>) -> Response {
     let Keyed { key, text, body } = keyed;
-    let own = Arc::clone(&app);
+    let (own, wait) = (Arc::clone(&app), body.wait);
     let running = |ticket: Ticket| async move { start(&own, body, &ticket).await };
-    app.keys.once("POST /tools/run", &key, &[text.get().as_bytes()], running).await
+    let outcome = app.keys.outcome("POST /tools/run", &key, &[text.get().as_bytes()], running).await;
+    match (wait, &outcome.acted) {
+        (Some(seconds), Ok(done)) => {
+            let acted = waited(&app, done, Duration::from_secs(seconds.min(WAIT_SECONDS))).await;
+            Outcome { acted, ..outcome }.into_response()
+        }
+        _ => outcome.into_response(),
+    }
+}
+
+/// The run that was started, as it stands when it is over or the wait is. Nothing hangs on the caller: the run is as it would be if nobody waited.
+async fn waited(app: &App, started: &Done, limit: Duration) -> Result<Done, Refusal> {
+    let started: Begun = serde_json::from_str(started.body()).map_err(|error| Refusal::internal(&error))?;
+    let (execution, row) = find(app, &started.execution_id).await?;
+    if !row.is_over()
+        && let Some(desk) = app.sessions.desk(&row.session)
+    {
+        let over = desk.wait(limit, |state| (!state.runs.contains_key(&execution)).then_some(()));
+        // Whoever stops the gateway does not wait for our callers.
+        let _ = app.stopping.run_until_cancelled(over).await;
+    }
+    Done::new(StatusCode::CREATED, &whole(app, &started.execution_id).await?)
+}
+
+/// What is needed of the answer to a run that was started.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Begun {
+    execution_id: String,
 }
 
 async fn start(app: &App, body: RunBody, ticket: &Ticket) -> Result<Done, Refusal> {
@@ -144,6 +177,9 @@ pub(super) fn order(
         Some(0) => return Err(Refusal::invalid("invalid_body", "timeoutSeconds has to be at least 1")),
         Some(seconds) => Millis::from_secs(seconds).min(longest),
     };
+    if body.wait.is_some_and(|seconds| seconds > WAIT_SECONDS) {
+        return Err(Refusal::invalid("invalid_body", format_args!("wait is at most {WAIT_SECONDS} seconds")));
+    }
     let max_cost = body.max_cost.map(|amount| amount.0);
     if max_cost == Some(Usdc::ZERO) {
         return Err(Refusal::invalid("invalid_body", "maxCost has to be more than zero"));
@@ -179,30 +215,54 @@ async fn wait_heard(desk: &Desk, execution: ExecutionId) {
     (status = 404, description = "`execution_not_found`"),
 ))]
 pub(super) async fn one(State(app): Shared, Path(id): Path<String>) -> Result<Json<ExecutionJson>, Refusal> {
-    let (execution, row) = find(&app, &id).await?;
+    whole(&app, &id).await.map(Json)
+}
+
+/// A run with its output.
+async fn whole(app: &App, id: &str) -> Result<ExecutionJson, Refusal> {
+    let (execution, row) = find(app, id).await?;
     if row.is_over()
         && let Some(log) = app.sessions.context.logs.get(&execution)
     {
         log.wait_ended(OUTPUT_LIMIT).await;
     }
-    let output = output(&app, execution, TAIL_BYTES).await?;
-    Ok(Json(ExecutionJson::new(execution, &row, output, usize::MAX)))
+    let output = output(app, execution, TAIL_BYTES).await?;
+    Ok(ExecutionJson::new(execution, &row, output, usize::MAX))
+}
+
+#[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(super) struct Listing {
+    session_id: String,
+    limit: Option<usize>,
+    cursor: Option<String>,
+}
+
+#[derive(Serialize, ToSchema)]
+#[schema(as = Executions)]
+#[serde(rename_all = "camelCase")]
+struct ExecutionsJson {
+    executions: Vec<ExecutionJson>,
+    next_cursor: Option<String>,
 }
 
 /// The runs of a session, newest first.
-#[utoipa::path(get, path = "/executions", operation_id = "listExecutions", tag = "runs", params(OfSession), responses(
-    (status = 200, description = "Runs with little of their output.", content_type = "application/json"),
+#[utoipa::path(get, path = "/executions", operation_id = "listExecutions", tag = "runs", params(Listing), responses(
+    (status = 200, description = "Runs with little of their output.", body = ExecutionsJson),
+    (status = 304, description = "The caller has this list."),
     (status = 404, description = "`session_not_found`"),
 ))]
-pub(super) async fn list(State(app): Shared, Query(of): Query<OfSession>) -> Result<Json<Box<RawValue>>, Refusal> {
-    let session = session_id(&of.session_id)?;
+pub(super) async fn list(State(app): Shared, has: Has, Query(of): Query<Listing>) -> Result<Response, Refusal> {
+    let (session, limit) = (session_id(&of.session_id)?, page_size(of.limit, LIST.0, LIST.1)?);
     app.view(session).await?;
-    let (rows, _) = app.sessions.executions(session, RUNS_LISTED).await?;
+    let (rows, _) = app.sessions.executions(session, cursor(of.cursor.as_deref())?, limit.saturating_add(1)).await?;
+    let (rows, next_cursor) = page(rows, limit, |(id, _)| id.to_string());
     let mut executions = Vec::with_capacity(rows.len());
     for (id, row) in rows {
         executions.push(ExecutionJson::new(id, &row, output(&app, id, OUTPUT_LISTED).await?, LISTED_ARGS_BYTES));
     }
-    named("executions", &executions).map(Json).map_err(|error| Refusal::internal(&error))
+    answer(&has, &ExecutionsJson { executions, next_cursor })
 }
 
 /// Stops a run. What it has used until then is charged.

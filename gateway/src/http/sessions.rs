@@ -9,22 +9,24 @@ use axum::response::{IntoResponse, Response};
 use orien_door::{Json, Path, Query};
 use orien_protocol::fault::{Fault, FaultCode};
 use orien_protocol::id::SessionId;
+use orien_protocol::offer::Confinement;
 use orien_protocol::peer::PeerId;
 use orien_protocol::time::Millis;
-use serde::Deserialize;
-use serde_json::value::RawValue;
+use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
 use utoipa::{IntoParams, ToSchema};
 
 use super::idempotency::Done;
-use super::models::{ExecutionJson, LISTED_ARGS_BYTES, SessionJson, list as named, status};
+use super::lists::{Has, answer, cursor, invalid, page, page_size};
+use super::models::{ExecutionJson, LISTED_ARGS_BYTES, SessionJson, status};
 use super::openapi::KeyHeader;
 use super::{App, Keyed, Shared, providers, runs, session_id};
-use crate::decimal::Decimal;
+use crate::decimal::{Decimal, Percent};
 use crate::desk::{Command, Phase};
-use crate::matching::Wish;
+use crate::matching::{Order, Wish, confinement};
 use crate::opening::{Choice, OpenRequest};
 use crate::rows::Refusal;
+use crate::sessions::SessionView;
 
 /// Sessions in a list, unless the caller says another number, and the most it may say.
 const LIST: (usize, usize) = (100, 1000);
@@ -53,7 +55,9 @@ pub(super) struct OpenBody {
     #[serde(default)]
     tools: Vec<String>,
     max_price_per_minute: Option<Decimal>,
+    min_uptime: Option<Percent>,
     region: Option<String>,
+    confinement: Option<String>,
     expiry_seconds: Option<u64>,
 }
 
@@ -79,8 +83,10 @@ impl OpenBody {
             capability: self.capability,
             tools: self.tools,
             max_price_per_minute: self.max_price_per_minute.map(|amount| amount.0),
+            min_uptime_permyriad: self.min_uptime.map(|Percent(share)| share),
             region: self.region,
-            min_confinement: None,
+            min_confinement: self.confinement.as_deref().map(level).transpose()?,
+            order: Order::default(),
         };
         Ok(OpenRequest {
             choice,
@@ -91,6 +97,11 @@ impl OpenBody {
             seed: [0; 16],
         })
     }
+}
+
+fn level(name: &str) -> Result<Confinement, Refusal> {
+    let detail = || format!("confinement has to be S0, S1, S2 or S3, not {}", super::shown(name));
+    confinement(name).ok_or_else(|| Refusal::invalid("invalid_body", detail()))
 }
 
 /// Opens a session with a provider, within a budget.
@@ -128,22 +139,33 @@ pub(super) async fn open(State(app): Shared, keyed: Keyed<OpenBody>) -> Response
 pub(super) struct Filter {
     status: Option<String>,
     limit: Option<usize>,
+    cursor: Option<String>,
 }
 
-/// The newest sessions, newest first.
+#[derive(Serialize, ToSchema)]
+#[schema(as = Sessions)]
+#[serde(rename_all = "camelCase")]
+struct SessionsJson {
+    sessions: Vec<SessionJson>,
+    next_cursor: Option<String>,
+}
+
+/// Sessions, newest first.
 #[utoipa::path(get, path = "/api/sessions", operation_id = "listSessions", tag = "sessions", params(Filter), responses(
-    (status = 200, description = "Sessions without their runs.", content_type = "application/json"),
+    (status = 200, description = "Sessions without their runs.", body = SessionsJson),
+    (status = 304, description = "The caller has this list."),
 ))]
-pub(super) async fn list(State(app): Shared, Query(filter): Query<Filter>) -> Result<Json<Box<RawValue>>, Refusal> {
-    let limit = filter.limit.unwrap_or(LIST.0).min(LIST.1);
+pub(super) async fn list(State(app): Shared, has: Has, Query(filter): Query<Filter>) -> Result<Response, Refusal> {
+    let limit = page_size(filter.limit, LIST.0, LIST.1)?;
     let wanted = filter.status;
     if let Some(other) = wanted.as_deref().filter(|text| !["active", "completed", "expired", "failed"].contains(text)) {
-        let detail = format!("status has to be active, completed, expired or failed, not {}", super::shown(other));
-        return Err(Refusal::new(StatusCode::BAD_REQUEST, "invalid_query", "The query is not what this route takes", detail));
+        return Err(invalid(format_args!("status has to be active, completed, expired or failed, not {}", super::shown(other))));
     }
-    let views = app.sessions.list(limit, move |view| wanted.as_deref().is_none_or(|wanted| status(view) == wanted)).await?;
-    let sessions: Vec<SessionJson> = views.iter().map(|view| SessionJson::new(view, &app.sessions.context.own)).collect();
-    named("sessions", &sessions).map(Json).map_err(|error| Refusal::internal(&error))
+    let take = move |view: &SessionView| wanted.as_deref().is_none_or(|wanted| status(view) == wanted);
+    let views = app.sessions.list(cursor(filter.cursor.as_deref())?, limit.saturating_add(1), take).await?;
+    let (views, next_cursor) = page(views, limit, |view| view.id.to_string());
+    let sessions = views.iter().map(|view| SessionJson::new(view, &app.sessions.context.own)).collect();
+    answer(&has, &SessionsJson { sessions, next_cursor })
 }
 
 /// A session with its newest runs.
@@ -159,7 +181,7 @@ pub(super) async fn one(State(app): Shared, Path(id): Path<String>) -> Result<Js
 async fn full(app: &App, session: SessionId) -> Result<SessionJson, Refusal> {
     let view = app.view(session).await?;
     let mut json = SessionJson::new(&view, &app.sessions.context.own);
-    let (rows, total) = app.sessions.executions(session, RUNS_SHOWN).await?;
+    let (rows, total) = app.sessions.executions(session, None, RUNS_SHOWN).await?;
     json.executions_total = total;
     for (id, row) in rows {
         let output = runs::output(app, id, OUTPUT_SHOWN).await?;

@@ -275,7 +275,7 @@ fn writes(story: &Story) -> Vec<Written> {
 
 async fn read(store: &Store, story: &Story) -> Kept {
     let session = story.agent.id();
-    let (runs, all) = store.executions_of(session, usize::MAX).await.unwrap();
+    let (runs, all) = store.executions_of(session, None, usize::MAX).await.unwrap();
     assert_eq!(runs.len(), all);
     let unfinished: Vec<_> = runs.iter().filter(|(_, row)| !row.is_over()).cloned().collect();
     assert!(store.unfinished_of(session).await.unwrap().into_iter().eq(unfinished.into_iter().rev()));

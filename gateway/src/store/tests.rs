@@ -60,7 +60,7 @@ async fn runs_are_found_by_session_newest_first_and_the_unfinished_apart() {
         store.write(vec![put]).await.unwrap();
     }
     store.write(vec![Put::execution(&ExecutionId::from_parts(9, 0), &row(session(2), RunStatus::Pending)).unwrap()]).await.unwrap();
-    let (newest, all) = store.executions_of(session(1), 2).await.unwrap();
+    let (newest, all) = store.executions_of(session(1), None, 2).await.unwrap();
     assert_eq!(all, 5);
     assert_eq!(newest.iter().map(|(id, _)| *id).collect::<Vec<_>>(), [ExecutionId::from_parts(4, 0), ExecutionId::from_parts(3, 0)]);
     let unfinished = store.unfinished_of(session(1)).await.unwrap();

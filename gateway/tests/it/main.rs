@@ -6,6 +6,7 @@ mod client;
 mod doors;
 mod failing;
 mod job;
+mod lists;
 mod money;
 mod restart;
 mod shop;

@@ -85,7 +85,7 @@ async fn crash(operation: u64, seed: u64) {
         assert_eq!(ask(&store, name).await, (status, true, text.clone()), "{what}: {name}");
         made.insert(text);
     }
-    let (runs, all) = store.executions_of(session(), 100).await.unwrap();
+    let (runs, all) = store.executions_of(session(), None, 100).await.unwrap();
     let tools: BTreeSet<String> = runs.iter().map(|(_, row)| row.tool.clone()).collect();
     assert_eq!((all, tools.len(), made.len()), (5, 5, 6), "{what}: something was made twice");
     assert!(runs.iter().all(|(id, _)| made.contains(&json!({ "made": id.to_string() }).to_string())), "{what}");
