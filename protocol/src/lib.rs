@@ -12,6 +12,7 @@ pub mod channel;
 pub mod codec;
 pub mod credit;
 pub mod digest;
+pub mod evidence;
 pub mod fault;
 pub mod frame;
 pub mod hash;

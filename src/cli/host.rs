@@ -16,7 +16,7 @@ pub(crate) struct StatusArgs {
 
 #[derive(Args, Debug)]
 pub(crate) struct AuditArgs {
-    /// A batch with its evidence, as `orien settlement batches ID --json` prints it; `-` for standard input
+    /// A batch, as `orien settlement batches ID --json` prints it, or the evidence of a session, as the gateway gives it; `-` for standard input
     pub(crate) file: PathBuf,
     /// Also demand that it belongs to the network of this file
     #[arg(long)]

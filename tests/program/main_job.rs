@@ -39,7 +39,21 @@ fn four_processes_that_know_only_a_bootstrap_address_do_the_main_job() {
     let settled = cast.settled(&session);
     assert_eq!(micros(&settled["totalCost"]), micros(&ended["budgetConsumed"]));
 
-    // Anyone can check why: the evidence alone gives the same sums.
+    // Whoever paid can show why, with nothing but a file.
+    let (status, bytes) = door.download(&format!("/api/sessions/{session}/evidence"));
+    assert_eq!(status, 200);
+    let text = String::from_utf8(bytes).unwrap();
+    let file = cast.root.path().join("session.json");
+    std::fs::write(&file, &text).unwrap();
+    let report = run_json(&["audit", file.to_str().unwrap(), "--network", cast.network.to_str().unwrap(), "--json"]);
+    assert_eq!((&report["findings"], &report["networkCompared"], &report["notes"]), (&json!([]), &json!(true), &json!([])), "{report}");
+    assert_eq!((&report["totalCost"], &report["closedAt"]), (&settled["totalCost"], &settled["totalCost"]));
+    std::fs::write(&file, text.replacen("\"effectiveMs\":", "\"effectiveMs\":1", 1)).unwrap();
+    let forged = crate::kit::run(&["audit", file.to_str().unwrap()]);
+    let said = String::from_utf8_lossy(&forged.stdout).into_owned();
+    assert!(forged.status.code() == Some(1) && said.contains(".effectiveMs: the file says 1"), "{said}");
+
+    // Anyone can check the settlement too: the evidence alone gives the same sums.
     let folder = cast.settlement.folder.to_str().unwrap();
     let batches = run_json(&["settlement", "batches", "--json", "--data-dir", folder]);
     let id = batches["batches"][0]["id"].as_str().unwrap();

@@ -6,7 +6,9 @@
 //! It decides nothing about money and does not know how peers are reached.
 
 pub mod bodies;
+mod docs;
 mod events;
+mod evidence;
 mod files;
 mod idempotency;
 mod lists;
@@ -94,7 +96,7 @@ impl App {
 }
 
 /// What is open to callers without the token: the page that says what this is, its health, and how to use it.
-const OPEN: &[&str] = &["/", HEALTH, openapi::DOCUMENT];
+const OPEN: &[&str] = &["/", HEALTH, openapi::DOCUMENT, docs::OPEN[0], docs::OPEN[1]];
 
 /// Opens [`OPEN`] to callers without the token.
 pub(crate) fn open_routes(door: Door) -> Door {
@@ -108,6 +110,8 @@ fn router() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(page))
         .routes(routes!(health))
         .routes(routes!(openapi::document))
+        .routes(routes!(docs::page))
+        .routes(routes!(docs::file))
         .routes(routes!(balance))
         .routes(routes!(providers::list))
         .routes(routes!(providers::one))
@@ -116,6 +120,7 @@ fn router() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(sessions::end))
         .routes(routes!(sessions::top_up))
         .routes(routes!(receipts::list))
+        .routes(routes!(evidence::bundle))
         .routes(routes!(events::session))
         .routes(routes!(files::list))
         .routes(files)

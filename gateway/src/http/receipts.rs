@@ -3,6 +3,7 @@
 use axum::extract::State;
 use orien_door::{Json, Path, Query};
 use orien_protocol::hash::Hash;
+use orien_protocol::id::SessionId;
 use orien_protocol::network::NetworkId;
 use orien_protocol::receipt::Receipt;
 use orien_protocol::session::agent::AgentRecord;
@@ -13,6 +14,7 @@ use orien_protocol::voucher::SignedVoucher;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
+use super::lists::{cursor, page, page_size};
 use super::{Shared, session_id};
 use crate::decimal::{Decimal, Seconds, Time};
 use crate::rows::Refusal;
@@ -23,10 +25,12 @@ const PAGE: (usize, usize) = (500, 1000);
 #[derive(Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 #[serde(deny_unknown_fields)]
-pub(super) struct After {
-    #[serde(default)]
-    after: u64,
+pub(super) struct Page {
+    /// Receipts in one answer; 500 unless said, and at most 1000.
+    #[param(minimum = 1)]
     limit: Option<usize>,
+    /// The `nextCursor` of an earlier answer.
+    cursor: Option<String>,
 }
 
 #[derive(Serialize, ToSchema)]
@@ -39,7 +43,7 @@ pub(super) struct ReceiptsJson {
     receipts: Vec<ReceiptJson>,
     /// Receipts that did not follow and were never answered; evidence against the provider.
     disputed: Vec<ReceiptJson>,
-    more: bool,
+    next_cursor: Option<String>,
 }
 
 #[derive(Serialize, ToSchema)]
@@ -89,50 +93,45 @@ struct VoucherJson {
 }
 
 /// The receipts of a session, each with its voucher and with its signatures checked again now.
-#[utoipa::path(get, path = "/api/sessions/{id}/receipts", operation_id = "listReceipts", tag = "evidence", params(After), responses(
-    (status = 200, description = "Receipts in the order of their numbers.", body = ReceiptsJson),
+#[utoipa::path(get, path = "/api/sessions/{id}/receipts", operation_id = "listReceipts", tag = "evidence", params(Page), responses(
+    (status = 200, description = "Receipts in the order of their numbers; those that were disputed stand on every page.", body = ReceiptsJson),
     (status = 404, description = "`session_not_found`"),
 ))]
-pub(super) async fn list(State(app): Shared, Path(id): Path<String>, Query(page): Query<After>) -> Result<Json<ReceiptsJson>, Refusal> {
-    let session = session_id(&id)?;
+pub(super) async fn list(State(app): Shared, Path(id): Path<String>, Query(asked): Query<Page>) -> Result<Json<ReceiptsJson>, Refusal> {
+    let (session, limit) = (session_id(&id)?, page_size(asked.limit, PAGE.0, PAGE.1)?);
+    let after = cursor::<u64>(asked.cursor.as_deref())?.unwrap_or(0);
     app.view(session).await?;
     let records = app.sessions.context.store.records(session).await?;
     let network = app.sessions.context.network.id().clone();
-    let limit = page.limit.unwrap_or(PAGE.0).min(PAGE.1);
     // A thousand checks take a while: off the workers that serve everybody else.
-    let checked = tokio::task::spawn_blocking(move || collect(records, &network, page.after, limit)).await;
-    let mut answer = checked.map_err(|error| Refusal::internal(&error))?;
-    answer.session_id = session.to_string();
-    Ok(Json(answer))
+    let checked = tokio::task::spawn_blocking(move || collect(session, records, &network, after, limit)).await;
+    Ok(Json(checked.map_err(|error| Refusal::internal(&error))?))
 }
 
-fn collect(records: Vec<AgentRecord>, network: &NetworkId, after: u64, limit: usize) -> ReceiptsJson {
+fn collect(session: SessionId, records: Vec<AgentRecord>, network: &NetworkId, after: u64, limit: usize) -> ReceiptsJson {
     let mut terms: Option<VerifiedTerms> = None;
-    let mut answer = ReceiptsJson {
-        session_id: String::new(),
-        channel_id: None,
-        terms_hash: None,
-        receipts: Vec::new(),
-        disputed: Vec::new(),
-        more: false,
-    };
+    let (mut answered, mut disputed) = (Vec::new(), Vec::new());
     for record in records {
         match record {
             AgentRecord::Agreed(signed) => terms = signed.verify(network).ok(),
-            AgentRecord::Answered { receipt, voucher } if receipt.unverified().number > after => {
-                if answer.receipts.len() < limit {
-                    answer.receipts.push(shown(receipt, Some(voucher), terms.as_ref(), network));
-                } else {
-                    answer.more = true;
-                }
+            // One more than fits shows that there is another page.
+            AgentRecord::Answered { receipt, voucher } if receipt.unverified().number > after && answered.len() <= limit => {
+                answered.push((receipt, voucher));
             }
-            AgentRecord::Disputed(receipt) => answer.disputed.push(shown(receipt, None, terms.as_ref(), network)),
+            AgentRecord::Disputed(receipt) => disputed.push(shown(receipt, None, terms.as_ref(), network)),
             _ => {}
         }
     }
-    answer.channel_id = terms.as_ref().map(|terms| terms.channel().to_string());
-    answer.terms_hash = terms.as_ref().map(|terms| terms.hash().to_string());
-    answer
+    let (answered, next_cursor) = page(answered, limit, |(receipt, _)| receipt.unverified().number.to_string());
+    let receipts = answered.into_iter().map(|(receipt, voucher)| shown(receipt, Some(voucher), terms.as_ref(), network)).collect();
+    ReceiptsJson {
+        session_id: session.to_string(),
+        channel_id: terms.as_ref().map(|terms| terms.channel().to_string()),
+        terms_hash: terms.as_ref().map(|terms| terms.hash().to_string()),
+        receipts,
+        disputed,
+        next_cursor,
+    }
 }
 
 fn shown(signed: Signed<Receipt>, voucher: Option<SignedVoucher>, terms: Option<&VerifiedTerms>, network: &NetworkId) -> ReceiptJson {

@@ -7,6 +7,7 @@ mod corners;
 mod crossing;
 mod decoding;
 mod ending;
+mod evidence;
 mod golden;
 mod jobs;
 mod kit;
