@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use orien_protocol::fault::{Fault, FaultCode};
-use orien_protocol::job::{ArgumentValue, Job};
+use orien_protocol::job::{ArgumentValue, Job, Stdin};
 use orien_protocol::receipt::EndReason;
 use orien_protocol::time::Millis;
 use orien_sandbox::{Cause, OnOutputLimit, Profile, RunLimits, RunSpec, View, WORKSPACE};
@@ -72,7 +72,7 @@ impl Toolbox {
         let args = arguments::bind(tool, &job.arguments, work).map_err(|fault| fault.to_string())?;
         let env = tool.env.iter().map(|(name, value)| (name.clone(), value.clone())).collect();
         let profile = self.kinds.get(&job.tool).copied().ok_or("this provider does not offer the tool")?;
-        Ok(RunSpec { program, args, env, limits: self.limits(tool, limit), profile })
+        Ok(RunSpec { program, args, env, limits: self.limits(tool, limit), profile, input: job.stdin == Stdin::Streamed })
     }
 
     fn limits(&self, tool: &ConfiguredTool, limit: Millis) -> RunLimits {
@@ -135,7 +135,6 @@ pub(crate) fn end_of(cause: &Cause) -> (EndReason, Option<i32>) {
 #[cfg(test)]
 mod tests {
     use orien_protocol::id::{ExecutionId, SessionId};
-    use orien_protocol::job::Stdin;
     use orien_protocol::money::Usdc;
     use orien_protocol::time::Timestamp;
 

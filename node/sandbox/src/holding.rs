@@ -76,8 +76,8 @@ impl Holding {
     }
 
     /// Asks for the stub of a run, with the run's descriptors.
-    pub(crate) async fn run(&self, profile: usize, descriptors: &[BorrowedFd<'_>]) -> io::Result<()> {
-        let order = ToHolder::Run { profile };
+    pub(crate) async fn run(&self, profile: usize, input: bool, descriptors: &[BorrowedFd<'_>]) -> io::Result<()> {
+        let order = ToHolder::Run { profile, input };
         let sent = self.socket.async_io(Interest::WRITABLE, |socket| packet::send(socket, &order, descriptors));
         timeout(SEND_TIME_MAX, sent).await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
     }

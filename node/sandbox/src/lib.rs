@@ -40,7 +40,7 @@ pub use helper::{helper_main, is_helper_call, run_if_helper};
 pub use limits::{Level, LimitError, OnOutputLimit, RunLimits, SessionLimits};
 pub use policy::{Layer, Profile, Storage, View, WORKSPACE};
 pub use report::{Cause, Report, Usage};
-pub use run::{Chunk, ControlError, Execution, RunSpec, StartError, Stream};
+pub use run::{Chunk, ControlError, Execution, Input, RunSpec, StartError, Stream};
 pub use sandbox::{OpenError, Sandbox, SandboxConfig, SessionError, SessionSpec};
 pub use selftest::Check;
 pub use session::{CloseError, SessionSandbox};

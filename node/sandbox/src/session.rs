@@ -155,18 +155,19 @@ impl SessionSandbox {
         }
         let port = port_of(self.level, &self.profiles, spec.profile);
         let (work, temporary) = (self.workspace(), self.temporary());
-        let job = spec.into_job(&Surroundings { work: &work, temporary: &temporary, port })?;
-        self.launch(job.0, job.1).await
+        let input = spec.input;
+        let (profile, job) = spec.into_job(&Surroundings { work: &work, temporary: &temporary, port })?;
+        self.launch(profile, job, input).await
     }
 
     /// Runs the checks of [`crate::selftest`] in place of a tool.
     pub(crate) async fn check(&self, limits: crate::limits::RunLimits) -> Result<Execution, StartError> {
         let directory = self.workspace().to_string_lossy().into_owned();
         let job = crate::wire::Job { program: None, args: Vec::new(), env: Vec::new(), directory, limits };
-        self.launch(0, job).await
+        self.launch(0, job, false).await
     }
 
-    async fn launch(&self, profile: usize, job: crate::wire::Job) -> Result<Execution, StartError> {
+    async fn launch(&self, profile: usize, job: crate::wire::Job, input: bool) -> Result<Execution, StartError> {
         let permit = Permit::take(&self.running, self.limits.parallel_runs).ok_or(StartError::Busy(self.limits.parallel_runs))?;
         let is_full = self.files.is_full().await.map_err(|error| std::io::Error::other(error.to_string()))?;
         self.full.send_replace(is_full && self.place.is_some());
@@ -180,6 +181,7 @@ impl SessionSandbox {
             holding: Arc::clone(&self.holding),
             profile,
             job,
+            input,
             // In namespaces nothing of a run survives its stub.
             survivors_in: self.place.as_ref().filter(|_| self.level < Level::S2).map(|place| place.path.clone()),
             stop_session: self.stop.clone(),

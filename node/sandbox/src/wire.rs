@@ -91,9 +91,9 @@ impl Ending {
 /// Node to the holder of a session, beside the policy, which is the first message.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) enum ToHolder {
-    /// Start the stub of a run of this profile. With it: the run's socket, standard output, standard error, and its control
-    /// group if it has one. The job itself comes on the run's socket.
-    Run { profile: usize },
+    /// Start the stub of a run of this profile. With it: the run's socket, standard output, standard error, standard input if it
+    /// has one, and its control group if it has one. The job itself comes on the run's socket.
+    Run { profile: usize, input: bool },
 }
 
 /// Holder to node: the answer to the policy.

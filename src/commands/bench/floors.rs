@@ -115,7 +115,8 @@ impl Bench {
 
 /// One start in the sandbox, as a node does it, until nothing of it is left.
 async fn confined(session: &SessionSandbox, program: &Path) -> anyhow::Result<Duration> {
-    let spec = RunSpec { program: program.to_owned(), args: Vec::new(), env: Vec::new(), limits: RunLimits::default(), profile: 0 };
+    let spec =
+        RunSpec { program: program.to_owned(), args: Vec::new(), env: Vec::new(), limits: RunLimits::default(), profile: 0, input: false };
     let before = Instant::now();
     let report = session.start(spec).await?.wait().await;
     let took = before.elapsed();

@@ -205,7 +205,7 @@ impl Bench {
     async fn kill_tree(&self) -> anyhow::Result<Duration> {
         let session = self.sandbox.session("bench-kill", SessionSpec::default()).await?;
         let args = vec!["-c".to_owned(), STUBBORN.to_owned()];
-        let spec = RunSpec { program: "/bin/sh".into(), args, env: Vec::new(), limits: RunLimits::default(), profile: 0 };
+        let spec = RunSpec { program: "/bin/sh".into(), args, env: Vec::new(), limits: RunLimits::default(), profile: 0, input: false };
         let mut execution = session.start(spec).await?;
         let mut output = execution.output().context("a run has output")?;
         output.recv().await.context("the tree was not built")?;
@@ -222,8 +222,14 @@ impl Bench {
     }
 
     async fn ours(&self, session: &SessionSandbox) -> anyhow::Result<Duration> {
-        let spec =
-            RunSpec { program: self.plan.program.clone(), args: Vec::new(), env: Vec::new(), limits: RunLimits::default(), profile: 0 };
+        let spec = RunSpec {
+            program: self.plan.program.clone(),
+            args: Vec::new(),
+            env: Vec::new(),
+            limits: RunLimits::default(),
+            profile: 0,
+            input: false,
+        };
         let before = Instant::now();
         let report = session.start(spec).await?.wait().await;
         let took = before.elapsed();

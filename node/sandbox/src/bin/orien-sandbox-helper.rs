@@ -73,5 +73,5 @@ fn spec(mut words: Vec<String>) -> Result<RunSpec, &'static str> {
         return Err("no program");
     }
     let program = PathBuf::from(words.remove(0));
-    Ok(RunSpec { program, args: words, env: Vec::new(), limits: RunLimits::default(), profile: 0 })
+    Ok(RunSpec { program, args: words, env: Vec::new(), limits: RunLimits::default(), profile: 0, input: false })
 }

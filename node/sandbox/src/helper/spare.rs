@@ -27,6 +27,8 @@ pub(super) struct Order {
     pub(super) control: UnixStream,
     pub(super) output: OwnedFd,
     pub(super) errors: OwnedFd,
+    /// Of a run that has one.
+    pub(super) input: Option<OwnedFd>,
     group: Option<OwnedFd>,
 }
 
@@ -110,10 +112,14 @@ fn namespaces(session: &Session<'_>) -> i32 {
 fn receive(socket: &OwnedFd) -> io::Result<Option<Order>> {
     let mut body = [0; ORDER_BYTES_MAX];
     loop {
-        let Some((ToHolder::Run { profile }, descriptors)) = packet::receive_into::<ToHolder>(socket, &mut body)? else { return Ok(None) };
+        let Some((ToHolder::Run { profile, input }, descriptors)) = packet::receive_into::<ToHolder>(socket, &mut body)? else {
+            return Ok(None);
+        };
         let mut descriptors = descriptors.into_iter();
         if let (Some(control), Some(output), Some(errors)) = (descriptors.next(), descriptors.next(), descriptors.next()) {
-            return Ok(Some(Order { profile, control: UnixStream::from(control), output, errors, group: descriptors.next() }));
+            let control = UnixStream::from(control);
+            let input = if input { descriptors.next() } else { None };
+            return Ok(Some(Order { profile, control, output, errors, input, group: descriptors.next() }));
         }
     }
 }

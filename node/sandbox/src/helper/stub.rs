@@ -17,7 +17,7 @@ use super::holder::Session;
 use super::monitor::{Failed, step};
 use super::root;
 use super::spare::Order;
-use super::tool::{self, Started};
+use super::tool::{self, Standard, Started};
 use super::tree::{self, Tree};
 use crate::limits::RunLimits;
 use crate::report::{Cause, Usage};
@@ -66,7 +66,8 @@ impl Ready {
     }
 
     fn carry_out(self, session: &Session<'_>, order: Order) -> io::Result<()> {
-        let Order { profile, control, output, errors, .. } = order;
+        let Order { profile, control, output, errors, input, .. } = order;
+        let standard = Standard { input, output, errors };
         let mut control = Control::new(control)?;
         let Some(kind) = session.kinds.get(profile) else {
             let failure = SetupFailure { stage: "profile".to_owned(), message: "the session has no such kind of run".to_owned() };
@@ -74,7 +75,7 @@ impl Ready {
         };
         let Some(job) = control.first_job()? else { return Ok(()) };
         let limits = job.limits.clone();
-        let started = self.prepared.and_then(|prepared| match tool::start(session, kind, *job, output, errors, &prepared) {
+        let started = self.prepared.and_then(|prepared| match tool::start(session, kind, *job, standard, &prepared) {
             Ok(started) => Ok((prepared.tree, started)),
             Err(failed) => {
                 prepared.tree.kill();

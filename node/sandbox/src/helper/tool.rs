@@ -42,15 +42,16 @@ pub(super) struct Started {
     pub(super) at: Instant,
 }
 
+/// What becomes the tool's standard descriptors.
+pub(super) struct Standard {
+    /// Nothing to be read if there is none.
+    pub(super) input: Option<OwnedFd>,
+    pub(super) output: OwnedFd,
+    pub(super) errors: OwnedFd,
+}
+
 /// Starts the tool.
-pub(super) fn start(
-    session: &Session<'_>,
-    kind: &Kind,
-    job: Job,
-    output: OwnedFd,
-    errors: OwnedFd,
-    prepared: &Prepared,
-) -> Result<Started, Failed> {
+pub(super) fn start(session: &Session<'_>, kind: &Kind, job: Job, standard: Standard, prepared: &Prepared) -> Result<Started, Failed> {
     let tree = &prepared.tree;
     let own = rustix::process::getpid();
     if tree.is_namespace() && !prepared.is_settled {
@@ -70,9 +71,9 @@ pub(super) fn start(
         args,
         env,
         directory: text(job.directory)?,
-        input: session.null.try_clone().map_err(step("descriptors"))?,
-        output,
-        errors,
+        input: standard.input.map_or_else(|| session.null.try_clone(), Ok).map_err(step("descriptors"))?,
+        output: standard.output,
+        errors: standard.errors,
         limits: if session.opening.has(Layer::Limits) { limits(&job.limits, session, tree) } else { Vec::new() },
         parent: own,
         drop_capabilities: level >= Level::S1 && session.opening.has(Layer::Capabilities),
@@ -80,7 +81,7 @@ pub(super) fn start(
         filter: if prepared.is_settled { Vec::new() } else { kind.filter.clone() },
     };
     let started = if job.program.is_some() { sys::vfork_exec(&plan) } else { sys::fork_confined(&plan, selftest::run_checks) };
-    // Output ends when the last of the tree has let go of it, so nothing of it may stay here.
+    // Output ends when the last of the tree has let go of it, and input is refused then, so nothing of either may stay here.
     drop(plan);
     let (pid, at) = started?;
     let tool = Pid::from_raw(pid).ok_or_else(|| ("clone", io::ErrorKind::InvalidData.into()))?;

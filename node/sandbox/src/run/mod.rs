@@ -1,8 +1,9 @@
-//! One run of a tool as the node sees it: what to start, the handle to it, its output.
+//! One run of a tool as the node sees it: what to start, the handle to it, its input and output.
 //!
 //! Always true: whoever drops the [`Execution`] kills the run; there is no way to leave one behind. All figures come from the
 //! stub, so they never go back and never exceed the final report.
 
+mod input;
 mod output;
 mod supervisor;
 
@@ -13,6 +14,7 @@ use thiserror::Error;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::DropGuard;
 
+pub use input::Input;
 pub use output::{Chunk, Stream};
 pub(crate) use supervisor::{Launch, launch};
 
@@ -43,6 +45,8 @@ pub struct RunSpec {
     pub limits: RunLimits,
     /// What it may do: index of one of the session's [`crate::Profile`]s.
     pub profile: usize,
+    /// Whether its standard input is a pipe from us, see [`Execution::input`]. Otherwise it is empty.
+    pub input: bool,
 }
 
 /// Where a run finds itself.
@@ -134,6 +138,7 @@ pub(crate) struct State {
 /// A run. Dropping it kills the tool and everything the tool started.
 #[derive(Debug)]
 pub struct Execution {
+    input: Option<Input>,
     output: Option<mpsc::Receiver<Chunk>>,
     orders: mpsc::Sender<Order>,
     state: watch::Receiver<State>,
@@ -141,6 +146,11 @@ pub struct Execution {
 }
 
 impl Execution {
+    /// The tool's standard input, if its run was started with one. Dropping it is the end of the input. `None` the second time.
+    pub fn input(&mut self) -> Option<Input> {
+        self.input.take()
+    }
+
     /// The tool's output, in order within each stream. Bounded: a tool whose output is not taken stops when it writes. `None` the
     /// second time. Once taken it has to be read to its end or dropped, or [`Self::wait`] has nothing to wait for but the reader.
     pub fn output(&mut self) -> Option<mpsc::Receiver<Chunk>> {
@@ -191,8 +201,9 @@ impl Execution {
     }
 
     /// Waits for the end: nothing of the tree is left, and all output has been handed over. Output that nobody took is thrown
-    /// away. Can be called again, and gives the same.
+    /// away, and input that nobody took has ended. Can be called again, and gives the same.
     pub async fn wait(&mut self) -> Report {
+        self.input = None;
         self.output = None;
         let ended = self.state.wait_for(|state| state.report.is_some()).await;
         let report = ended.ok().and_then(|state| state.report.clone());
@@ -226,7 +237,7 @@ mod tests {
     use super::*;
 
     fn spec(program: &str, args: Vec<String>) -> Result<Job, StartError> {
-        let spec = RunSpec { program: program.into(), args, env: Vec::new(), limits: RunLimits::default(), profile: 0 };
+        let spec = RunSpec { program: program.into(), args, env: Vec::new(), limits: RunLimits::default(), profile: 0, input: false };
         let around = Surroundings { work: Path::new("/w"), temporary: Path::new("/t"), port: None };
         spec.into_job(&around).map(|(_, job)| job)
     }

@@ -4,11 +4,13 @@
 //! a tool is never stuck on a full pipe because of it. After the tool's end a pipe that somebody still holds open is given up, also
 //! when that is another run, to which the tool has given it, and which goes on writing.
 
+use std::io::{self, PipeReader, PipeWriter};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
+use rustix::fs::Mode;
 use tokio::io::{AsyncRead, AsyncReadExt as _};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
@@ -41,6 +43,14 @@ pub struct Chunk {
     pub stream: Stream,
     /// At most 64 KiB.
     pub bytes: Bytes,
+}
+
+/// Makes a pipe: our end and the tool's.
+pub(super) fn open() -> io::Result<(PipeReader, PipeWriter)> {
+    let (reader, writer) = io::pipe()?;
+    // A tool is another user than the one who made the pipe, so one that is told to write to `/dev/stdout` could not open it.
+    rustix::fs::fchmod(&writer, Mode::WUSR | Mode::WGRP | Mode::WOTH)?;
+    Ok((reader, writer))
 }
 
 /// What both pipes of a run share.

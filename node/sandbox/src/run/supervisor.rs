@@ -19,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::output::{self, Shared, Stream};
-use super::{Execution, StartError, State};
+use super::{Execution, Input, StartError, State};
 use crate::groups::RunGroup;
 use crate::holding::Holding;
 use crate::limits::OnOutputLimit;
@@ -41,6 +41,8 @@ pub(crate) struct Launch<P> {
     pub(crate) holding: Arc<Holding>,
     pub(crate) profile: usize,
     pub(crate) job: Job,
+    /// Whether the tool has an input.
+    pub(crate) input: bool,
     /// Where processes of a lost stub are to be looked for; `None` where the kernel has killed them already.
     pub(crate) survivors_in: Option<PathBuf>,
     /// Ends the session, and with it this run and all others of it.
@@ -53,7 +55,7 @@ pub(crate) struct Launch<P> {
 
 /// Starts a stub with its job, and the task that looks after it.
 pub(crate) async fn launch<P: Send + 'static>(launch: Launch<P>, tasks: &TaskTracker) -> Result<Execution, StartError> {
-    let Launch { group, holding, profile, job, survivors_in, stop_session, full, permit } = launch;
+    let Launch { group, holding, profile, job, input, survivors_in, stop_session, full, permit } = launch;
     let limits = job.limits.clone();
     let frame = wire::encode(&Order::Run(Box::new(job))).map_err(|_| StartError::TooLong)?;
     let (control, theirs) = std::os::unix::net::UnixStream::pair()?;
@@ -62,13 +64,15 @@ pub(crate) async fn launch<P: Send + 'static>(launch: Launch<P>, tasks: &TaskTra
     let written = first_part(&control, &frame);
     let rest = frame.get(written..).unwrap_or_default().to_vec();
     let control = UnixStream::from_std(control)?;
-    let (stdout, stdout_end) = std::io::pipe()?;
-    let (stderr, stderr_end) = std::io::pipe()?;
+    let (stdout, stdout_end) = output::open()?;
+    let (stderr, stderr_end) = output::open()?;
+    let (input_end, input) = input.then(Input::open).transpose()?.unzip();
     let mut given = vec![theirs.as_fd(), stdout_end.as_fd(), stderr_end.as_fd()];
+    given.extend(input_end.as_ref().map(|end| end.as_fd()));
     given.extend(group.as_ref().map(|group| group.directory.as_fd()));
-    holding.run(profile, &given).await?;
+    holding.run(profile, input.is_some(), &given).await?;
     // The ends that the other side has by now; their closing is how each side learns of the other's death.
-    drop((theirs, stdout_end, stderr_end, holding));
+    drop((theirs, stdout_end, stderr_end, input_end, holding));
 
     let stop = stop_session.child_token();
     let shared = Shared {
@@ -111,7 +115,7 @@ pub(crate) async fn launch<P: Send + 'static>(launch: Launch<P>, tasks: &TaskTra
             state.report = Some(report);
         });
     });
-    Ok(Execution { output: Some(output), orders: orders_in, state: seen, _kill_on_drop: stop.drop_guard() })
+    Ok(Execution { input, output: Some(output), orders: orders_in, state: seen, _kill_on_drop: stop.drop_guard() })
 }
 
 /// Figures and cause as the kernel counted them for the run's group, where there is one.

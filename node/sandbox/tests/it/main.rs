@@ -5,6 +5,7 @@
 
 mod control;
 mod files;
+mod input;
 mod leftovers;
 mod levels;
 mod limits;

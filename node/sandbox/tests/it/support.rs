@@ -109,6 +109,7 @@ pub(crate) fn spec(program: &str, args: &[&str]) -> RunSpec {
         env: Vec::new(),
         limits: RunLimits { wall: PATIENCE, ..RunLimits::default() },
         profile: 0,
+        input: false,
     }
 }
 

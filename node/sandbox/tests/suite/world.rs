@@ -280,6 +280,7 @@ pub(crate) fn program(path: &str, words: &[&str]) -> RunSpec {
         env: Vec::new(),
         limits: limits(),
         profile: 0,
+        input: false,
     }
 }
 

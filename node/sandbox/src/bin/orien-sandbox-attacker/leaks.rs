@@ -1,6 +1,6 @@
 //! What can be learnt without breaking anything: what was inherited, and what names the host.
 
-use std::fs;
+use std::fs::{self, OpenOptions};
 use std::io;
 
 use crate::attack::Attack;
@@ -61,6 +61,27 @@ pub(crate) fn inherited(attack: &mut Attack) {
     );
     attack.read("/proc/keys", look("/proc/keys"));
     attack.read("identity", identity());
+}
+
+/// Standard input that is a pipe from outside: what else than reading can be done with it.
+pub(crate) fn input(attack: &mut Attack) {
+    const SET_PIPE_SIZE: u64 = 1031;
+    const TYPE_A_CHARACTER: u64 = 0x5412;
+    let number = Arg::Number;
+    attack.read("descriptor 0", fs::read_link("/proc/self/fd/0").map(|link| link.to_string_lossy().into_owned().into_bytes()));
+    attack.call("write to it", libc::SYS_write, &mut [number(0), Arg::In(b"x"), number(1)]);
+    for path in ["/proc/self/fd/0", "/dev/stdin", "/dev/fd/0"] {
+        attack.note(format!("open {path} for writing"), OpenOptions::new().write(true).open(path));
+        attack.note(format!("open {path} for both"), OpenOptions::new().read(true).write(true).open(path));
+    }
+    attack.call("make it huge", libc::SYS_fcntl, &mut [number(0), number(SET_PIPE_SIZE), number(1 << 28)]);
+    attack.call("type into it", libc::SYS_ioctl, &mut [number(0), number(TYPE_A_CHARACTER), Arg::In(b"x")]);
+    attack.call("send to it", libc::SYS_sendto, &mut [number(0), Arg::In(b"x"), number(1), number(0), number(0), number(0)]);
+    attack.call("go there", libc::SYS_fchdir, &mut [number(0)]);
+    attack.call("open from there", libc::SYS_openat, &mut [number(0), Arg::Text(c"../etc/shadow"), number(0)]);
+    attack.call("seek in it", libc::SYS_lseek, &mut [number(0), number(0), number(0)]);
+    attack.read("open it for reading", look("/dev/stdin"));
+    attack.read("what is left", look("/proc/self/fd/0"));
 }
 
 /// Every open descriptor and what it is, found by asking for each number: a list in /proc would need one itself.

@@ -90,6 +90,7 @@ const ROWS: &[Row] = &[
     ("B23", Sandbox, "large core dump", resources::core_dump),
     ("B26", Sandbox, "the clock; sleep=SECONDS", resources::clock),
     ("C06", Anywhere, "what was inherited: environment, descriptors, keys; secret=TEXT", leaks::inherited),
+    ("C09", Anywhere, "standard input that is a pipe", leaks::input),
     ("D10", Anywhere, "what names the host; needle=TEXT", leaks::host_names),
 ];
 
@@ -124,7 +125,7 @@ mod tests {
     use super::*;
 
     /// These only look, or change only the process itself; every other row could hurt the machine of whoever calls it by mistake.
-    const HARMLESS: &[&str] = &["A01", "A02", "A13", "A16", "A19", "A27", "A28", "A30", "B13", "C06", "D10"];
+    const HARMLESS: &[&str] = &["A01", "A02", "A13", "A16", "A19", "A27", "A28", "A30", "B13", "C06", "C09", "D10"];
 
     #[test]
     fn every_row_that_could_do_harm_is_bound_to_the_sandbox() {

@@ -10,6 +10,7 @@ mod b_disk;
 mod b_ends;
 mod b_limits;
 mod b_output;
+mod c_input;
 mod c_start;
 mod d_helper;
 mod d_hosts;
