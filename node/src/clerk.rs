@@ -27,6 +27,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::executor::{Executor, RunEvent};
 use crate::house::House;
+use crate::input::Inputs;
 use crate::line::{Line, PeerStream};
 use crate::output::Logs;
 use crate::places::Place;
@@ -75,9 +76,24 @@ pub(crate) struct Counter {
     pub(crate) agent: PeerId,
     pub(crate) visits: mpsc::Sender<Visit>,
     pub(crate) logs: Arc<Logs>,
+    pub(crate) inputs: Arc<Inputs>,
     pub(crate) view: watch::Receiver<SessionView>,
     /// Cancelled when the workspace is given back.
     pub(crate) released: CancellationToken,
+}
+
+impl Counter {
+    /// Whether a job is here and asked for input.
+    pub(crate) fn check_input(&self, execution: ExecutionId) -> Result<(), Fault> {
+        if self.inputs.is_for(execution) {
+            return Ok(());
+        }
+        // Whatever is taken has a log.
+        match self.logs.news(execution) {
+            Some(_) => Err(Fault::new(FaultCode::STDIN_NOT_WANTED, "the job did not ask for standard input")),
+            None => Err(Fault::new(FaultCode::NOT_FOUND, "there is no such execution; it was not taken, or its session is gone")),
+        }
+    }
 }
 
 /// A session with everything it needs.
@@ -91,6 +107,7 @@ pub(crate) struct Clerk {
     place: Option<Place>,
     line: Option<Line>,
     logs: Arc<Logs>,
+    inputs: Arc<Inputs>,
     visits: mpsc::Receiver<Visit>,
     view: watch::Sender<SessionView>,
     released: CancellationToken,
@@ -110,13 +127,19 @@ impl Clerk {
     /// A clerk for a session, and its counter. Without a place the session is one of an earlier start: it has records, but no workspace, and runs nothing.
     pub(crate) fn new(house: Arc<House>, session: ProviderSession, place: Option<Place>) -> (Self, Counter) {
         let id = session.terms().session;
-        let logs = Arc::new(Logs::default());
+        let (logs, inputs) = (Arc::new(Logs::default()), Arc::new(Inputs::default()));
         let (visits_in, visits) = mpsc::channel(VISITS_MAX);
         let (view, seen) = watch::channel(view_of(&session));
         let released = CancellationToken::new();
-        let counter =
-            Counter { agent: session.terms().agent(), visits: visits_in, logs: Arc::clone(&logs), view: seen, released: released.clone() };
-        let executor = place.is_some().then(|| Executor::new(Arc::clone(&house.workshop), id, Arc::clone(&logs)));
+        let counter = Counter {
+            agent: session.terms().agent(),
+            visits: visits_in,
+            logs: Arc::clone(&logs),
+            inputs: Arc::clone(&inputs),
+            view: seen,
+            released: released.clone(),
+        };
+        let executor = place.is_some().then(|| Executor::new(Arc::clone(&house.workshop), id, Arc::clone(&logs), Arc::clone(&inputs)));
         let mut clerk = Self {
             over_since: session.is_released().then(Instant::now),
             has_records: place.is_none(),
@@ -130,6 +153,7 @@ impl Clerk {
             place,
             line: None,
             logs,
+            inputs,
             visits,
             view,
             released,
@@ -149,6 +173,7 @@ impl Clerk {
         let worked = self.serve(first).await;
         self.released.cancel();
         self.logs.end_all();
+        self.inputs.close_all();
         if let Some(executor) = self.executor.take() {
             self.close(executor).await;
         }

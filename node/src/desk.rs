@@ -33,7 +33,7 @@ use crate::house::{Deciding, House};
 use crate::line::{Io, PeerStream};
 use crate::places::Place;
 use crate::store::StoreError;
-use crate::{files, log};
+use crate::{files, input, log};
 
 /// An opener knows what it wants before it opens a stream.
 const FIRST_FRAME_TIME_MAX: Duration = Duration::from_secs(10);
@@ -187,15 +187,16 @@ impl Desk {
     }
 
     async fn input(&self, peer: PeerId, mut stream: PeerStream) {
-        let fault = match first_frame::<InputRequest>(&mut stream).await {
-            Ok(Some(request)) => match self.present(peer, request.session) {
-                Ok(_) => Fault::new(FaultCode::STDIN_NOT_WANTED, "this execution takes no input"),
-                Err(fault) => fault,
-            },
+        let request = match first_frame::<InputRequest>(&mut stream).await {
+            Ok(Some(request)) => request,
             Ok(None) => return,
-            Err(fault) => fault,
+            Err(fault) => return say_last(stream, &InputAnswer::Refused(fault)).await,
         };
-        say_last(stream, &InputAnswer::Refused(fault)).await;
+        let counter = self.present(peer, request.session);
+        match counter.and_then(|counter| counter.check_input(request.execution).map(|()| counter)) {
+            Ok(counter) => input::serve(stream, request.execution, &counter.inputs).await,
+            Err(fault) => say_last(stream, &InputAnswer::Refused(fault)).await,
+        }
     }
 
     async fn file(&self, peer: PeerId, mut stream: PeerStream) {

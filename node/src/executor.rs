@@ -19,6 +19,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
 use crate::config::WorkspaceChoice;
+use crate::input::Inputs;
 use crate::output::Logs;
 use crate::toolbox::Toolbox;
 use run::{Order, Run};
@@ -72,6 +73,7 @@ pub(crate) struct Executor {
     workshop: Arc<Workshop>,
     session: SessionId,
     logs: Arc<Logs>,
+    inputs: Arc<Inputs>,
     sandbox: Option<Arc<SessionSandbox>>,
     running: BTreeMap<ExecutionId, Running>,
     tasks: JoinSet<()>,
@@ -80,9 +82,9 @@ pub(crate) struct Executor {
 }
 
 impl Executor {
-    pub(crate) fn new(workshop: Arc<Workshop>, session: SessionId, logs: Arc<Logs>) -> Self {
+    pub(crate) fn new(workshop: Arc<Workshop>, session: SessionId, logs: Arc<Logs>, inputs: Arc<Inputs>) -> Self {
         let (to_session, events) = mpsc::channel(EVENTS_MAX);
-        Self { workshop, session, logs, sandbox: None, running: BTreeMap::new(), tasks: JoinSet::new(), to_session, events }
+        Self { workshop, session, logs, inputs, sandbox: None, running: BTreeMap::new(), tasks: JoinSet::new(), to_session, events }
     }
 
     /// The next news of a run; waits for ever when there is none. May be dropped and called again.
@@ -102,10 +104,13 @@ impl Executor {
             Ok(sandbox) => self.workshop.toolbox.spec(job, limit, &sandbox.workspace()).map(|spec| (sandbox, spec)),
             Err(error) => Err(error.to_string()),
         };
-        let (sandbox, spec) = prepared.map_err(|reason| run::not_started(&self.logs, execution, &reason, false))?;
+        let (sandbox, spec) = prepared.map_err(|reason| {
+            self.inputs.close(execution);
+            run::not_started(&self.logs, execution, &reason, false)
+        })?;
         let (orders, ordered) = watch::channel(Order::default());
         let (usage, measured) = watch::channel(Usage::default());
-        let run = Run::new(execution, job, Arc::clone(&self.logs), ordered, usage, self.to_session.clone());
+        let run = Run::new(job, Arc::clone(&self.logs), Arc::clone(&self.inputs), ordered, usage, self.to_session.clone());
         self.running.insert(execution, Running { orders, usage: measured });
         self.tasks.spawn(run.carry_out(sandbox, spec));
         Ok(())
@@ -154,6 +159,7 @@ impl Executor {
         self.events.close();
         while self.tasks.join_next().await.is_some() {}
         self.logs.end_all();
+        self.inputs.close_all();
         match self.sandbox.and_then(Arc::into_inner) {
             Some(sandbox) => sandbox.close().await,
             None => Ok(()),

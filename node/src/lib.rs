@@ -17,6 +17,7 @@ mod executor;
 mod files;
 mod house;
 mod http;
+mod input;
 mod line;
 pub mod listing;
 mod log;

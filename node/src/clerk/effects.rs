@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 
 use orien_protocol::frame::{CloseReason, ProviderFrame};
+use orien_protocol::job::Stdin;
 use orien_protocol::session::provider::{ProviderEffect, ProviderInput, ProviderRecord};
 use tokio::time::Instant;
 
@@ -40,15 +41,24 @@ impl Clerk {
             return Ok(());
         }
         self.has_records |= !records.iter().all(|record| matches!(record, ProviderRecord::GivenUp { .. }));
-        records.iter().for_each(|record| self.keep_log(record));
+        records.iter().for_each(|record| self.keep_streams(record));
         self.house.store.append(self.id, records).await.map_err(|error| self.broken(error))
     }
 
-    /// A job has a log from when it is taken, so that it can be followed before its turn comes.
-    fn keep_log(&self, record: &ProviderRecord) {
+    /// A job has its log and its input from when it is taken, so that it can be followed and fed before its turn comes.
+    fn keep_streams(&self, record: &ProviderRecord) {
         match record {
-            ProviderRecord::Job(job) => self.logs.begin(job.unverified().execution),
-            ProviderRecord::JobDropped(execution) => self.logs.end(*execution),
+            ProviderRecord::Job(job) => {
+                let job = job.unverified();
+                self.logs.begin(job.execution);
+                if job.stdin == Stdin::Streamed {
+                    self.inputs.begin(job.execution);
+                }
+            }
+            ProviderRecord::JobDropped(execution) => {
+                self.logs.end(*execution);
+                self.inputs.close(*execution);
+            }
             _ => {}
         }
     }

@@ -1,5 +1,6 @@
 //! One run, from its start to the report of its end.
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,6 +16,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::{MissedTickBehavior, interval};
 
 use super::{RunEnd, RunEvent};
+use crate::input::Inputs;
 use crate::output::Logs;
 use crate::toolbox::{argument_bytes, end_of};
 
@@ -30,8 +32,10 @@ pub(super) struct Order {
 
 pub(super) struct Run {
     execution: ExecutionId,
-    bytes_in: u64,
+    /// Of its arguments; what it is fed comes on top.
+    argument_bytes: u64,
     logs: Arc<Logs>,
+    inputs: Arc<Inputs>,
     orders: watch::Receiver<Order>,
     usage: watch::Sender<Usage>,
     to_session: mpsc::Sender<RunEvent>,
@@ -41,14 +45,24 @@ pub(super) struct Run {
 
 impl Run {
     pub(super) fn new(
-        execution: ExecutionId,
         job: &Job,
         logs: Arc<Logs>,
+        inputs: Arc<Inputs>,
         orders: watch::Receiver<Order>,
         usage: watch::Sender<Usage>,
         to_session: mpsc::Sender<RunEvent>,
     ) -> Self {
-        Self { execution, bytes_in: argument_bytes(job), logs, orders, usage, to_session, hasher: blake3::Hasher::new(), bytes_out: 0 }
+        Self {
+            execution: job.execution,
+            argument_bytes: argument_bytes(job),
+            logs,
+            inputs,
+            orders,
+            usage,
+            to_session,
+            hasher: blake3::Hasher::new(),
+            bytes_out: 0,
+        }
     }
 
     pub(super) async fn carry_out(mut self, sandbox: Arc<SessionSandbox>, spec: RunSpec) {
@@ -60,12 +74,20 @@ impl Run {
             Err(error) => not_started(&self.logs, self.execution, &error.to_string(), matches!(error, StartError::WorkspaceFull)),
         };
         self.logs.end(self.execution);
+        self.inputs.close(self.execution);
         // Nobody listens only when the whole session is being given up.
         let _ = self.to_session.send(RunEvent::Ended(end)).await;
     }
 
     async fn follow(&mut self, mut execution: Execution) -> RunEnd {
         let mut output = execution.output();
+        let (inputs, input, id) = (Arc::clone(&self.inputs), execution.input(), self.execution);
+        let mut is_fed = input.is_none();
+        let mut feeding = pin!(async move {
+            if let Some(input) = input {
+                inputs.feed(id, input).await;
+            }
+        });
         if execution.started().await {
             let _ = self.to_session.send(RunEvent::Started(self.execution)).await;
         }
@@ -78,6 +100,7 @@ impl Run {
                     Some(chunk) => self.take(chunk),
                     None => output = None,
                 },
+                () = &mut feeding, if !is_fed => is_fed = true,
                 report = execution.wait(), if output.is_none() => break report,
                 changed = self.orders.changed() => {
                     // A session that is gone wants nothing but the end.
@@ -118,7 +141,7 @@ impl Run {
             effective_ms: ms(used.effective),
             cpu_ms: ms(used.cpu),
             peak_memory_bytes: used.peak_memory_bytes,
-            bytes_in: self.bytes_in,
+            bytes_in: self.argument_bytes.saturating_add(self.inputs.passed(self.execution)),
             bytes_out: self.bytes_out,
             output_hash: Hash::from_bytes(*self.hasher.finalize().as_bytes()),
         }

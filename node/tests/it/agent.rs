@@ -127,20 +127,30 @@ impl<'a> Agent<'a> {
     }
 
     pub(crate) async fn run_at_most(&mut self, tool: &str, arguments: &[(&str, &str)], max_cost: Option<u64>) -> ExecutionId {
+        self.run_as(tool, arguments, max_cost, Millis::from_secs(60), Stdin::Empty).await
+    }
+
+    /// Runs a tool without arguments that wants input, for so many seconds at most.
+    pub(crate) async fn run_with_input(&mut self, tool: &str, seconds: u64) -> ExecutionId {
+        self.run_as(tool, &[], None, Millis::from_secs(seconds), Stdin::Streamed).await
+    }
+
+    async fn run_as(
+        &mut self,
+        tool: &str,
+        arguments: &[(&str, &str)],
+        max_cost: Option<u64>,
+        max_duration: Millis,
+        stdin: Stdin,
+    ) -> ExecutionId {
         let execution = random_id(ExecutionId::from_parts).unwrap();
         let value = |value: &str| match (tool, value.parse()) {
             ("count", Ok(number)) => ArgumentValue::Integer(number),
             _ => ArgumentValue::Text(value.to_owned()),
         };
         let arguments = arguments.iter().map(|(name, text)| Argument { name: (*name).to_owned(), value: value(text) }).collect();
-        let order = RunOrder {
-            execution,
-            tool: tool.to_owned(),
-            arguments,
-            max_cost: max_cost.map(Usdc::from_micros),
-            max_duration: Millis::from_secs(60),
-            stdin: Stdin::Empty,
-        };
+        let order =
+            RunOrder { execution, tool: tool.to_owned(), arguments, max_cost: max_cost.map(Usdc::from_micros), max_duration, stdin };
         self.input(AgentInput::Run(order)).await;
         execution
     }
@@ -202,6 +212,18 @@ impl<'a> Agent<'a> {
         while !holds(self) {
             assert!(tokio::time::Instant::now() < deadline, "never: {what}; phase {:?}, events {:?}", self.session.phase(), self.events);
             self.listen().await;
+        }
+    }
+
+    /// Goes on listening while something else is done.
+    pub(crate) async fn while_doing<T>(&mut self, work: impl Future<Output = T>) -> T {
+        let mut work = std::pin::pin!(tokio::time::timeout(HUNG, work));
+        loop {
+            tokio::select! {
+                biased;
+                done = &mut work => return done.unwrap(),
+                () = self.listen() => {}
+            }
         }
     }
 

@@ -44,6 +44,8 @@ pub(crate) const TOOLS: &str = r#"{
     {"id": "sleep", "command": "/bin/sleep {seconds}", "args": ["seconds"]},
     {"id": "compile", "command": "/usr/bin/cc -o {output} {source}", "args": [{"name": "source", "type": "file"}, {"name": "output", "type": "file"}]},
     {"id": "count", "command": "/usr/bin/seq {last}", "args": [{"name": "last", "type": "integer"}]},
+    {"id": "cat", "command": "/bin/cat", "args": []},
+    {"id": "first", "command": "/usr/bin/head -c 3", "args": []},
     {"id": "absent", "command": "/no/such/program", "args": []},
     {"id": "call", "command": "/bin/true", "callFee": "0.5", "args": []}
   ]

@@ -8,6 +8,7 @@ mod credit;
 mod desk;
 mod failing;
 mod files;
+mod input;
 mod kit;
 mod letting_go;
 mod network;
