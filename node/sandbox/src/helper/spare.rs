@@ -117,8 +117,9 @@ fn receive(socket: &OwnedFd) -> io::Result<Option<Order>> {
         };
         let mut descriptors = descriptors.into_iter();
         if let (Some(control), Some(output), Some(errors)) = (descriptors.next(), descriptors.next(), descriptors.next()) {
+            let given = if input { descriptors.next().map(Some) } else { Some(None) };
+            let Some(input) = given else { continue };
             let control = UnixStream::from(control);
-            let input = if input { descriptors.next() } else { None };
             return Ok(Some(Order { profile, control, output, errors, input, group: descriptors.next() }));
         }
     }

@@ -55,7 +55,7 @@ fn c10_input_is_of_one_run_and_no_other_finds_it() {
         let mut first = session.start(with).await.unwrap();
         assert!(first.started().await);
         let mut input = first.input().unwrap();
-        let look = "readlink /proc/self/fd/0; cat; for fd in /proc/[0-9]*/fd/0; do readlink $fd; done | grep -c pipe:";
+        let look = "readlink /proc/self/fd/0; cat; for fd in /proc/[0-9]*/fd/0; do readlink $fd; done > list; grep -c pipe: list";
         let other = run(&session, sh(look)).await;
         assert_eq!(other.text(), "/dev/null\n0\n");
         assert_eq!(input.write(b"abc").await.unwrap(), 3);

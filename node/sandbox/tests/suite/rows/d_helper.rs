@@ -61,7 +61,7 @@ impl ByHand {
     fn order(&self, profile: usize, words: &[u8]) -> String {
         let (mut control, theirs) = UnixStream::pair().unwrap();
         let (output, outputs_end) = std::io::pipe().unwrap();
-        let order = json!({"Run": {"profile": profile}}).to_string();
+        let order = json!({"Run": {"profile": profile, "input": false}}).to_string();
         self.say_with(order.as_bytes(), &[theirs.as_fd(), outputs_end.as_fd(), outputs_end.as_fd()]);
         drop((theirs, outputs_end));
         let _ = control.write_all(words);
@@ -130,7 +130,7 @@ fn d09_a_helper_that_hears_nonsense_ends() {
             &b"\xff\xfe{"[..],
             b"{}",
             b"null",
-            b"{\"Run\":{\"profile\":0}}",
+            b"{\"Run\":{\"profile\":0,\"input\":false}}",
             &deep,
             &vec![b' '; 70_000],
             wrong_level.as_bytes(),
@@ -165,7 +165,14 @@ fn framed(body: &[u8]) -> Vec<u8> {
 fn d09_a_session_that_hears_nonsense_ends() {
     row(async |world| {
         let again = opening(world).to_string();
-        for nonsense in [&b"\xff\xfe{"[..], b"{}", b"{\"Run\":{\"profile\":-1}}", b"{\"Run\":{}}", &vec![b' '; 70_000], again.as_bytes()] {
+        for nonsense in [
+            &b"\xff\xfe{"[..],
+            b"{}",
+            b"{\"Run\":{\"profile\":-1,\"input\":false}}",
+            b"{\"Run\":{}}",
+            &vec![b' '; 70_000],
+            again.as_bytes(),
+        ] {
             let mut by_hand = ByHand::open(world);
             assert!(by_hand.order(0, &job()).contains("{\"Exited\":0}"));
             by_hand.begun = descendants(by_hand.child.id().cast_signed());
@@ -177,11 +184,13 @@ fn d09_a_session_that_hears_nonsense_ends() {
         let by_hand = ByHand::open(world);
         // An order without what belongs to it is nobody's.
         for given in [&many[..0], &many[..2]] {
-            by_hand.say_with(b"{\"Run\":{\"profile\":0}}", given);
+            by_hand.say_with(b"{\"Run\":{\"profile\":0,\"input\":false}}", given);
             assert!(by_hand.order(0, &job()).contains("{\"Exited\":0}"), "the session goes on");
         }
+        by_hand.say_with(b"{\"Run\":{\"profile\":0,\"input\":true}}", &many[..3]);
+        assert!(by_hand.order(0, &job()).contains("{\"Exited\":0}"), "nor one without its input");
         // One with more than anybody has use for is none.
-        by_hand.say_with(b"{\"Run\":{\"profile\":0}}", &many);
+        by_hand.say_with(b"{\"Run\":{\"profile\":0,\"input\":false}}", &many);
         by_hand.ends();
     });
 }
