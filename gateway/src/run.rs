@@ -118,7 +118,7 @@ async fn serve(
     account: Address,
     stop: CancellationToken,
 ) -> Result<(), RunGatewayError> {
-    let door: Door = http::open_routes(door::open(peer, config.door.clone()).await?);
+    let door: Door = http::guarded(door::open(peer, config.door.clone()).await?);
     tracing::info!(address = %door.address(), token_file = %door.token_file().display(), "local door open");
     let app = Arc::new(App::new(Arc::clone(sessions), account));
     let mut beside = JoinSet::new();

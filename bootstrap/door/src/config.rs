@@ -46,6 +46,14 @@ pub struct DoorLimits {
     pub keep_alive: Duration,
     /// How long requests in flight may take after the door was told to stop.
     pub grace: Duration,
+    /// Requests per second of one token; twice as many at once after a pause. More are answered 429.
+    pub requests_per_second: u32,
+    /// The same for all requests together that come without a good token; they never use up what good ones have.
+    pub failures_per_second: u32,
+    /// How long a login link works.
+    pub login_code: Duration,
+    /// How long a browser stays logged in.
+    pub login: Duration,
 }
 
 impl Default for DoorLimits {
@@ -65,6 +73,14 @@ impl Default for DoorLimits {
             // Below the 30 s after which common proxies cut a silent response.
             keep_alive: Duration::from_secs(15),
             grace: Duration::from_secs(5),
+            // Ten times what fifty agents at work need; a loop gone wild is slowed down before it fills the disk with answers.
+            requests_per_second: 2000,
+            // A client with an old token tries a few times per second; a secret cannot be guessed at any rate.
+            failures_per_second: 100,
+            // From the terminal to the browser.
+            login_code: Duration::from_secs(120),
+            // A working day.
+            login: Duration::from_secs(12 * 3600),
         }
     }
 }

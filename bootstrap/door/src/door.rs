@@ -3,7 +3,6 @@
 //! Always true: nothing listens beyond loopback unless the operator said so; when [`Door::serve`] returns, no
 //! connection and no task of it is left.
 
-use std::collections::BTreeSet;
 use std::io;
 use std::net::SocketAddr;
 use std::path::Path;
@@ -16,14 +15,18 @@ use tokio::sync::Semaphore;
 use tokio::task::{JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
 
+use crate::access::Access;
 use crate::auth::Auth;
 use crate::config::{DoorConfig, DoorLimits};
 use crate::connection;
 use crate::guard::Guard;
 use crate::host::Hosts;
+use crate::login::Logins;
+use crate::own::{self, Own};
 use crate::reentry::WayIn;
 use crate::request::RequestIds;
 use crate::token::{Token, TokenFileError};
+use crate::tokens::{self, Tokens, TokensFileError};
 
 /// Connections beyond the limit that are being told so at once; any more are dropped without a word.
 const REFUSALS_MAX: usize = 32;
@@ -64,15 +67,30 @@ impl Door {
         let address = listener.local_addr().map_err(|source| OpenDoorError::Listen { address, source })?;
         let hosts = Hosts::new(address, &extra_hosts).map_err(|host| OpenDoorError::BadExtraHost { host })?;
         let ids = RequestIds::new().map_err(|_| OpenDoorError::Random)?;
-        let auth = Auth { token, token_file, open_routes: BTreeSet::new() };
+        let tokens = Tokens::load(tokens::file_beside(&token_file), limits.requests_per_second)?;
+        let logins = Logins::new(address.port(), limits.login_code, limits.login);
+        let auth = Auth::new(token, token_file, tokens, logins, &limits);
         Ok(Self { listener, address, auth, hosts, ids, limits })
+    }
+
+    /// What each route takes; see [`Access`] for what is not named.
+    #[must_use]
+    pub fn access(mut self, access: Access) -> Self {
+        self.auth.access = access;
+        self
     }
 
     /// Lets anyone on an allowed host read (GET and HEAD) the route with this path, as it was given to the router.
     #[must_use]
     pub fn open_route(mut self, path: impl Into<String>) -> Self {
-        self.auth.open_routes.insert(path.into());
+        self.auth.access = std::mem::take(&mut self.auth.access).open(path);
         self
+    }
+
+    /// The tokens that were made for others.
+    #[must_use]
+    pub fn tokens(&self) -> &Tokens {
+        &self.auth.tokens
     }
 
     /// The address it listens on, with the port it got.
@@ -93,13 +111,16 @@ impl Door {
         &self.auth.token
     }
 
-    /// Serves `router` until `cancel`; then stops accepting, ends event streams, lets requests in flight finish within
+    /// Serves `router`, and the door's own routes beside it (tokens, login), until `cancel`; then stops accepting, ends event streams, lets requests in flight finish within
     /// the grace, and closes what is left.
     ///
     /// # Errors
     /// The listener failed for good.
     pub async fn serve(self, router: Router, cancel: CancellationToken) -> Result<(), ServeError> {
-        let Self { listener, address, auth, hosts, ids, limits } = self;
+        let Self { listener, address, mut auth, hosts, ids, limits } = self;
+        auth.access = own::access(auth.access);
+        let tokens = auth.tokens.clone();
+        let router = router.merge(own::routes(Own { tokens: tokens.clone(), logins: Arc::clone(&auth.logins) }));
         // Cancelled also when the listener fails, so that streams end in either case.
         let stop = cancel.child_token();
         let way_in = WayIn::default();
@@ -119,6 +140,9 @@ impl Door {
         stop.cancel();
         connections.finish().await;
         way_in.close();
+        if let Ok(Err(error)) = tokio::task::spawn_blocking(move || tokens.save()).await {
+            tracing::warn!(%error, "when tokens were last used is not kept");
+        }
         served.map_err(|source| ServeError::Listener { address, source })
     }
 }
@@ -248,6 +272,9 @@ pub enum OpenDoorError {
     /// The token file is unusable.
     #[error(transparent)]
     Token(#[from] TokenFileError),
+    /// The file of the other tokens is unusable.
+    #[error(transparent)]
+    Tokens(#[from] TokensFileError),
     /// The system gave no random bytes.
     #[error("the system gave no random bytes for request ids")]
     Random,

@@ -16,6 +16,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::problem::Problem;
+use crate::scope::{Caller, OWNER};
 use crate::stall::Stalled;
 
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
@@ -136,13 +137,28 @@ impl<T: DeserializeOwned + Send, S: Send + Sync> FromRequestParts<S> for Path<T>
 /// The caller's own name for an operation that must not happen twice. Taken as an `Option` it may be absent; one that
 /// is present is checked either way.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct IdempotencyKey(String);
+pub struct IdempotencyKey {
+    caller: String,
+    key: String,
+}
 
 impl IdempotencyKey {
     /// The key: 1 to 255 printable ASCII characters.
     #[must_use]
     pub fn as_str(&self) -> &str {
-        &self.0
+        &self.key
+    }
+
+    /// Whose key it is: two callers may choose the same one and never see each other's answers.
+    #[must_use]
+    pub fn caller(&self) -> &str {
+        &self.caller
+    }
+
+    /// A key that a caller has chosen in another way than by the header; none if it is not 1 to 255 printable ASCII characters.
+    #[must_use]
+    pub fn new(caller: &Caller, key: &str) -> Option<Self> {
+        is_sane(key).then(|| Self { caller: caller.id().to_owned(), key: key.to_owned() })
     }
 
     fn of(parts: &Parts) -> Result<Option<Self>, Problem> {
@@ -150,20 +166,23 @@ impl IdempotencyKey {
         let Some(value) = values.next() else {
             return Ok(None);
         };
-        let sane = |text: &&str| {
-            (1..=IDEMPOTENCY_KEY_CHARS_MAX).contains(&text.len()) && text.bytes().all(|byte| byte == b' ' || byte.is_ascii_graphic())
-        };
-        match value.to_str().ok().filter(sane) {
-            Some(text) if values.next().is_none() => Ok(Some(Self(text.to_owned()))),
+        // Without a door in front there is only the owner.
+        let caller = parts.extensions.get::<Caller>().map_or_else(|| OWNER.to_owned(), |caller| caller.id().to_owned());
+        match value.to_str().ok().filter(|text| is_sane(text)) {
+            Some(text) if values.next().is_none() => Ok(Some(Self { caller, key: text.to_owned() })),
             _ => Err(Problem::new(StatusCode::BAD_REQUEST, "invalid_idempotency_key", "The Idempotency-Key cannot be used")
                 .detail("Send one Idempotency-Key of 1 to 255 printable ASCII characters.")),
         }
     }
 }
 
+fn is_sane(key: &str) -> bool {
+    (1..=IDEMPOTENCY_KEY_CHARS_MAX).contains(&key.len()) && key.bytes().all(|byte| byte == b' ' || byte.is_ascii_graphic())
+}
+
 impl fmt::Display for IdempotencyKey {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str(&self.0)
+        formatter.write_str(&self.key)
     }
 }
 

@@ -96,6 +96,24 @@ impl Hosts {
     }
 }
 
+/// Refuses (403) a request that would change something and comes with a cookie, unless the browser says that a page of this door made it: a cookie is sent
+/// by the browser, whoever asked it to. The `Origin`, if there is one, has been found to be ours.
+pub(crate) fn check_own_page(request: &Request) -> Result<(), Problem> {
+    let headers = request.headers();
+    let mut sites = headers.get_all(SEC_FETCH_SITE).iter().peekable();
+    let is_own = match sites.peek() {
+        Some(_) => sites.all(|site| site == "same-origin" || site == "none"),
+        None => headers.contains_key(ORIGIN),
+    };
+    if request.method().is_safe() || is_own {
+        return Ok(());
+    }
+    Err(Problem::new(StatusCode::FORBIDDEN, "cross_site", "A page of this door has to ask for this").detail(
+        "The request came with the cookie of a browser and does not say that a page of this door made it (Sec-Fetch-Site or Origin). Programs send a \
+         token instead of the cookie.",
+    ))
+}
+
 /// Whether a browser says that another site's page fetched this. Following a link to us is a navigation and allowed:
 /// it can only read, and what it reads is shown to the user, not to the page. "same-site" is another port of ours.
 fn is_cross_site_fetch(headers: &HeaderMap) -> bool {

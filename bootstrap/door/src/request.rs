@@ -59,6 +59,21 @@ impl<S: Sync> FromRequestParts<S> for RequestId {
     }
 }
 
+/// How a request came in. Put into every request's extensions by the connection.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Transport {
+    /// Whether it was encrypted on its way.
+    pub(crate) is_tls: bool,
+}
+
+impl<S: Sync> FromRequestParts<S> for Transport {
+    type Rejection = Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Infallible> {
+        Ok(parts.extensions.get::<Self>().copied().unwrap_or_default())
+    }
+}
+
 /// Makes request ids that no other door and no other request of this one has.
 #[derive(Debug)]
 pub(crate) struct RequestIds {

@@ -27,8 +27,6 @@ use crate::store::{Put, Store, StoreError};
 const KEPT: Millis = Millis::from_secs((8 + 6 + 24) * 3600);
 /// Requests under way at once; each holds a task.
 const RUNNING_LIMIT: usize = 512;
-/// There is one caller: whoever holds the door's token.
-const PRINCIPAL: &str = "owner";
 
 const REPLAYED: HeaderName = HeaderName::from_static("idempotency-replayed");
 
@@ -163,7 +161,8 @@ impl Keys {
     }
 
     async fn begin(&self, operation: &'static str, key: &IdempotencyKey, request: &[&[u8]]) -> Result<Begun, Refusal> {
-        let scope = format!("{PRINCIPAL}\0{operation}\0{key}").into_bytes();
+        // Two callers that choose the same key never see each other's answers.
+        let scope = format!("{}\0{operation}\0{key}", key.caller()).into_bytes();
         let running = self.claim(&scope)?;
         let hash = hash(operation, request);
         let now = clock::wall();

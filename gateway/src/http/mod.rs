@@ -5,6 +5,7 @@
 //!
 //! It decides nothing about money and does not know how peers are reached.
 
+mod access;
 pub mod bodies;
 mod docs;
 mod events;
@@ -98,9 +99,9 @@ impl App {
 /// What is open to callers without the token: the page that says what this is, its health, and how to use it.
 const OPEN: &[&str] = &["/", HEALTH, openapi::DOCUMENT, docs::OPEN[0], docs::OPEN[1]];
 
-/// Opens [`OPEN`] to callers without the token.
-pub(crate) fn open_routes(door: Door) -> Door {
-    OPEN.iter().fold(door, |door, path| door.open_route(*path))
+/// Tells the door what each route takes.
+pub(crate) fn guarded(door: Door) -> Door {
+    door.access(access::table())
 }
 
 /// All routes that are described, each with its description.

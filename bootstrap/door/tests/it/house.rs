@@ -11,7 +11,9 @@ use axum::routing::{get, post};
 use axum::{Extension, Router};
 use futures::StreamExt;
 use orien_door::sse::{Event, Follow};
-use orien_door::{Door, DoorConfig, IdempotencyKey, Json, Path, Problem, Query, Reentry, RequestId, ServeError, Uptime, page};
+use orien_door::{
+    Access, Caller, Door, DoorConfig, IdempotencyKey, Json, Path, Problem, Query, Reentry, RequestId, Scope, ServeError, Uptime, page,
+};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -47,7 +49,7 @@ impl House {
         let directory = TempDir::new().unwrap();
         let mut config = DoorConfig::local(SocketAddr::from(([127, 0, 0, 1], 0)), directory.path().join("token"));
         change(&mut config);
-        let door = Door::bind(config).await.unwrap().open_route("/health").open_route("/again/{*path}");
+        let door = Door::bind(config).await.unwrap().access(access()).open_route("/health").open_route("/again/{*path}");
         let (finish_slow, in_slow) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
         let cancel = CancellationToken::new();
         Self {
@@ -194,6 +196,8 @@ fn routes(finish_slow: &Arc<Notify>, in_slow: &Arc<Notify>) -> Router {
         .route("/upload", post(count_bytes))
         .route("/panic", get(panics))
         .route("/again/{*path}", get(again))
+        .route("/who", get(who))
+        .route("/key", post(async |key: IdempotencyKey| format!("{} {key}", key.caller())))
         .route("/bare", get(async || StatusCode::CONFLICT))
         .route("/poor", get(poor))
         .route("/page", get(async || page("a <b> & c", "<p>text</p>", None)))
@@ -208,6 +212,15 @@ fn routes(finish_slow: &Arc<Notify>, in_slow: &Arc<Notify>) -> Router {
                 "done"
             }),
         )
+}
+
+/// What the routes take; the others are left as they are.
+fn access() -> Access {
+    Access::new().post("/json", Scope::Run).post("/upload", Scope::Spend)
+}
+
+async fn who(caller: Caller) -> Json<Value> {
+    Json(json!({ "id": caller.id(), "cap": caller.cap(), "runs": caller.holds(Scope::Run) }))
 }
 
 async fn count_bytes(body: Body) -> Result<String, StatusCode> {

@@ -9,4 +9,6 @@ mod events;
 mod house;
 mod lifecycle;
 mod log;
+mod login;
 mod opening;
+mod tokens;
