@@ -5,6 +5,7 @@ pub(crate) mod bench;
 pub(crate) mod doctor;
 pub(crate) mod init;
 pub(crate) mod keys;
+pub(crate) mod mcp;
 pub(crate) mod settlement;
 pub(crate) mod status;
 pub(crate) mod tools;
@@ -30,6 +31,7 @@ pub(crate) fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Bootstrap(args) => role(|cancel| roles::bootstrap(args, cancel)),
         Command::Dev(args) => done(runtime()?.block_on(dev::run(args))),
         Command::Demo(args) => done(runtime()?.block_on(demo::run(args.json))),
+        Command::Mcp(args) => role(|cancel| mcp::run(args, cancel)),
         Command::Init(args) => done(init::run(&args)),
         Command::Status(args) => status::run(&args),
         Command::Audit(args) => audit::run(&args),

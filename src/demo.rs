@@ -31,7 +31,7 @@ pub(crate) async fn run(as_json: bool) -> anyhow::Result<()> {
     let step = Steps::new();
     step.begin("starting settlement, bootstrap, node and gateway on loopback");
     let free = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-    let plan = DevPlan { data_dir: None, tools: None, gateway_http: free, credit: "10".to_owned() };
+    let plan = DevPlan { data_dir: None, tools: None, gateway_http: free, credit: "10".to_owned(), approve_above: None };
     let mut dev = DevNetwork::start(plan).await?;
     let gateway = dev.door(RoleName::Gateway).await?;
     let settlement = dev.door(RoleName::Settlement).await?;

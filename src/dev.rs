@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
 use orien_bootstrap::{DataDir, DoorFile, DoorSettings, Keys, Network, PeerConfig, RoleName, Settlement};
+use orien_protocol::money::Usdc;
 use serde_json::json;
 use tempfile::TempDir;
 use tokio::sync::oneshot;
@@ -37,6 +38,8 @@ pub(crate) struct DevPlan {
     pub(crate) tools: Option<PathBuf>,
     pub(crate) gateway_http: SocketAddr,
     pub(crate) credit: String,
+    /// From what amount on MCP hosts ask their user.
+    pub(crate) approve_above: Option<Usdc>,
 }
 
 impl DevNetwork {
@@ -56,7 +59,7 @@ impl DevNetwork {
         };
         let mut dev = Self { roles: JoinSet::new(), stops: Vec::new(), root, _temporary: temporary };
         let network = dev.network()?;
-        dev.start_roles(network, tools_file, plan.gateway_http).await?;
+        dev.start_roles(network, tools_file, plan.gateway_http, plan.approve_above).await?;
         dev.grant(&plan.credit).await?;
         Ok(dev)
     }
@@ -74,7 +77,13 @@ impl DevNetwork {
         Ok(network)
     }
 
-    async fn start_roles(&mut self, network: Network, tools_file: PathBuf, gateway_http: SocketAddr) -> anyhow::Result<()> {
+    async fn start_roles(
+        &mut self,
+        network: Network,
+        tools_file: PathBuf,
+        gateway_http: SocketAddr,
+        approve_above: Option<Usdc>,
+    ) -> anyhow::Result<()> {
         let free = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
         let config = orien_bootstrap::Config { peer: self.peer(RoleName::Bootstrap, &network), door: DoorSettings::local(free) };
         let stop = self.stop_of(RoleName::Bootstrap);
@@ -95,7 +104,7 @@ impl DevNetwork {
         self.roles.spawn(async move { (RoleName::Node, orien_node::run(config, stop, ready).await.map_err(Into::into)) });
 
         let peer = self.peer(RoleName::Gateway, &network);
-        let config = orien_gateway::Config { peer, door: DoorSettings::local(gateway_http), account: None };
+        let config = orien_gateway::Config { peer, door: DoorSettings::local(gateway_http), account: None, approve_above };
         let stop = self.stop_of(RoleName::Gateway);
         self.roles.spawn(async move { (RoleName::Gateway, orien_gateway::run(config, stop).await.map_err(Into::into)) });
         for role in [RoleName::Settlement, RoleName::Node, RoleName::Gateway] {
@@ -196,15 +205,24 @@ fn example_tools(root: &Path) -> anyhow::Result<PathBuf> {
     Ok(path)
 }
 
+/// What an MCP host that starts its servers itself is told.
+fn mcp_config(gateway: &Path) -> anyhow::Result<serde_json::Value> {
+    let program = std::env::current_exe().context("this program has no path")?;
+    let folder = std::path::absolute(gateway).context("the data directory has no path")?;
+    Ok(json!({ "mcpServers": { "orien": { "command": program, "args": ["mcp", "--data-dir", folder] } } }))
+}
+
 /// `orien dev`.
 pub(crate) async fn run(args: DevArgs) -> anyhow::Result<()> {
-    let plan = DevPlan { data_dir: args.data_dir, tools: args.tools, gateway_http: args.http, credit: args.credit };
+    let approve_above = args.approve_above.as_deref().map(|text| crate::roles::amount("--approve-above", text)).transpose()?;
+    let plan = DevPlan { data_dir: args.data_dir, tools: args.tools, gateway_http: args.http, credit: args.credit, approve_above };
     let mut dev = DevNetwork::start(plan).await?;
     let gateway = DoorFile::read(&dev.root().join("gateway"))?;
     let (address, token) = (gateway.address, gateway.token_file.display());
     output::line(format!("console   http://{address}/"));
     output::line(format!("token     {token}"));
     output::line(format!("try       curl -H \"Authorization: Bearer $(cat {token})\" http://{address}/api/providers"));
+    output::line(format!("mcp       {}", mcp_config(&dev.root().join("gateway"))?));
     output::line(format!("data      {}", dev.root().display()));
     output::line("money     credit of the ledger rail, granted by this program: not USDC");
     let stop = CancellationToken::new();

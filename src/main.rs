@@ -45,8 +45,9 @@ fn install_panic_hook() {
 fn start_logging(cli: &cli::Cli) {
     use tracing_subscriber::EnvFilter;
     let quiet = if cli.verbose { "info" } else { cli.command.usual_log_level() };
-    // Kademlia warns of every start at which nobody is known yet.
-    let filter = EnvFilter::try_from_env("ORIEN_LOG").unwrap_or_else(|_| EnvFilter::new(format!("{quiet},libp2p_kad=error")));
+    // Kademlia warns of every start at which nobody is known yet; rmcp calls it an error when a host does not wait for an answer.
+    let filter = EnvFilter::try_from_env("ORIEN_LOG")
+        .unwrap_or_else(|_| EnvFilter::new(format!("{quiet},libp2p_kad=error,rmcp=error,rmcp::service=off")));
     let logs = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     match cli.log_format {
         cli::LogFormat::Text => logs.with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr())).init(),

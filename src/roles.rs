@@ -7,6 +7,7 @@ use anyhow::{Context, bail};
 use orien_bootstrap::{DoorSettings, Network, PeerConfig, RoleName};
 use orien_net::NetLimits;
 use orien_protocol::credit::CreditPolicy;
+use orien_protocol::money::Usdc;
 use orien_protocol::signing::Address;
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
@@ -74,12 +75,16 @@ pub(crate) fn address(what: &str, text: &str) -> anyhow::Result<Address> {
     text.parse().with_context(|| format!("{what} `{text}`"))
 }
 
+/// An amount of USDC on the command line.
+pub(crate) fn amount(flag: &str, text: &str) -> anyhow::Result<Usdc> {
+    text.parse().with_context(|| format!("{flag} `{text}`"))
+}
+
 /// Runs a node until `cancel`.
 pub(crate) async fn node(args: NodeArgs, cancel: CancellationToken) -> anyhow::Result<()> {
     let (peer, door) = peer(RoleName::Node, &args.peer)?;
     let tools_file = args.tools.unwrap_or_else(|| peer.data_dir.join("provider-config.json"));
     let payout = args.payout.map(|text| address("--payout", &text)).transpose()?;
-    let amount = |flag: &str, text: &str| text.parse().with_context(|| format!("{flag} `{text}`"));
     let credit =
         CreditPolicy { cap: amount("--credit-cap", &args.credit_cap)?, unredeemed_cap: amount("--unredeemed-cap", &args.unredeemed_cap)? };
     let config = orien_node::Config { door, payout, credit, ..orien_node::Config::new(peer, tools_file) };
@@ -92,7 +97,8 @@ pub(crate) async fn node(args: NodeArgs, cancel: CancellationToken) -> anyhow::R
 pub(crate) async fn gateway(args: GatewayArgs, cancel: CancellationToken) -> anyhow::Result<()> {
     let (peer, door) = peer(RoleName::Gateway, &args.peer)?;
     let account = args.account.map(|text| address("--account", &text)).transpose()?;
-    Ok(orien_gateway::run(orien_gateway::Config { peer, door, account }, cancel).await?)
+    let approve_above = args.approve_above.map(|text| amount("--approve-above", &text)).transpose()?;
+    Ok(orien_gateway::run(orien_gateway::Config { peer, door, account, approve_above }, cancel).await?)
 }
 
 /// Runs a settlement until `cancel`.

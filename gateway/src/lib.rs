@@ -26,6 +26,7 @@ mod sessions;
 mod store;
 
 pub use http::bodies;
+pub use http::mcp::{BadGateway, McpSettings, McpStdioError, serve_stdio};
 pub use run::{Config, GATEWAY_DOOR_PORT, RunGatewayError, run, run_over};
 pub use sessions::RestoreSessionsError;
 pub use store::StoreError;

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use orien_bootstrap::{DoorSettings, Peer, PeerConfig, PeerDoorError, PeerFailure, StartPeerError, door};
 use orien_door::{Door, ServeError};
+use orien_protocol::money::Usdc;
 use orien_protocol::session::agent::AgentKeys;
 use orien_protocol::signing::Address;
 use thiserror::Error;
@@ -13,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::context::Context;
 use crate::directory::Directory;
+use crate::http::mcp::Mcp;
 use crate::http::{self, App};
 use crate::logs::Logs;
 use crate::sessions::{RestoreSessionsError, Sessions};
@@ -33,6 +35,8 @@ pub struct Config {
     pub door: DoorSettings,
     /// The account that pays; without one, the address of this gateway's own money key.
     pub account: Option<Address>,
+    /// Let MCP hosts ask their user before more than this is committed at once; never without one.
+    pub approve_above: Option<Usdc>,
 }
 
 /// Why the gateway did not start or did not go on.
@@ -121,6 +125,7 @@ async fn serve(
     let door: Door = http::guarded(door::open(peer, config.door.clone()).await?);
     tracing::info!(address = %door.address(), token_file = %door.token_file().display(), "local door open");
     let app = Arc::new(App::new(Arc::clone(sessions), account));
+    let mcp = Mcp::new(config.approve_above, stop.clone());
     let mut beside = JoinSet::new();
     beside.spawn({
         let (app, stop) = (Arc::clone(&app), stop.clone());
@@ -133,7 +138,8 @@ async fn serve(
             app.stop(ACTING_LIMIT).await;
         }
     });
-    let served = door.serve(http::routes(Arc::clone(&app)), stop).await;
+    let served = door.serve(http::routes(Arc::clone(&app)).merge(mcp.routes()), stop).await;
+    mcp.stop().await;
     door::forget(peer);
     app.stop(Duration::ZERO).await;
     beside.shutdown().await;

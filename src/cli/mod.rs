@@ -1,12 +1,14 @@
 //! What can be said on the command line. Every flag of a role can also be given as an environment variable; secrets never are flags.
 
 mod host;
+mod mcp;
 mod roles;
 mod settlement;
 
 use clap::{Parser, Subcommand, ValueEnum};
 
 pub(crate) use host::{AuditArgs, BenchCommand, DoctorArgs, KeysArgs, LevelName, StatusArgs, ToolsCommand};
+pub(crate) use mcp::McpArgs;
 pub(crate) use roles::{DemoArgs, DevArgs, GatewayArgs, InitArgs, NodeArgs, PeerArgs, RoleName, SettlementArgs};
 pub(crate) use settlement::{AtSettlement, SettlementCommand};
 
@@ -50,6 +52,8 @@ pub(crate) enum Command {
     Dev(DevArgs),
     /// Do the whole main job once on real input, show receipts and split, and exit
     Demo(DemoArgs),
+    /// Serve a gateway's tools to an MCP host on standard input and output
+    Mcp(McpArgs),
     /// Make a data directory for a role: keys, network file, example configuration
     Init(InitArgs),
     /// Show what runs in a data directory, from its local doors

@@ -57,6 +57,9 @@ pub(crate) struct GatewayArgs {
     /// The account that pays [default: the address of this gateway's own money key]
     #[arg(long, env = "ORIEN_ACCOUNT")]
     pub(crate) account: Option<String>,
+    /// Let MCP hosts ask their user before more than this is committed at once, in USDC [default: never]
+    #[arg(long, value_name = "USDC", env = "ORIEN_APPROVE_ABOVE")]
+    pub(crate) approve_above: Option<String>,
 }
 
 #[derive(Args, Debug)]
@@ -85,6 +88,9 @@ pub(crate) struct DevArgs {
     /// Credit granted to the gateway's account at the first start
     #[arg(long, default_value = "100")]
     pub(crate) credit: String,
+    /// Let MCP hosts ask their user before more than this is committed at once, in USDC [default: never]
+    #[arg(long, value_name = "USDC")]
+    pub(crate) approve_above: Option<String>,
 }
 
 #[derive(Args, Debug)]

@@ -13,6 +13,7 @@ mod evidence;
 mod files;
 mod idempotency;
 mod lists;
+pub(crate) mod mcp;
 mod measured;
 mod models;
 mod openapi;

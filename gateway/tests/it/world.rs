@@ -88,6 +88,7 @@ impl World {
             peer: PeerConfig::loopback(RoleName::Gateway, self.home(), self.network.clone()),
             door: DoorSettings::local(SocketAddr::from((Ipv4Addr::LOCALHOST, 0))),
             account: None,
+            approve_above: None,
         }
     }
 
