@@ -15,6 +15,7 @@ mod errand;
 mod experience;
 mod files;
 mod http;
+mod input;
 mod lines;
 mod link;
 mod logs;

@@ -22,6 +22,7 @@ mod providers;
 mod receipts;
 mod runs;
 mod sessions;
+mod stdin;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -42,6 +43,7 @@ use utoipa_axum::router::{OpenApiRouter, UtoipaMethodRouterExt};
 use utoipa_axum::routes;
 
 use crate::decimal::Decimal;
+use crate::input::Seats;
 use crate::rows::Refusal;
 use crate::sessions::{SessionView, Sessions};
 use idempotency::Keys;
@@ -60,6 +62,8 @@ pub(crate) struct App {
     uptime: Uptime,
     /// Cancelled when nobody shall wait for anything any more.
     stopping: CancellationToken,
+    /// Who sends the input of a run.
+    seats: Seats,
 }
 
 /// As routes hold it.
@@ -69,7 +73,7 @@ impl App {
     /// Everything behind the door.
     pub(crate) fn new(sessions: Arc<Sessions>, account: Address) -> Self {
         let keys = Keys::new(sessions.context.store.clone());
-        Self { sessions, keys, account, uptime: Uptime::start(), stopping: CancellationToken::new() }
+        Self { sessions, keys, account, uptime: Uptime::start(), stopping: CancellationToken::new(), seats: Seats::default() }
     }
 
     /// Forgets old keys now and every hour, until `stop`.
@@ -107,6 +111,7 @@ pub(crate) fn guarded(door: Door) -> Door {
 
 /// All routes that are described, each with its description.
 fn router() -> OpenApiRouter<Arc<App>> {
+    let input = routes!(stdin::look, stdin::send).layer(DefaultBodyLimit::disable());
     let files = routes!(files::download, files::upload, files::remove).layer(DefaultBodyLimit::disable());
     OpenApiRouter::with_openapi(openapi::frame())
         .routes(routes!(page))
@@ -131,6 +136,7 @@ fn router() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(runs::list))
         .routes(routes!(runs::one))
         .routes(routes!(runs::cancel))
+        .routes(input)
         .routes(routes!(events::log))
 }
 

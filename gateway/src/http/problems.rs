@@ -4,8 +4,8 @@
 //! | --- | --- |
 //! | 402 | `budget_exhausted`, `insufficient_funds`, `debt`, `unredeemed_limit`, `daily_cap`; `missing` says how much, as a decimal string |
 //! | 404 | `session_not_found`, `execution_not_found`, `provider_not_found`, `no_provider`, `no_such_file`, `not_found` |
-//! | 409 | `wrong_state`, `conflict`, `offer_changed`, `bad_receipt`, `history_lost`, `clocks_apart`, `in_progress` |
-//! | 410 | `session_ended` |
+//! | 409 | `wrong_state`, `conflict`, `offer_changed`, `bad_receipt`, `history_lost`, `clocks_apart`, `in_progress`, `stdin_not_wanted` |
+//! | 410 | `session_ended`, `stdin_closed` |
 //! | 422 | `unknown_tool`, `bad_arguments`, `invalid_body`, `idempotency_mismatch` |
 //! | 502 | `provider_unreachable`, `settlement_unreachable`, `hash_mismatch`, and whatever a peer says that makes no sense |
 //! | 503 | `busy`, with `Retry-After` |
@@ -127,6 +127,7 @@ fn meaning(code: FaultCode) -> (StatusCode, &'static str) {
         FaultCode::UNREDEEMED => (StatusCode::PAYMENT_REQUIRED, "Too much waits for redemption"),
         FaultCode::DAILY_CAP => (StatusCode::PAYMENT_REQUIRED, "The account's daily cap is reached"),
         FaultCode::CONFLICT => (StatusCode::CONFLICT, "This contradicts an earlier request"),
+        FaultCode::STDIN_NOT_WANTED => (StatusCode::CONFLICT, "The run did not ask for standard input"),
         FaultCode::WRONG_STATE => (StatusCode::CONFLICT, "This is not possible now"),
         FaultCode::OFFER_CHANGED => (StatusCode::CONFLICT, "The provider's offer has changed"),
         FaultCode::HISTORY_LOST => (StatusCode::CONFLICT, "One side has lost a part of the session"),

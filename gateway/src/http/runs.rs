@@ -24,6 +24,7 @@ use super::idempotency::{Done, Outcome, Ticket};
 use super::lists::{Has, answer, cursor, page, page_size};
 use super::models::{ExecutionJson, LISTED_ARGS_BYTES, Shown, StartedJson, ToolJson, list as named, run_status};
 use super::openapi::KeyHeader;
+use super::stdin::{self, StdinBody};
 use super::{App, Keyed, Shared, session_id, shown};
 use crate::arguments::Args;
 use crate::decimal::{Decimal, Time};
@@ -76,6 +77,8 @@ pub(super) struct RunBody {
     timeout_seconds: Option<u64>,
     /// Seconds to wait for the end, at most 300: the answer is then the whole execution as it stands.
     wait: Option<u64>,
+    /// What the tool finds on its standard input; nothing without it.
+    stdin: Option<StdinBody>,
 }
 
 /// Runs a tool in a session.
@@ -128,6 +131,7 @@ struct Begun {
 
 async fn start(app: &App, body: RunBody, ticket: &Ticket) -> Result<Done, Refusal> {
     let execution = ExecutionId::from_bytes(ticket.seed);
+    let text = body.stdin.as_ref().and_then(StdinBody::text).map(str::to_owned);
     if app.sessions.execution(execution).await?.is_none() {
         let session = session_id(&body.session_id)?;
         let ended = || Refusal::from(Fault::new(FaultCode::SESSION_ENDED, "the session has ended"));
@@ -142,6 +146,9 @@ async fn start(app: &App, body: RunBody, ticket: &Ticket) -> Result<Done, Refusa
     let row = app.sessions.execution(execution).await?.ok_or_else(|| gone(&execution.to_string()))?;
     if let Some(fault) = row.fault {
         return Err(fault.into());
+    }
+    if let Some(text) = text {
+        stdin::deliver(app, row.session, execution, text).await?;
     }
     let started = StartedJson {
         execution_id: execution.to_string(),
@@ -184,6 +191,7 @@ pub(super) fn order(
     if max_cost == Some(Usdc::ZERO) {
         return Err(Refusal::invalid("invalid_body", "maxCost has to be more than zero"));
     }
+    let stdin = body.stdin.as_ref().map_or(Ok(Stdin::Empty), StdinBody::check)?;
     let row = ExecutionRow {
         session,
         tool: body.tool_id.clone(),
@@ -195,7 +203,7 @@ pub(super) fn order(
         work: None,
         fault: None,
     };
-    Ok((RunOrder { execution, tool: body.tool_id, arguments, max_cost, max_duration, stdin: Stdin::Empty }, row))
+    Ok((RunOrder { execution, tool: body.tool_id, arguments, max_cost, max_duration, stdin }, row))
 }
 
 /// Waits until the provider has said something about a run; a little longer if it only said that it took it.

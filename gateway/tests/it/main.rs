@@ -5,6 +5,7 @@
 mod client;
 mod doors;
 mod failing;
+mod input;
 mod job;
 mod lists;
 mod money;

@@ -2,6 +2,8 @@
 //!
 //! `echo` writes two lines and exits at once; `sleep` writes one and runs until it is killed; `liar` exits at once and claims an hour.
 
+mod input;
+
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -58,8 +60,16 @@ pub(crate) struct Seen {
     /// Whether it signs closes of nothing, and how often it was asked.
     pub(crate) lets_go: bool,
     pub(crate) asked_to_let_go: usize,
+    pub(crate) inputs: input::Inputs,
     logs: BTreeMap<ExecutionId, (Vec<LogFrame>, bool)>,
     sessions: BTreeMap<SessionId, mpsc::Sender<ToSession>>,
+}
+
+impl Seen {
+    /// Whether a run has ended.
+    fn is_over(&self, execution: ExecutionId) -> bool {
+        self.logs.get(&execution).is_some_and(|(_, ended)| *ended)
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -156,8 +166,7 @@ async fn serve(peer: Arc<Peer>, plan: ShopPlan, seen: Arc<Mutex<Seen>>) {
             StreamKind::Control => tasks.spawn(control(peer, plan, seen, stream)),
             StreamKind::Log => tasks.spawn(log(seen, stream)),
             StreamKind::File => tasks.spawn(file(seen, stream)),
-            // This provider has no tool that reads.
-            StreamKind::Input => continue,
+            StreamKind::Input => tasks.spawn(input::serve(seen, stream)),
         };
     }
 }
