@@ -89,6 +89,8 @@ enum Stop {
     Lost(String),
     /// The provider does not know the run, or not yet.
     Unknown(Fault),
+    /// Nothing more is taken.
+    Over(Standing),
     /// Another stream would bring nothing else.
     For(InputError),
 }
@@ -107,6 +109,7 @@ impl Inlet<'_> {
         loop {
             match self.open().await {
                 Ok(open) => return Ok(open.standing),
+                Err(Stop::Over(standing)) => return Err(Failed { error: InputError::Over, received: Some(standing.total) }),
                 Err(stop) => tries.again(stop).await.map_err(|error| Failed { error, received: None })?,
             }
         }
@@ -142,6 +145,12 @@ impl Inlet<'_> {
                 }
                 Err(stop) => stop,
             };
+            if let Stop::Over(standing) = stop {
+                // A tool may end as soon as it has what it waits for, before we hear that it was taken.
+                let is_done = (standing.ended || !end) && cargo.as_ref().is_some_and(|cargo| cargo.is_all(standing.total));
+                let failed = Failed { error: InputError::Over, received: Some(standing.total) };
+                return if is_done { Ok(standing) } else { Err(failed) };
+            }
             tries.again(stop).await.map_err(|error| Failed { error, received })?;
         }
     }
@@ -185,7 +194,7 @@ fn begin(from: Option<u64>, total: u64) -> Result<u64, InputError> {
 /// What an answer that is no progress means.
 fn stop_of(answer: InputAnswer) -> Stop {
     match answer {
-        InputAnswer::Over { .. } => Stop::For(InputError::Over),
+        InputAnswer::Over { total, ended } => Stop::Over(Standing { total, ended }),
         InputAnswer::Refused(fault) if fault.code == FaultCode::NOT_FOUND => Stop::Unknown(fault.tamed()),
         InputAnswer::Refused(fault) => Stop::For(InputError::Refused(fault.tamed())),
         InputAnswer::Taken { .. } => Stop::Lost("it says where the input stands when it was not asked".to_owned()),
@@ -205,8 +214,8 @@ where
             match reader.recv::<InputAnswer>().await {
                 Ok(Some(InputAnswer::Taken { total, ended })) => drop(told.send_replace(Standing { total, ended })),
                 Ok(Some(answer)) => {
-                    if let InputAnswer::Over { total } = answer {
-                        told.send_modify(|standing| standing.total = total);
+                    if let InputAnswer::Over { total, ended } = answer {
+                        told.send_replace(Standing { total, ended });
                     }
                     return stop_of(answer);
                 }
@@ -221,6 +230,7 @@ where
         sent = say_all(&mut writer, heard, cargo, end) => sent,
     };
     let standing = *told.borrow();
+    cargo.taken(standing.total);
     (sent, standing)
 }
 
@@ -285,6 +295,7 @@ impl Tries {
     async fn again(&mut self, stop: Stop) -> Result<(), InputError> {
         match stop {
             Stop::For(error) => return Err(error),
+            Stop::Over(_) => return Err(InputError::Over),
             Stop::Unknown(fault) => {
                 self.unknown = self.unknown.saturating_add(1);
                 if self.unknown >= UNKNOWN_LIMIT {

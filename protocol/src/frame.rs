@@ -230,6 +230,8 @@ pub enum InputAnswer {
     Over {
         /// Bytes taken for the tool.
         total: u64,
+        /// Whether the end was taken before.
+        ended: bool,
     },
     /// The stream is refused, or a frame of it; nothing more follows.
     Refused(Fault),

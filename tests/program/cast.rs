@@ -16,6 +16,9 @@ const TOOLS: &str = r#"{
     { "id": "wait", "command": "sleep {seconds}", "maxDuration": 120, "resourceLimits": { "cpu": "1", "memory": "256MB" },
       "args": [{ "name": "seconds", "type": "integer", "required": true, "min": 0, "max": 100 }] },
     { "id": "count_words", "command": "wc {input_file}", "workspaceRequired": true, "resourceLimits": { "cpu": "1", "memory": "256MB" }, "args": ["input_file"] },
+    { "id": "sort", "command": "sort", "resourceLimits": { "cpu": "1", "memory": "256MB" } },
+    { "id": "upper", "command": "tr a-z A-Z", "maxDuration": 120, "maxOutputBytes": "32MB", "resourceLimits": { "cpu": "1", "memory": "256MB" } },
+    { "id": "first", "command": "head -c 5", "resourceLimits": { "cpu": "1", "memory": "256MB" } },
     { "id": "say", "command": "echo {words}", "resourceLimits": { "cpu": "1", "memory": "256MB" }, "args": [{ "name": "words", "type": "text", "required": true }] }
   ]
 }"#;

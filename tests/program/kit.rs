@@ -232,6 +232,11 @@ impl Door {
         said(self.agent.put(format!("{}{path}", self.base)).header("Authorization", self.bearer()).send(bytes))
     }
 
+    /// Sends raw bytes.
+    pub(crate) fn post_bytes(&self, path: &str, bytes: &[u8]) -> Said {
+        said(self.agent.post(format!("{}{path}", self.base)).header("Authorization", self.bearer()).send(bytes))
+    }
+
     pub(crate) fn download(&self, path: &str) -> (u16, Vec<u8>) {
         let response = self.agent.get(format!("{}{path}", self.base)).header("Authorization", self.bearer()).call().unwrap();
         let (status, mut bytes) = (response.status().as_u16(), Vec::new());

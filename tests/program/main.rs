@@ -7,6 +7,7 @@ mod clients;
 mod crashes;
 mod discovery;
 mod host;
+mod input;
 mod kit;
 mod main_job;
 mod money;

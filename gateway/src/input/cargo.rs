@@ -69,6 +69,11 @@ where
         self.is_whole
     }
 
+    /// Whether the whole body was read, without a failure, and ends at an offset.
+    pub(super) fn is_all(&self, total: u64) -> bool {
+        self.is_whole && self.failure.is_none() && self.read == total
+    }
+
     /// Why the body broke off, if it did.
     pub(super) fn failure(&self) -> Option<&str> {
         self.failure.as_deref()

@@ -43,7 +43,10 @@ pub(crate) async fn serve(stream: PeerStream, execution: ExecutionId, inputs: &I
     let (reader, writer) = stream.split();
     let mut visit = Visit { inputs, execution, news, reader, writer, own: None };
     let last = match visit.take_all().await {
-        Stop::Over => InputAnswer::Over { total: inputs.standing(execution).map_or(0, |standing| standing.total) },
+        Stop::Over => {
+            let (total, ended) = inputs.standing(execution).map_or((0, false), |standing| (standing.total, standing.ended));
+            InputAnswer::Over { total, ended }
+        }
         Stop::Refused(fault) => InputAnswer::Refused(fault),
         Stop::Gone => return,
     };

@@ -229,7 +229,7 @@ async fn a_tool_that_ends_without_reading_or_is_cancelled_lets_go_of_a_stream_th
             }
         }
     });
-    assert!(matches!(over.await, InputAnswer::Over { total } if total >= 3));
+    assert!(matches!(over.await, InputAnswer::Over { total, ended: false } if total >= 3));
     assert!(agent.outcome(execution).await.succeeded());
     assert_eq!(agent.log(&shop, execution).await.unwrap(), b"xxx");
     // Two sleepers are in the way of a third run, whose input fills up and waits; then it is taken back.
@@ -242,7 +242,7 @@ async fn a_tool_that_ends_without_reading_or_is_cancelled_lets_go_of_a_stream_th
         agent.input(orien_protocol::session::agent::AgentInput::Cancel(execution)).await;
     }
     let over = agent.while_doing(stream.wire.recv::<InputAnswer>()).await.unwrap().unwrap();
-    assert_eq!(over, InputAnswer::Over { total: INPUT_AHEAD_LIMIT as u64 });
+    assert_eq!(over, InputAnswer::Over { total: INPUT_AHEAD_LIMIT as u64, ended: false });
     // Whoever comes later is told the same.
     let late = ask(&shop, &agent.keys, &agent, waiting).await.recv::<InputAnswer>().await.unwrap().unwrap();
     assert_eq!(late, over);
@@ -262,7 +262,7 @@ async fn a_tool_whose_input_never_ends_ends_with_its_time() {
     let work = agent.ended(execution).await;
     assert_eq!(work.outcome.unwrap().end, EndReason::TimedOut);
     assert_eq!(work.usage.bytes_in, 8);
-    assert_eq!(agent.while_doing(stream.wire.recv::<InputAnswer>()).await.unwrap(), Some(InputAnswer::Over { total: 8 }));
+    assert_eq!(agent.while_doing(stream.wire.recv::<InputAnswer>()).await.unwrap(), Some(InputAnswer::Over { total: 8, ended: false }));
     assert_eq!(agent.log(&shop, execution).await.unwrap(), b"and then");
     agent.end().await;
     shop.close().await;

@@ -34,7 +34,7 @@ pub(crate) struct Taken {
 enum Is {
     At(u64, bool),
     Full,
-    Over(u64),
+    Over(u64, bool),
     Refused(Fault),
 }
 
@@ -51,7 +51,7 @@ pub(super) async fn serve(seen: Arc<Mutex<Seen>>, stream: NetStream) {
     loop {
         let answer = match is {
             Is::At(total, ended) => InputAnswer::Taken { total, ended },
-            Is::Over(total) => InputAnswer::Over { total },
+            Is::Over(total, ended) => InputAnswer::Over { total, ended },
             Is::Refused(fault) => InputAnswer::Refused(fault),
             Is::Full => unreachable!("waited out below"),
         };
@@ -93,13 +93,14 @@ fn look(seen: &Mutex<Seen>, execution: ExecutionId) -> Is {
     let is_over = seen.is_over(execution);
     let taken = seen.inputs.taken.entry(execution).or_default();
     let total = taken.bytes.len() as u64;
-    if is_over { Is::Over(total) } else { Is::At(total, taken.ended) }
+    if is_over { Is::Over(total, taken.ended) } else { Is::At(total, taken.ended) }
 }
 
 fn take(seen: &Mutex<Seen>, execution: ExecutionId, frame: &InputFrame) -> Is {
     let mut seen = seen.lock().unwrap();
     if seen.is_over(execution) {
-        return Is::Over(seen.inputs.taken[&execution].bytes.len() as u64);
+        let taken = &seen.inputs.taken[&execution];
+        return Is::Over(taken.bytes.len() as u64, taken.ended);
     }
     let room = seen.inputs.room;
     let taken = seen.inputs.taken.get_mut(&execution).unwrap();

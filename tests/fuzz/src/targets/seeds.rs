@@ -177,6 +177,6 @@ fn frames() -> Vec<(u8, Vec<u8>)> {
         (11, encoded(&InputFrame::Bytes { offset: 3, bytes: b"text".to_vec() })),
         (11, encoded(&InputFrame::End { offset: 7 })),
         (12, encoded(&InputAnswer::Taken { total: 7, ended: true })),
-        (12, encoded(&InputAnswer::Over { total: 7 })),
+        (12, encoded(&InputAnswer::Over { total: 7, ended: false })),
     ]
 }
