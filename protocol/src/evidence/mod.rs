@@ -110,7 +110,8 @@ impl Documents {
                 | AgentRecord::JobRefused(_)
                 | AgentRecord::Ending
                 | AgentRecord::Closed { close: None, .. }
-                | AgentRecord::Released => {}
+                | AgentRecord::Released
+                | AgentRecord::Sealed { .. } => {}
             }
         }
         let answered = receipts.iter().map(|(receipt, _): &(Signed<Receipt>, SignedVoucher)| receipt);

@@ -10,6 +10,7 @@ mod receipts;
 mod release;
 mod restore;
 mod runs;
+mod sealing;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -71,6 +72,8 @@ pub enum AgentInput {
     Cancel(ExecutionId),
     /// The caller ends the session.
     End,
+    /// The caller goes on elsewhere: the session begins nothing new, ends, and costs no more than is set aside for it now.
+    Seal,
     /// Time passed.
     Tick,
 }
@@ -167,6 +170,11 @@ pub enum AgentRecord {
     LetGo(SignedClose),
     /// Nothing is reserved any more, or nothing can be done about it.
     Released,
+    /// The session is given up for another, and nothing beyond this total is signed any more.
+    Sealed {
+        /// In all, what was promised included.
+        most: Usdc,
+    },
 }
 
 /// Where a session stands.
@@ -216,6 +224,10 @@ pub struct AgentSession {
     let_go: Option<SignedClose>,
     /// Settlement holds nothing for this session any more, or it is too late.
     released: bool,
+    /// Given up for another: nothing beyond this is signed.
+    sealed: Option<Usdc>,
+    /// A receipt charged more than that: nothing is signed any more.
+    beyond_seal: bool,
 }
 
 impl AgentSession {
@@ -260,9 +272,9 @@ impl AgentSession {
         self.voucher.as_ref().map_or(Usdc::ZERO, |voucher| voucher.total)
     }
 
-    /// What the old session can no longer use: budget less promise; the most a linked new session may be given.
+    /// What the session can no longer use: budget less promise, or less what was set aside when it was given up for another; the most that a successor may be given.
     pub fn unused(&self) -> Usdc {
-        self.budget().excess_over(self.promised())
+        self.budget().excess_over(self.sealed.unwrap_or(self.promised()))
     }
 
     /// Whether the provider broke the rules.
@@ -294,6 +306,7 @@ impl AgentSession {
             AgentInput::Run(order) => self.on_run(order, now, &mut fx),
             AgentInput::Cancel(execution) => self.on_cancel(execution, &mut fx),
             AgentInput::End => self.on_end(now, &mut fx),
+            AgentInput::Seal => self.on_seal(now, &mut fx),
             AgentInput::Tick => self.on_tick(now, &mut fx),
         }
         fx
@@ -418,6 +431,7 @@ impl AgentSession {
             if run.cancelled {
                 fx.push(AgentEffect::Send(AgentFrame::Cancel(*execution)));
             } else if !std::mem::replace(&mut run.offered, true) && !self.account.has_live(execution) {
+                run.sent = true;
                 fx.push(AgentEffect::Send(AgentFrame::Run(Box::new(run.job.signed().clone()))));
             }
         }

@@ -164,7 +164,11 @@ impl World<'_> {
             (0..=9, Some(slot)) => self.order(slot),
             (10, Some(slot)) => self.cancel(slot),
             (11, Some(slot)) => self.top_up(slot),
-            (12, Some(slot)) if self.random.chance(300) => self.agent_input(slot, AgentInput::End),
+            (12, Some(slot)) if self.random.chance(300) => {
+                // In every other world sessions are not only ended but given up for others.
+                let end = if self.scenario.seed.is_multiple_of(2) { AgentInput::End } else { AgentInput::Seal };
+                self.agent_input(slot, end);
+            }
             (13, Some(slot)) => self.cut(slot),
             (14, _) if self.scenario.steps => {
                 let offset = Self::skew(&mut self.random);

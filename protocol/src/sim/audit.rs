@@ -86,6 +86,8 @@ struct Audit {
     budget: u128,
     reserved: u128,
     disputed: bool,
+    /// Given up for another: nothing beyond this may be signed.
+    sealed: Option<u128>,
 
     /// The highest total that the spending key has signed, honestly or not.
     signed: u128,
@@ -181,6 +183,7 @@ impl Auditor {
             budget: 0,
             reserved: 0,
             disputed: false,
+            sealed: None,
             signed: 0,
             worked: BTreeMap::new(),
             running: BTreeSet::new(),

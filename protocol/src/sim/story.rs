@@ -83,6 +83,7 @@ impl Brief for AgentRecord {
             Self::Closed { reason, .. } => format!("closed {}", reason.name()),
             Self::LetGo(_) => "let go".to_owned(),
             Self::Released => "released".to_owned(),
+            Self::Sealed { most } => format!("sealed at {}", most.micros()),
         }
     }
 }

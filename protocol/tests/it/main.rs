@@ -21,5 +21,6 @@ mod pair;
 mod reserving;
 mod restart;
 mod schedules;
+mod sealing;
 mod signatures;
 mod working;

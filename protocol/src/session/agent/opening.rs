@@ -39,6 +39,8 @@ impl AgentSession {
             opening_since: None,
             let_go: None,
             released: false,
+            sealed: None,
+            beyond_seal: false,
         }
     }
 

@@ -30,7 +30,8 @@ impl AgentSession {
             }
             return;
         }
-        if self.disputed {
+        // Nor is anything behind a receipt that is beyond the seal: asking for what comes before would bring it again and again.
+        if self.disputed || self.beyond_seal {
             return;
         }
         if receipt.number > head.saturating_add(1) {
@@ -41,7 +42,13 @@ impl AgentSession {
             return;
         }
         match self.check_receipt(&receipt, now) {
-            Ok(()) => self.answer(receipt, fx),
+            Ok(()) => match self.is_beyond_seal(receipt.charged) {
+                None => self.answer(receipt, fx),
+                Some(fault) => {
+                    self.beyond_seal = true;
+                    fx.push(AgentEffect::Tell(AgentEvent::VoucherRefused(fault)));
+                }
+            },
             Err(fault) => self.dispute(signed, fault, now, fx),
         }
     }

@@ -57,7 +57,7 @@ impl AgentSession {
             AgentRecord::Job(job) => {
                 let job = job.verify(network, &self.keys.peer.id())?;
                 let clock = Stopwatch::Resumed { receipted_ms: 0, at: now.mono };
-                self.runs.insert(job.execution, Run { job, clock, offered: false, cancelled: false, ended: false });
+                self.runs.insert(job.execution, Run { job, clock, offered: false, sent: true, cancelled: false, ended: false });
             }
             AgentRecord::Cancelled(execution) => {
                 if let Some(run) = self.runs.get_mut(&execution) {
@@ -84,6 +84,7 @@ impl AgentSession {
             }
             AgentRecord::LetGo(close) => self.let_go = Some(close).filter(|close| self.is_close_of_nothing(close)),
             AgentRecord::Released => self.released = true,
+            AgentRecord::Sealed { most } => self.sealed = Some(most),
         }
         Ok(())
     }

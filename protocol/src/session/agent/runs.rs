@@ -34,6 +34,8 @@ pub(super) struct Run {
     pub(super) clock: Stopwatch,
     /// Sent on the connection that there is now.
     pub(super) offered: bool,
+    /// A provider may have heard of it.
+    pub(super) sent: bool,
     pub(super) cancelled: bool,
     pub(super) ended: bool,
 }
@@ -118,7 +120,8 @@ impl AgentSession {
         let job = Verified::sign(job, &network, &self.keys.peer);
         fx.push(AgentEffect::Persist(Box::new(AgentRecord::Job(job.signed().clone()))));
         fx.push(AgentEffect::Send(AgentFrame::Run(Box::new(job.signed().clone()))));
-        let run = Run { job, clock: Stopwatch::Started(now.mono), offered: self.connected, cancelled: false, ended: false };
+        let run =
+            Run { job, clock: Stopwatch::Started(now.mono), offered: self.connected, sent: self.connected, cancelled: false, ended: false };
         self.runs.insert(execution, run);
     }
 

@@ -41,6 +41,14 @@ impl Auditor {
                 let charged = self.sessions[slot].answered.contains_key(execution);
                 self.check(!charged, || format!("session {slot}: {execution} was charged and then refused"));
             }
+            AgentRecord::Sealed { most } => {
+                let most = u128::from(most.micros());
+                let (signed, reserved) = (self.sessions[slot].vouchers.last().map_or(0, |voucher| voucher.0), self.sessions[slot].reserved);
+                self.check(signed <= most && most <= reserved, || {
+                    format!("session {slot}: sealed at {most} of {reserved} with {signed} signed")
+                });
+                self.sessions[slot].sealed = Some(most);
+            }
             AgentRecord::Disputed(_) => self.sessions[slot].disputed = true,
             AgentRecord::Answered { receipt, voucher } => {
                 let receipt = receipt.unverified();
@@ -97,8 +105,11 @@ impl Auditor {
         let grows = audit.vouchers.last().is_none_or(|old| old.0 <= new.0 && old.1 < new.1);
         audit.vouchers.push(new);
         audit.signed = audit.signed.max(new.0);
-        let (reserved, disputed) = (audit.reserved, audit.disputed);
+        let (reserved, disputed, sealed) = (audit.reserved, audit.disputed, audit.sealed);
         self.check(grows, || format!("session {slot}: a voucher for receipt {} does not follow the one before", new.1));
+        self.check(sealed.is_none_or(|most| new.0 <= most), || {
+            format!("session {slot}: {} was promised beyond its seal {sealed:?}", new.0)
+        });
         self.check(new.0 <= reserved, || format!("session {slot}: {} was promised of a budget of {reserved}", new.0));
         self.check(!disputed, || format!("session {slot}: signed in dispute"));
     }

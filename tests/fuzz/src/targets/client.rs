@@ -44,6 +44,8 @@ pub(crate) struct Client {
     let_go: Option<SignedClose>,
     handing_back: bool,
     released: bool,
+    /// Given up for another, at this most.
+    sealed: Option<u64>,
 }
 
 impl Client {
@@ -71,6 +73,7 @@ impl Client {
             let_go: None,
             handing_back: false,
             released: false,
+            sealed: None,
         };
         client.carry_out(effects);
         client
@@ -158,6 +161,7 @@ impl Client {
                 self.chain.take_voucher(voucher, &self.terms);
                 assert_eq!(self.chain.promised(), self.chain.charged(), "a promise is what the newest receipt charges");
                 assert!(self.chain.promised() <= self.ceiling(), "never above the budget");
+                assert!(self.sealed.is_none_or(|most| self.chain.promised() <= most), "never beyond the seal");
                 self.check_time(receipt);
             }
             AgentRecord::Disputed(_) => assert!(!std::mem::replace(&mut self.disputed, true), "a dispute begins once"),
@@ -174,6 +178,11 @@ impl Client {
             AgentRecord::LetGo(close) => {
                 assert!(self.closed && close.unverified().total.micros() == 0, "let go of after the end, for nothing");
                 assert!(self.let_go.replace(*close).is_none(), "let go of once");
+            }
+            AgentRecord::Sealed { most } => {
+                let most = most.micros();
+                assert!(self.chain.promised() <= most && most <= self.ceiling(), "between what was promised and the budget");
+                assert!(self.sealed.replace(most).is_none(), "given up once");
             }
             AgentRecord::Released => assert!(self.closed && !std::mem::replace(&mut self.released, true), "released once"),
         }
