@@ -8,6 +8,7 @@
 mod reserve;
 mod staging;
 mod telling;
+mod watching;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -21,6 +22,7 @@ use orien_protocol::id::ExecutionId;
 use orien_protocol::money::Usdc;
 use orien_protocol::peer::PeerId;
 use orien_protocol::session::agent::{AgentEffect, AgentEvent, AgentInput, AgentPhase, AgentRecord, AgentSession, RunOrder};
+use orien_protocol::time::Millis;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval};
@@ -31,10 +33,12 @@ use crate::desk::{Blame, By, Command, Desk};
 use crate::errand::Errand;
 use crate::link::Link;
 use crate::logs::{self, Source};
+use crate::plan::{EndedBy, Loss};
 use crate::rows::{Closing, ExecutionRow};
 use crate::store::{Put, StoreError};
 
 use reserve::Reserved;
+use watching::Decided;
 
 /// Commands that wait for a courier.
 pub(crate) const COMMANDS: usize = 64;
@@ -79,6 +83,15 @@ pub(crate) struct Courier {
     hand_back: Option<Question>,
     /// Whose fault a failure of the next input is.
     by: By,
+    /// Since when the provider is out of reach, monotonic.
+    gone_since: Option<Millis>,
+    /// How the provider was lost, once the session is being given up for that.
+    giving_up: Option<Loss>,
+    /// Told when it is.
+    gives_up: Option<oneshot::Sender<()>>,
+    /// Runs that were given up and may still get a final receipt.
+    abandoned: BTreeMap<ExecutionId, ExecutionRow>,
+    decided: Decided,
 }
 
 impl Courier {
@@ -91,6 +104,7 @@ impl Courier {
         seq: u64,
         link: Option<Link>,
     ) -> Self {
+        let gone_since = link.is_none().then(|| clock::now().mono);
         Self {
             provider: desk.facts.provider,
             gone: CancellationToken::new(),
@@ -112,6 +126,11 @@ impl Courier {
             closing: None,
             hand_back: None,
             by: By::Provider,
+            gone_since,
+            giving_up: None,
+            gives_up: None,
+            abandoned: BTreeMap::new(),
+            decided: Decided::default(),
         }
     }
 
@@ -150,7 +169,10 @@ impl Courier {
                     }
                 }
                 Some(followed) = self.followers.join_next() => followed.unwrap_or(Ok(()))?,
-                _ = tick.tick() => self.inputs.push_back(AgentInput::Tick),
+                _ = tick.tick() => {
+                    self.inputs.push_back(AgentInput::Tick);
+                    self.watch()?;
+                }
             }
         }
         self.finish().await
@@ -241,7 +263,9 @@ impl Courier {
         if self.staged.is_empty() {
             return Ok(());
         }
-        self.context.store.write(std::mem::take(&mut self.staged)).await
+        self.context.store.write(std::mem::take(&mut self.staged)).await?;
+        self.show_decided();
+        Ok(())
     }
 
     async fn send(&mut self, frame: &AgentFrame) {
@@ -253,6 +277,7 @@ impl Courier {
 
     fn lose_link(&mut self) {
         self.link = None;
+        self.gone_since.get_or_insert(clock::now().mono);
         self.by = By::ProviderGone;
         self.inputs.push_back(AgentInput::Disconnected);
         self.desk.change(|state| {
@@ -280,6 +305,7 @@ impl Courier {
             Some(Ok(link)) => {
                 self.link = Some(link);
                 self.redial = REDIAL.0;
+                self.gone_since = None;
                 self.inputs.push_back(AgentInput::Connected);
                 self.desk.change(|state| {
                     state.connected = true;
@@ -304,7 +330,8 @@ impl Courier {
             }
             Command::Cancel(execution) => self.inputs.push_back(AgentInput::Cancel(execution)),
             Command::TopUp { ceiling, answer } => self.on_top_up(ceiling, answer),
-            Command::End => self.inputs.push_back(AgentInput::End),
+            Command::Extend { until, answer } => self.on_extend(until, answer).await?,
+            Command::End => self.end(EndedBy::Caller)?,
         }
         Ok(())
     }

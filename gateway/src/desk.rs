@@ -4,7 +4,8 @@
 //! function and never across an await.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use orien_bootstrap::clock;
@@ -13,10 +14,12 @@ use orien_protocol::id::{ExecutionId, SessionId};
 use orien_protocol::money::Usdc;
 use orien_protocol::receipt::Receipt;
 use orien_protocol::session::agent::RunOrder;
+use orien_protocol::time::{Millis, Timestamp};
 use serde_json::Value;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::experience::Measures;
+use crate::plan::{Handover, Plan};
 use crate::rows::{Closing, ExecutionRow, SessionFacts};
 use crate::store::Put;
 
@@ -95,6 +98,13 @@ pub(crate) enum Command {
         /// The budget after it.
         answer: oneshot::Sender<Result<Usdc, Blame>>,
     },
+    /// Let the session go on until then.
+    Extend {
+        /// When it ends.
+        until: Timestamp,
+        /// When it ends after all.
+        answer: oneshot::Sender<Result<Timestamp, Fault>>,
+    },
     /// End the session.
     End,
 }
@@ -129,6 +139,10 @@ pub(crate) struct State {
     pub(crate) closing: Option<Closing>,
     /// What the session shows about its provider.
     pub(crate) measures: Measures,
+    /// What is wanted of it, and what was decided about it.
+    pub(crate) plan: Plan,
+    /// How it goes on elsewhere, if it does. Once there is one, whoever opens the successor tells how far it is.
+    pub(crate) handover: Option<Handover>,
     /// Effective milliseconds of each execution, by its newest receipt; at most as many as a session has runs.
     times: BTreeMap<ExecutionId, u64>,
     events: VecDeque<SessionEvent>,
@@ -165,6 +179,17 @@ impl State {
     }
 }
 
+/// Somebody doing something in a session.
+#[derive(Debug)]
+pub(crate) struct Acting(Arc<Desk>);
+
+impl Drop for Acting {
+    fn drop(&mut self) {
+        self.0.touch();
+        self.0.acting.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
 /// A live session.
 #[derive(Debug)]
 pub(crate) struct Desk {
@@ -172,6 +197,10 @@ pub(crate) struct Desk {
     pub(crate) id: SessionId,
     /// What it is about.
     pub(crate) facts: SessionFacts,
+    /// When somebody last did something in it, monotonic milliseconds.
+    touched: AtomicU64,
+    /// How many do something in it just now.
+    acting: AtomicU64,
     commands: mpsc::Sender<Command>,
     state: Mutex<State>,
     changed: watch::Sender<u64>,
@@ -179,7 +208,7 @@ pub(crate) struct Desk {
 
 impl Desk {
     /// A session that is being opened.
-    pub(crate) fn new(id: SessionId, facts: SessionFacts, commands: mpsc::Sender<Command>) -> Self {
+    pub(crate) fn new(id: SessionId, facts: SessionFacts, plan: Plan, commands: mpsc::Sender<Command>) -> Self {
         let state = State {
             phase: Phase::Opening,
             connected: false,
@@ -192,12 +221,34 @@ impl Desk {
             heard: BTreeSet::new(),
             closing: None,
             measures: Measures::default(),
+            plan,
+            handover: None,
             times: BTreeMap::new(),
             events: VecDeque::new(),
             // So that numbers grow over a restart too: no session has a thousand events per second for long.
             last_event: clock::wall().0,
         };
-        Self { id, facts, commands, state: Mutex::new(state), changed: watch::Sender::new(0) }
+        let (touched, acting) = (AtomicU64::new(clock::now().mono.0), AtomicU64::new(0));
+        Self { id, facts, touched, acting, commands, state: Mutex::new(state), changed: watch::Sender::new(0) }
+    }
+
+    /// Notes that somebody does something in the session.
+    pub(crate) fn touch(&self) {
+        self.touched.fetch_max(clock::now().mono.0, Ordering::Relaxed);
+    }
+
+    /// Somebody does something in the session for as long as this is kept.
+    pub(crate) fn act(self: &Arc<Self>) -> Acting {
+        self.acting.fetch_add(1, Ordering::Relaxed);
+        Acting(Arc::clone(self))
+    }
+
+    /// For how long nobody did anything in the session.
+    pub(crate) fn idle(&self) -> Millis {
+        if self.acting.load(Ordering::Relaxed) > 0 {
+            self.touch();
+        }
+        Millis(clock::now().mono.0.saturating_sub(self.touched.load(Ordering::Relaxed)))
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -239,6 +290,7 @@ impl Desk {
 
     /// Tells the courier something. Refused when the session is over or too many wait.
     pub(crate) fn command(&self, command: Command) -> Result<(), Fault> {
+        self.touch();
         self.commands.try_send(command).map_err(|error| match error {
             mpsc::error::TrySendError::Full(_) => Fault::new(FaultCode::BUSY, "too many requests wait in this session"),
             mpsc::error::TrySendError::Closed(_) => Fault::new(FaultCode::SESSION_ENDED, "the session has ended"),

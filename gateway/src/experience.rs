@@ -36,6 +36,9 @@ pub(crate) struct Measures {
     pub(crate) failed_runs: u64,
     /// Milliseconds from our request to the news of the start, on our clock; the newest last.
     pub(crate) starts: VecDeque<u32>,
+    /// Whether the session had to go on elsewhere; told by its handover.
+    #[serde(skip)]
+    pub(crate) lost: bool,
 }
 
 impl Measures {
@@ -69,10 +72,11 @@ enum Verdict {
 }
 
 /// None for a session without a receipt: what hinders an opening may be anybody's.
-fn verdict(closing: &Closing) -> Option<Verdict> {
+fn verdict(closing: &Closing, lost: bool) -> Option<Verdict> {
     match closing.reason {
         CloseReason::NotOpened => None,
         _ if closing.is_disputed() => Some(Verdict::Disputed),
+        _ if lost => Some(Verdict::Failed),
         CloseReason::ProviderStopped | CloseReason::Dispute => Some(Verdict::Failed),
         CloseReason::Ended | CloseReason::Expired | CloseReason::AgentGone | CloseReason::NotSigned | CloseReason::Unredeemed => {
             Some(Verdict::Completed)
@@ -161,7 +165,7 @@ impl Experience {
 
     /// A session with it is over. Called once per session, the oldest first.
     pub(crate) fn note_closed(&mut self, closing: &Closing, measures: &Measures) {
-        let Some(verdict) = verdict(closing) else { return };
+        let Some(verdict) = verdict(closing, measures.lost) else { return };
         let (count, trouble) = match verdict {
             Verdict::Completed => (&mut self.completed, None),
             Verdict::Failed => (&mut self.failed, Some(Trouble::Failed)),
@@ -183,6 +187,11 @@ impl Experience {
     pub(crate) fn add_live(&mut self, opened_at: Timestamp, measures: &Measures) {
         self.note_use(opened_at);
         self.add(measures);
+    }
+
+    /// It was lost in a session that is not over.
+    pub(crate) fn note_lost(&mut self, at: Timestamp) {
+        self.newest_verdict = Some((at, Trouble::Failed));
     }
 
     fn note_use(&mut self, at: Timestamp) {

@@ -8,12 +8,13 @@
 use orien_protocol::money::Usdc;
 use orien_protocol::offer::{Confinement, Offer};
 use orien_protocol::time::Timestamp;
+use serde::{Deserialize, Serialize};
 
 use crate::decimal::scaled;
 use crate::experience::{Known, Trouble};
 
 /// What a session is wanted for.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Wish {
     /// Something a tool is good for, or a tool's id.
     pub(crate) capability: Option<String>,
@@ -32,7 +33,7 @@ pub(crate) struct Wish {
 }
 
 /// What providers are ordered by.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Order {
     /// The lowest price per minute of what is wanted.
     #[default]

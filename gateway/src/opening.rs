@@ -24,20 +24,25 @@ use crate::courier::{COMMANDS, Courier};
 use crate::desk::{Blame, By, Desk, State};
 use crate::experience::Known;
 use crate::link::Link;
-use crate::matching::{Candidate, Wish, rank};
+use crate::matching::{Candidate, Ranked, rank};
+use crate::plan::Plan;
 use crate::rows::SessionFacts;
 use crate::sessions::Sessions;
 use crate::store::{Put, StoreError};
 
 /// Vouchers stay redeemable for so long after the last work: a provider that was down for a working day still earns.
 const REDEEM_AFTER: Millis = Millis::from_secs(6 * 3600);
+/// How long terms let a session last: what its own expiry can be extended to. With the time for redemption it fits the usual exit delay of a day (M12), and it is the longest for which
+/// a budget can stay reserved when a provider is lost for good.
+pub(crate) const LIFETIME: Millis = Millis::from_secs(8 * 3600);
 /// Providers that `auto` tries.
 const AUTO_ATTEMPTS: usize = 3;
 /// Ids that one request may use, repetitions after crashes included.
 const IDS: u8 = 16;
 /// Longest opening: the provider holds a place for 30 s at each of two steps.
 const OPENING_LIMIT: Duration = Duration::from_secs(45);
-/// Offers that did not fit and are named in the answer.
+/// Offers that fit, or did not fit, and are named in an answer.
+const STANDINGS_LIMIT: usize = 16;
 const REJECTED_LIMIT: usize = 16;
 
 /// Which provider.
@@ -53,13 +58,38 @@ pub(crate) enum Choice {
 #[derive(Clone, Debug)]
 pub(crate) struct OpenRequest {
     pub(crate) choice: Choice,
+    /// A provider that comes after all others.
+    pub(crate) avoid: Option<PeerId>,
     pub(crate) budget: Usdc,
     pub(crate) mission: Option<String>,
-    pub(crate) wish: Wish,
-    /// Time for work.
+    /// What else is wanted.
+    pub(crate) plan: Plan,
+    /// How long it lasts unless it is extended, if its plan does not say until when.
     pub(crate) expiry: Millis,
     /// What the session's id follows from.
     pub(crate) seed: [u8; 16],
+}
+
+/// A provider that may be asked, and why.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Standing {
+    pub(crate) provider: PeerId,
+    pub(crate) label: String,
+    pub(crate) why: String,
+}
+
+impl Standing {
+    /// The one that the caller named.
+    pub(crate) fn named(provider: PeerId) -> Self {
+        Self { provider, label: String::new(), why: "you named this provider".to_owned() }
+    }
+}
+
+/// Who may be asked, the best first, and who not and why.
+#[derive(Clone, Debug)]
+pub(crate) struct Standings {
+    pub(crate) wanted: Vec<Standing>,
+    pub(crate) rejected: Vec<(PeerId, String)>,
 }
 
 /// Why there is no session.
@@ -124,11 +154,11 @@ impl Sessions {
         }
         let free = ids(request.seed).skip(used);
         let (providers, auto) = match &request.choice {
-            Choice::Named(provider) => (vec![(*provider, "you named this provider".to_owned())], false),
-            Choice::Auto => (self.choose(request)?, true),
+            Choice::Named(provider) => (vec![Standing::named(*provider)], false),
+            Choice::Auto => (self.standings(request)?.wanted, true),
         };
         let mut last = us(FaultCode::BUSY, "this request has been tried too often; use another Idempotency-Key");
-        for ((provider, why), id) in providers.into_iter().zip(free) {
+        for (Standing { provider, why, .. }, id) in providers.into_iter().take(AUTO_ATTEMPTS).zip(free) {
             match self.attempt(request, provider, why, id).await {
                 Ok(()) => return Ok(id),
                 Err(error) if auto && is_passing(&error) && !self.has_reserved(id).await? => {
@@ -147,19 +177,26 @@ impl Sessions {
         Ok(records.iter().any(|record| matches!(record, AgentRecord::Reserved(_))))
     }
 
-    fn choose(&self, request: &OpenRequest) -> Result<Vec<(PeerId, String)>, OpenError> {
+    /// Who may be asked, the best first, and who not.
+    pub(crate) fn standings(&self, request: &OpenRequest) -> Result<Standings, OpenError> {
         let (listed, experience, now) = (self.context.catalogue.all(), self.experience(), clock::wall());
         let candidates = listed.iter().map(|listed| Candidate {
             offer: &listed.offer,
             equivocated: listed.equivocated,
             known: experience(&listed.offer.provider).known(now),
         });
-        let ranking = rank(&request.wish, candidates, now);
+        let ranking = rank(&request.plan.wish, candidates, now);
+        let rejected = ranking.rejected.into_iter().take(REJECTED_LIMIT).map(|r| (r.offer.provider, r.why)).collect();
         if ranking.ranked.is_empty() {
-            let rejected = ranking.rejected.into_iter().take(REJECTED_LIMIT).map(|r| (r.offer.provider, r.why)).collect();
             return Err(OpenError::NoProvider { rejected });
         }
-        Ok(ranking.ranked.into_iter().take(AUTO_ATTEMPTS).map(|ranked| (ranked.offer.provider, ranked.why)).collect())
+        let standing =
+            |ranked: Ranked<'_>| Standing { provider: ranked.offer.provider, label: ranked.offer.label.clone(), why: ranked.why };
+        let (avoided, mut wanted): (Vec<_>, Vec<_>) =
+            ranking.ranked.into_iter().map(standing).partition(|standing| Some(standing.provider) == request.avoid);
+        wanted.truncate(STANDINGS_LIMIT);
+        wanted.extend(avoided);
+        Ok(Standings { wanted, rejected })
     }
 
     async fn attempt(self: &Arc<Self>, request: &OpenRequest, provider: PeerId, why: String, id: SessionId) -> Result<(), OpenError> {
@@ -173,7 +210,7 @@ impl Sessions {
             .binding
             .verify(self.context.network.id(), &self.context.network.domain())
             .map_err(|error| OpenError::Blame(Blame { fault: Fault::new(FaultCode::BAD_SIGNATURE, error), by: By::Provider }))?;
-        let terms = self.terms(request, &offer, id)?;
+        let terms = self.terms(request, &offer, id);
         let link = Link::open(&self.context.net, provider, &offer.addresses)
             .await
             .map_err(|error| OpenError::Blame(Blame { fault: Fault::new(FaultCode::INTERNAL, error), by: By::ProviderGone }))?;
@@ -181,7 +218,7 @@ impl Sessions {
             mission: request.mission.clone(),
             provider,
             label: offer.label.clone(),
-            why,
+            why: request.plan.replaces.map_or(why.clone(), |old| format!("{why}; goes on for {old}")),
             addresses: offer.addresses.clone(),
             tools: offer.tools.clone(),
             created_at: terms.issued_at,
@@ -189,13 +226,19 @@ impl Sessions {
             budget: request.budget,
             closing: None,
         };
+        let expires_at = request.plan.expires_at.unwrap_or_else(|| terms.issued_at.plus(request.expiry));
+        let plan = Plan { expires_at: Some(expires_at), ..request.plan.clone() };
         let proposed = AgentSession::propose(terms, request.budget, self.context.network.id(), self.context.keys.clone());
         let (machine, first) = proposed.map_err(|error| us(FaultCode::MALFORMED, error))?;
         let (commands, queue) = mpsc::channel(COMMANDS);
-        let put = Put::session(&id, &facts)?;
-        let desk = Arc::new(Desk::new(id, facts, commands));
+        let puts = [Put::session(&id, &facts)?, Put::plan(&id, &plan)?];
+        let replaces = plan.replaces;
+        let desk = Arc::new(Desk::new(id, facts, plan, commands));
+        if let Some(old) = replaces {
+            desk.change(|state| state.tell("replaces", serde_json::json!({ "sessionId": old.to_string() })));
+        }
         let mut courier = Courier::new(Arc::clone(&self.context), machine, Arc::clone(&desk), queue, 0, Some(link));
-        courier.stage(put);
+        puts.into_iter().for_each(|put| courier.stage(put));
         self.launch(courier, Arc::clone(&desk), first);
         match desk.wait(OPENING_LIMIT, |state| state.opening.clone()).await {
             Some(opened) => Ok(opened?),
@@ -203,11 +246,11 @@ impl Sessions {
         }
     }
 
-    fn terms(&self, request: &OpenRequest, offer: &Verified<Offer>, session: SessionId) -> Result<Terms, OpenError> {
+    fn terms(&self, request: &OpenRequest, offer: &Verified<Offer>, session: SessionId) -> Terms {
         let context = &self.context;
         let issued_at = clock::wall();
-        let work_until = issued_at.plus(request.expiry).seconds();
-        Ok(Terms {
+        let work_until = issued_at.plus(LIFETIME.max(request.expiry)).seconds();
+        Terms {
             session,
             agent: context.binding.clone(),
             provider: offer.binding.clone(),
@@ -223,13 +266,13 @@ impl Sessions {
             issued_at,
             work_until,
             redeem_until: UnixSeconds(work_until.0.saturating_add(REDEEM_AFTER.0 / 1000)),
-        })
+        }
     }
 }
 
 /// What the offer says now, against what is wanted; it may have changed since it was ranked.
-fn check_offer(request: &OpenRequest, offer: &Offer) -> Result<(), OpenError> {
-    let ranking = rank(&request.wish, [Candidate { offer, equivocated: false, known: Known::default() }], clock::wall());
+pub(crate) fn check_offer(request: &OpenRequest, offer: &Offer) -> Result<(), OpenError> {
+    let ranking = rank(&request.plan.wish, [Candidate { offer, equivocated: false, known: Known::default() }], clock::wall());
     if let Some(rejected) = ranking.rejected.first() {
         let code = if rejected.fits { FaultCode::BUSY } else { FaultCode::OFFER_CHANGED };
         return Err(OpenError::Blame(Blame {
@@ -249,7 +292,7 @@ fn check_offer(request: &OpenRequest, offer: &Offer) -> Result<(), OpenError> {
 }
 
 /// Whether another provider may do what this one could or would not.
-fn is_passing(error: &OpenError) -> bool {
+pub(crate) fn is_passing(error: &OpenError) -> bool {
     match error {
         OpenError::Blame(Blame { by: By::ProviderGone | By::Provider, .. }) => true,
         // The provider's minimum is above the budget; another's may be lower.

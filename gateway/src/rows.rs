@@ -14,6 +14,8 @@ use orien_protocol::receipt::{EndReason, Work};
 use orien_protocol::time::{Timestamp, UnixSeconds};
 use serde::{Deserialize, Serialize};
 
+use crate::plan::{Handover, Plan};
+
 /// What a session was opened for and with whom.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct SessionFacts {
@@ -37,6 +39,17 @@ pub(crate) struct SessionFacts {
     pub(crate) budget: Usdc,
     /// How it ended; none while it has not.
     pub(crate) closing: Option<Closing>,
+}
+
+/// All rows about a session.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct SessionRow {
+    /// What it was opened for and with whom.
+    pub(crate) facts: SessionFacts,
+    /// What is wanted of it.
+    pub(crate) plan: Plan,
+    /// How it goes on elsewhere, if it does.
+    pub(crate) handover: Option<Handover>,
 }
 
 /// A session's last state, for listings.
@@ -123,6 +136,12 @@ impl ExecutionRow {
             row.started_at = Some(Timestamp(at.0.saturating_sub(work.usage.effective_ms)));
         }
         row
+    }
+
+    /// Whether it was given up before it had a final receipt; one may still come.
+    pub(crate) fn is_abandoned(&self) -> bool {
+        let is_receipted = self.work.as_ref().is_some_and(|work| work.outcome.is_some());
+        self.status == RunStatus::Failed && self.fault.is_some() && !is_receipted
     }
 
     /// The row after it was refused.

@@ -17,17 +17,18 @@ use orien_protocol::peer::PeerId;
 use orien_protocol::session::agent::{AgentEffect, AgentPhase, AgentRecord, AgentSession, RestoreError};
 use orien_protocol::time::Timestamp;
 use thiserror::Error;
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::context::Context;
 use crate::courier::{COMMANDS, Courier};
-use crate::desk::{Desk, Phase};
+use crate::desk::{Desk, Phase, State};
 use crate::directory::Directory;
 use crate::errand::Errand;
 use crate::experience::{Experience, Measures};
-use crate::rows::{Closing, ExecutionRow, SessionFacts};
+use crate::plan::{Handover, Plan};
+use crate::rows::{Closing, ExecutionRow, SessionFacts, SessionRow};
 use crate::store::{Store, StoreError};
 
 /// Most sessions at once: each holds a control stream, and a log stream for each run.
@@ -67,6 +68,8 @@ pub(crate) struct SessionView {
     pub(crate) effective_ms: u64,
     pub(crate) dispute: Option<Fault>,
     pub(crate) closing: Option<Closing>,
+    pub(crate) plan: Plan,
+    pub(crate) handover: Option<Handover>,
 }
 
 impl SessionView {
@@ -81,17 +84,25 @@ impl SessionView {
             effective_ms: state.effective_ms(),
             dispute: state.dispute.clone(),
             closing: state.closing.clone(),
+            plan: state.plan.clone(),
+            handover: state.handover.clone(),
         })
     }
 
-    fn stored(id: SessionId, facts: SessionFacts) -> Self {
+    fn stored(id: SessionId, row: SessionRow) -> Self {
+        let SessionRow { facts, plan, handover } = row;
         let closing = facts.closing.clone();
         let (budget, charged, effective_ms) =
             closing.as_ref().map_or((facts.budget, Usdc::ZERO, 0), |c| (c.budget, c.charged, c.effective_ms));
         let phase = if closing.is_some() { Phase::Closed } else { Phase::Opening };
         let dispute = closing.as_ref().filter(|closing| closing.is_disputed()).and_then(|closing| closing.fault.clone());
-        Self { id, facts, phase, connected: false, budget, charged, effective_ms, dispute, closing }
+        Self { id, facts, phase, connected: false, budget, charged, effective_ms, dispute, closing, plan, handover }
     }
+}
+
+/// What a session shows about its provider, also if that was lost in it.
+fn lost(handover: Option<&Handover>, measures: Measures) -> Measures {
+    Measures { lost: handover.is_some(), ..measures }
 }
 
 /// Every session.
@@ -136,14 +147,18 @@ impl Sessions {
     /// Picks up every session that was not closed, and folds what the others show about their providers.
     pub(crate) async fn restore(self: &Arc<Self>) -> Result<usize, RestoreSessionsError> {
         let sessions = Arc::clone(self);
-        let fold = move |open: &mut Vec<_>, id, facts: SessionFacts, measures| match &facts.closing {
-            None => open.push((id, facts)),
-            Some(closing) => sessions.directory.note_closed(facts.provider, closing, &measures),
+        let fold = move |open: &mut Vec<_>, id, row: SessionRow, measures| match &row.facts.closing {
+            None => open.push((id, row)),
+            Some(closing) => sessions.directory.note_closed(row.facts.provider, closing, &lost(row.handover.as_ref(), measures)),
         };
         let open = self.store().fold_sessions(Vec::new(), fold).await?;
         let count = open.len();
-        for (session, facts) in open {
-            self.pick_up(session, facts).await?;
+        for (session, row) in open {
+            self.pick_up(session, row).await?;
+        }
+        for session in self.store().pending_handovers().await? {
+            let sessions = Arc::clone(self);
+            self.couriers.spawn(async move { sessions.hand_over(session).await });
         }
         for session in self.store().releases().await? {
             self.pick_up_release(session).await?;
@@ -152,7 +167,8 @@ impl Sessions {
     }
 
     async fn pick_up_release(self: &Arc<Self>, session: SessionId) -> Result<(), RestoreSessionsError> {
-        let Some(facts) = self.store().session(session).await?.filter(|facts| facts.closing.is_some()) else { return Ok(()) };
+        let row = self.store().session(session).await?.filter(|row| row.facts.closing.is_some());
+        let Some(SessionRow { facts, .. }) = row else { return Ok(()) };
         let records = self.store().records(session).await?;
         let seq = u64::try_from(records.len()).unwrap_or(u64::MAX);
         let restored = AgentSession::restore(records, self.context.network.id(), self.context.keys.clone(), clock::now());
@@ -174,18 +190,23 @@ impl Sessions {
         }
     }
 
-    fn fail(&self, session: SessionId, error: StoreError) {
+    /// Goes on until the couriers are stopped.
+    pub(crate) async fn until_stopped<T>(&self, work: impl Future<Output = T>) -> Option<T> {
+        self.stop.run_until_cancelled(work).await
+    }
+
+    pub(crate) fn fail(&self, session: SessionId, error: StoreError) {
         tracing::error!(%session, %error, "a session cannot go on; the gateway stops");
         self.failure.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
         self.failed.cancel();
     }
 
-    async fn pick_up(self: &Arc<Self>, session: SessionId, facts: SessionFacts) -> Result<(), RestoreSessionsError> {
+    async fn pick_up(self: &Arc<Self>, session: SessionId, row: SessionRow) -> Result<(), RestoreSessionsError> {
         let records = self.store().records(session).await?;
         let mut runs = self.store().unfinished_of(session).await?;
         let seq = u64::try_from(records.len()).unwrap_or(u64::MAX);
         let (commands, queue) = mpsc::channel(COMMANDS);
-        let desk = Arc::new(Desk::new(session, facts, commands));
+        let desk = Arc::new(Desk::new(session, row.facts, row.plan, commands));
         let disputed = records.iter().any(|record| matches!(record, AgentRecord::Disputed(_)));
         for record in &records {
             if let AgentRecord::Answered { receipt, .. } = record {
@@ -217,23 +238,38 @@ impl Sessions {
                     Some(Fault::new(orien_protocol::fault::FaultCode::BAD_RECEIPT, "a receipt did not follow; it is kept as evidence"));
             }
             state.runs = runs;
+            state.handover = row.handover;
         });
         desk.read(|state| state.runs.keys().copied().collect::<Vec<ExecutionId>>()).into_iter().for_each(|execution| {
             self.context.logs.open(execution);
         });
-        let courier = Courier::new(Arc::clone(&self.context), machine, Arc::clone(&desk), queue, seq, None);
+        let is_sealed = machine.sealed().is_some();
+        let mut courier = Courier::new(Arc::clone(&self.context), machine, Arc::clone(&desk), queue, seq, None);
+        if is_sealed {
+            courier.abandon(self.store().abandoned_of(session).await?);
+        }
         self.launch(courier, desk, effects);
         Ok(())
     }
 
     /// Starts a courier.
-    pub(crate) fn launch(self: &Arc<Self>, courier: Courier, desk: Arc<Desk>, first: Vec<AgentEffect>) {
+    pub(crate) fn launch(self: &Arc<Self>, mut courier: Courier, desk: Arc<Desk>, first: Vec<AgentEffect>) {
         self.desks().insert(desk.id, Arc::clone(&desk));
+        let (gives_up, given_up) = oneshot::channel();
+        courier.on_giving_up(gives_up);
+        let (sessions, session) = (Arc::clone(self), desk.id);
+        self.couriers.spawn(async move {
+            // The courier drops it when it ends.
+            if given_up.await.is_ok() {
+                sessions.hand_over(session).await;
+            }
+        });
         let (sessions, stop) = (Arc::clone(self), self.stop.clone());
         self.couriers.spawn(async move {
             let ended = courier.run(first, stop).await;
             sessions.desks().remove(&desk.id);
-            if let (Some(closing), measures) = desk.read(|state| (state.closing.clone(), state.measures.clone())) {
+            let over = desk.read(|state| (state.closing.clone(), lost(state.handover.as_ref(), state.measures.clone())));
+            if let (Some(closing), measures) = over {
                 sessions.directory.note_closed(desk.facts.provider, &closing, &measures);
             }
             match ended {
@@ -265,22 +301,25 @@ impl Sessions {
         if let Some(desk) = self.desk(&session) {
             return Ok(Some(SessionView::live(&desk)));
         }
-        Ok(self.store().session(session).await?.map(|facts| SessionView::stored(session, facts)))
+        Ok(self.store().session(session).await?.map(|row| SessionView::stored(session, row)))
     }
 
     /// What this gateway lived through with providers, sessions that go on included.
     pub(crate) fn experience(&self) -> impl Fn(&PeerId) -> Experience + '_ {
-        let mut live: BTreeMap<PeerId, Vec<(Timestamp, Measures)>> = BTreeMap::new();
+        let mut live: BTreeMap<PeerId, Vec<(Timestamp, Measures, Option<Timestamp>)>> = BTreeMap::new();
         let desks: Vec<Arc<Desk>> = self.desks().values().cloned().collect();
         for desk in desks {
-            let measures = desk.read(|state| (state.phase != Phase::Opening).then(|| state.measures.clone()));
-            if let Some(measures) = measures {
-                live.entry(desk.facts.provider).or_default().push((desk.facts.created_at, measures));
+            let seen = |state: &State| (state.measures.clone(), state.handover.as_ref().map(|handover| handover.at));
+            if let Some((measures, lost)) = desk.read(|state| (state.phase != Phase::Opening).then(|| seen(state))) {
+                live.entry(desk.facts.provider).or_default().push((desk.facts.created_at, measures, lost));
             }
         }
         move |provider| {
             let mut experience = self.directory.seen(provider);
-            live.get(provider).into_iter().flatten().for_each(|(at, measures)| experience.add_live(*at, measures));
+            for (at, measures, lost) in live.get(provider).into_iter().flatten() {
+                experience.add_live(*at, measures);
+                lost.iter().for_each(|at| experience.note_lost(*at));
+            }
             experience
         }
     }
@@ -294,12 +333,12 @@ impl Sessions {
     ) -> Result<Vec<SessionView>, StoreError> {
         let live: BTreeMap<SessionId, SessionView> = self.desks().values().map(|desk| (desk.id, SessionView::live(desk))).collect();
         let seen = live.clone();
-        let wanted = move |session: &SessionId, facts: &SessionFacts| match seen.get(session) {
+        let wanted = move |session: &SessionId, row: &SessionRow| match seen.get(session) {
             Some(view) => take(view),
-            None => take(&SessionView::stored(*session, facts.clone())),
+            None => take(&SessionView::stored(*session, row.clone())),
         };
         let stored = self.store().sessions(before, limit, wanted).await?;
-        Ok(stored.into_iter().map(|(id, facts)| live.get(&id).cloned().unwrap_or_else(|| SessionView::stored(id, facts))).collect())
+        Ok(stored.into_iter().map(|(id, row)| live.get(&id).cloned().unwrap_or_else(|| SessionView::stored(id, row))).collect())
     }
 
     /// One run, as it stands now.

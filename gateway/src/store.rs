@@ -18,7 +18,7 @@ use orien_protocol::money::Usdc;
 use orien_protocol::session::agent::AgentRecord;
 use orien_protocol::time::UnixSeconds;
 pub(crate) use redb::StorageBackend;
-use redb::{Database, DatabaseError, ReadTransaction, ReadableDatabase, ReadableTable, TableDefinition, WriteTransaction};
+use redb::{Database, DatabaseError, ReadOnlyTable, ReadTransaction, ReadableDatabase, ReadableTable, TableDefinition, WriteTransaction};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use thiserror::Error;
@@ -26,7 +26,8 @@ use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
 use crate::experience::Measures;
-use crate::rows::{ExecutionRow, KeyRow, OutputTail, SessionFacts};
+use crate::plan::{Handover, Plan, Stage};
+use crate::rows::{ExecutionRow, KeyRow, OutputTail, SessionFacts, SessionRow};
 
 type Id = [u8; 16];
 
@@ -42,6 +43,11 @@ const RELEASES: TableDefinition<'_, &Id, ()> = TableDefinition::new("releases");
 
 /// What sessions that are over show about their providers.
 const MEASURES: TableDefinition<'_, &Id, &[u8]> = TableDefinition::new("measures");
+
+/// What is wanted of a session, and what was decided about it.
+const PLANS: TableDefinition<'_, &Id, &[u8]> = TableDefinition::new("plans");
+/// Sessions that go on elsewhere.
+const HANDOVERS: TableDefinition<'_, &Id, &[u8]> = TableDefinition::new("handovers");
 
 /// First byte of every stored value: the layout of what follows.
 const VERSION: u8 = 1;
@@ -93,6 +99,8 @@ enum Change {
     Reservation { session: Id, ceiling: u64, request: Id },
     Release { session: Id, is_owed: bool },
     Measures { session: Id, value: Vec<u8> },
+    Plan { session: Id, value: Vec<u8> },
+    Handover { session: Id, value: Vec<u8> },
 }
 
 impl Put {
@@ -109,6 +117,16 @@ impl Put {
     /// What a session that is over shows about its provider.
     pub(crate) fn measures(session: &SessionId, measures: &Measures) -> Result<Self, StoreError> {
         Ok(Self(Change::Measures { session: *session.as_bytes(), value: pack("measures", measures)? }))
+    }
+
+    /// What is wanted of a session, and what was decided about it.
+    pub(crate) fn plan(session: &SessionId, plan: &Plan) -> Result<Self, StoreError> {
+        Ok(Self(Change::Plan { session: *session.as_bytes(), value: pack("plan", plan)? }))
+    }
+
+    /// That a session goes on elsewhere, and how far that is.
+    pub(crate) fn handover(session: &SessionId, handover: &Handover) -> Result<Self, StoreError> {
+        Ok(Self(Change::Handover { session: *session.as_bytes(), value: pack("handover", handover)? }))
     }
 
     /// A run.
@@ -219,20 +237,20 @@ impl Store {
         &self,
         before: Option<SessionId>,
         limit: usize,
-        take: impl Fn(&SessionId, &SessionFacts) -> bool + Send + 'static,
-    ) -> Result<Vec<(SessionId, SessionFacts)>, StoreError> {
+        take: impl Fn(&SessionId, &SessionRow) -> bool + Send + 'static,
+    ) -> Result<Vec<(SessionId, SessionRow)>, StoreError> {
         self.read(move |read| {
             let mut found = Vec::new();
-            let table = read.open_table(SESSIONS)?;
+            let tables = SessionTables::open(read)?;
             let range = match &before {
-                Some(before) => table.range::<&Id>(..before.as_bytes())?,
-                None => table.iter()?,
+                Some(before) => tables.sessions.range::<&Id>(..before.as_bytes())?,
+                None => tables.sessions.iter()?,
             };
             for entry in range.rev() {
                 let (key, value) = entry?;
-                let (session, facts) = (SessionId::from_bytes(*key.value()), unpack::<SessionFacts>("session", value.value())?);
-                if found.len() < limit && take(&session, &facts) {
-                    found.push((session, facts));
+                let (session, row) = (SessionId::from_bytes(*key.value()), tables.row(key.value(), value.value())?);
+                if found.len() < limit && take(&session, &row) {
+                    found.push((session, row));
                 }
                 if found.len() >= limit {
                     break;
@@ -247,14 +265,14 @@ impl Store {
     pub(crate) async fn fold_sessions<T: Send + 'static>(
         &self,
         from: T,
-        fold: impl Fn(&mut T, SessionId, SessionFacts, Measures) + Send + 'static,
+        fold: impl Fn(&mut T, SessionId, SessionRow, Measures) + Send + 'static,
     ) -> Result<T, StoreError> {
         self.read(move |read| {
-            let (measures, mut folded) = (read.open_table(MEASURES)?, from);
-            for entry in read.open_table(SESSIONS)?.iter()? {
+            let (tables, measures, mut folded) = (SessionTables::open(read)?, read.open_table(MEASURES)?, from);
+            for entry in tables.sessions.iter()? {
                 let (key, value) = entry?;
                 let shown = get(&measures, "measures", key.value())?.unwrap_or_default();
-                fold(&mut folded, SessionId::from_bytes(*key.value()), unpack("session", value.value())?, shown);
+                fold(&mut folded, SessionId::from_bytes(*key.value()), tables.row(key.value(), value.value())?, shown);
             }
             Ok(folded)
         })
@@ -262,8 +280,28 @@ impl Store {
     }
 
     /// One session.
-    pub(crate) async fn session(&self, session: SessionId) -> Result<Option<SessionFacts>, StoreError> {
-        self.read(move |read| get(&read.open_table(SESSIONS)?, "session", session.as_bytes())).await
+    pub(crate) async fn session(&self, session: SessionId) -> Result<Option<SessionRow>, StoreError> {
+        self.read(move |read| {
+            let tables = SessionTables::open(read)?;
+            let value = tables.sessions.get(session.as_bytes())?;
+            value.map(|value| tables.row(session.as_bytes(), value.value())).transpose()
+        })
+        .await
+    }
+
+    /// Sessions whose successor is still being opened.
+    pub(crate) async fn pending_handovers(&self) -> Result<Vec<SessionId>, StoreError> {
+        self.read(|read| {
+            let mut pending = Vec::new();
+            for entry in read.open_table(HANDOVERS)?.iter()? {
+                let (key, value) = entry?;
+                if unpack::<Handover>("handover", value.value())?.stage == Stage::Pending {
+                    pending.push(SessionId::from_bytes(*key.value()));
+                }
+            }
+            Ok(pending)
+        })
+        .await
     }
 
     /// The records of a session, in order.
@@ -312,13 +350,26 @@ impl Store {
 
     /// The runs of a session that were not over when their row was written.
     pub(crate) async fn unfinished_of(&self, session: SessionId) -> Result<BTreeMap<ExecutionId, ExecutionRow>, StoreError> {
+        self.runs_that(session, |row| !row.is_over()).await
+    }
+
+    /// The runs of a session that were given up before they had a final receipt.
+    pub(crate) async fn abandoned_of(&self, session: SessionId) -> Result<BTreeMap<ExecutionId, ExecutionRow>, StoreError> {
+        self.runs_that(session, ExecutionRow::is_abandoned).await
+    }
+
+    async fn runs_that(
+        &self,
+        session: SessionId,
+        take: fn(&ExecutionRow) -> bool,
+    ) -> Result<BTreeMap<ExecutionId, ExecutionRow>, StoreError> {
         self.read(move |read| {
             let rows = read.open_table(EXECUTIONS)?;
             let mut found = BTreeMap::new();
             for entry in read.open_table(SESSION_EXECUTIONS)?.range(runs_of(session.as_bytes()))? {
                 let (key, _) = entry?;
                 let execution = key.value().1;
-                if let Some(row) = get::<ExecutionRow>(&rows, "execution", execution)?.filter(|row| !row.is_over()) {
+                if let Some(row) = get::<ExecutionRow>(&rows, "execution", execution)?.filter(take) {
                     found.insert(ExecutionId::from_bytes(*execution), row);
                 }
             }
@@ -374,6 +425,27 @@ impl Store {
             Ok(Err(Failure::Value(error))) => Err(error),
             Err(error) => Err(StoreError::Read(error.to_string())),
         }
+    }
+}
+
+type Values = ReadOnlyTable<&'static Id, &'static [u8]>;
+
+/// Where everything about sessions is.
+struct SessionTables {
+    sessions: Values,
+    plans: Values,
+    handovers: Values,
+}
+
+impl SessionTables {
+    fn open(read: &ReadTransaction) -> Result<Self, Failure> {
+        Ok(Self { sessions: read.open_table(SESSIONS)?, plans: read.open_table(PLANS)?, handovers: read.open_table(HANDOVERS)? })
+    }
+
+    fn row(&self, id: &Id, facts: &[u8]) -> Result<SessionRow, Failure> {
+        // A session of an earlier version has no plan, and wants nothing special.
+        let plan = get(&self.plans, "plan", id)?.unwrap_or_default();
+        Ok(SessionRow { facts: unpack("session", facts)?, plan, handover: get(&self.handovers, "handover", id)? })
     }
 }
 
@@ -433,6 +505,8 @@ fn make_tables(database: &Database) -> Result<(), redb::Error> {
     write.open_table(RESERVATIONS)?;
     write.open_table(RELEASES)?;
     write.open_table(MEASURES)?;
+    write.open_table(PLANS)?;
+    write.open_table(HANDOVERS)?;
     Ok(write.commit()?)
 }
 
@@ -480,6 +554,12 @@ fn apply(write: &WriteTransaction, change: &Change) -> Result<(), redb::Error> {
         }
         Change::Measures { session, value } => {
             write.open_table(MEASURES)?.insert(session, value.as_slice())?;
+        }
+        Change::Plan { session, value } => {
+            write.open_table(PLANS)?.insert(session, value.as_slice())?;
+        }
+        Change::Handover { session, value } => {
+            write.open_table(HANDOVERS)?.insert(session, value.as_slice())?;
         }
         Change::Execution { execution, session, value } => {
             write.open_table(EXECUTIONS)?.insert(execution, value.as_slice())?;

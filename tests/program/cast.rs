@@ -97,7 +97,7 @@ impl Cast {
     pub(crate) fn open(&self, budget: &str) -> String {
         let door = self.gateway();
         wait_for("a provider", || (!Self::providers(&door).is_empty()).then_some(()));
-        let order = json!({ "providerId": "auto", "budgetAllowance": budget, "tools": ["wait"] });
+        let order = json!({ "providerId": "auto", "budgetAllowance": budget, "tools": ["wait"], "failover": false });
         door.post("/api/sessions", &order).ok()["id"].as_str().unwrap().to_owned()
     }
 

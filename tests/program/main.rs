@@ -6,6 +6,7 @@ mod cast;
 mod clients;
 mod crashes;
 mod discovery;
+mod failover;
 mod host;
 mod input;
 mod kit;

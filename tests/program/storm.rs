@@ -126,7 +126,7 @@ fn wait_until(what: &str, mut missing: impl FnMut() -> Vec<String>) {
 fn open_short(doors: &[Door]) -> Vec<String> {
     let mut short = Vec::new();
     for (number, door) in doors.iter().enumerate() {
-        let order = json!({ "providerId": "auto", "budgetAllowance": "2", "tools": ["wait"], "mission": "to expire", "expirySeconds": 10 });
+        let order = json!({ "providerId": "auto", "budgetAllowance": "2", "tools": ["wait"], "mission": "to expire", "expirySeconds": 10, "failover": false });
         wait_until("calm weather", || {
             let said = door.post_with_key("/api/sessions", &order, &format!("short {number}"));
             short.extend(said.body["id"].as_str().map(str::to_owned));

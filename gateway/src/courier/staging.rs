@@ -21,11 +21,14 @@ impl Courier {
                 let receipt = receipt.unverified();
                 if let Some(work) = &receipt.work
                     && let Some(row) = self.row(work.execution)
+                    // One that was given up is over for everybody until a final receipt says how.
+                    && (work.outcome.is_some() || !self.abandoned.contains_key(&work.execution))
                 {
-                    let row = row.receipted(work, receipt.at);
+                    let row = ExecutionRow { fault: None, ..row.receipted(work, receipt.at) };
                     if row.is_over() {
                         self.staged.push(Put::execution(&work.execution, &row)?);
                     }
+                    self.abandoned.remove(&work.execution);
                     self.rows.insert(work.execution, row);
                 }
             }
@@ -34,6 +37,7 @@ impl Courier {
                     let fault = refusal.unwrap_or_else(|| Fault::new(FaultCode::INTERNAL, "the provider refused the job"));
                     let row = row.refused(fault, clock::wall());
                     self.staged.push(Put::execution(execution, &row)?);
+                    self.abandoned.remove(execution);
                     self.rows.insert(*execution, row);
                 }
             }
@@ -42,7 +46,9 @@ impl Courier {
                 if self.machine.owes_release() {
                     self.staged.push(Put::release(&self.desk.id, true));
                 }
+                self.stage_loss(*reason)?;
             }
+            AgentRecord::Sealed { .. } => self.stage_handover()?,
             _ => {}
         }
         Ok(())
@@ -50,7 +56,8 @@ impl Courier {
 
     /// The row of an execution as it will be once everything staged is durable.
     fn row(&self, execution: orien_protocol::id::ExecutionId) -> Option<ExecutionRow> {
-        self.rows.get(&execution).cloned().or_else(|| self.desk.read(|state| state.runs.get(&execution).cloned()))
+        let known = self.rows.get(&execution).or_else(|| self.abandoned.get(&execution));
+        known.cloned().or_else(|| self.desk.read(|state| state.runs.get(&execution).cloned()))
     }
 
     fn stage_closing(&mut self, reason: CloseReason, refusal: Option<Fault>) -> Result<(), StoreError> {

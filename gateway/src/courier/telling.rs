@@ -151,7 +151,7 @@ impl Courier {
     }
 }
 
-fn forget(state: &mut State, execution: ExecutionId) {
+pub(super) fn forget(state: &mut State, execution: ExecutionId) {
     state.runs.remove(&execution);
     state.heard.remove(&execution);
 }

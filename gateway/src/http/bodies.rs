@@ -13,7 +13,8 @@ use orien_protocol::offer::Tool;
 use orien_protocol::session::agent::RunOrder;
 use orien_protocol::time::Millis;
 
-use super::sessions::{OpenBody, TopUpBody};
+use super::sessions::TopUpBody;
+use super::wishes::OpenBody;
 use super::{Keyed, no_session, runs, session_id};
 
 /// A route that takes JSON.

@@ -23,7 +23,7 @@ use utoipa::{IntoParams, ToSchema};
 
 use super::{App, Shared, session_id, shown};
 use crate::decimal::Time;
-use crate::desk::Phase;
+use crate::desk::{Acting, Phase};
 use crate::experience::Way;
 use crate::files::{Download, FileError, Workspace, is_plain_path};
 use crate::rows::Refusal;
@@ -120,7 +120,9 @@ pub(super) async fn upload(
         let detail = "Send the length of the file in Content-Length; curl does with '-T FILE' or '--data-binary @FILE'.";
         return Err(Refusal::new(StatusCode::LENGTH_REQUIRED, "length_required", "The length of the file is needed", detail));
     };
-    let (workspace, began) = (workspace(&app, session_id(&id)?).await?, Instant::now());
+    let session = session_id(&id)?;
+    let (workspace, began) = (workspace(&app, session).await?, Instant::now());
+    let _acting = app.sessions.desk(&session).map(|desk| desk.act());
     let moved = workspace.upload(path.clone(), length, executable, request.into_body().into_data_stream()).await?;
     app.sessions.directory.note_transfer(workspace.provider, Way::Up, moved.length, began.elapsed());
     Ok((StatusCode::CREATED, Json(StoredJson { path, size: moved.length, hash: named(&moved.hash) })))
@@ -146,7 +148,9 @@ pub(super) async fn download(
     headers: HeaderMap,
 ) -> Result<Response, Refusal> {
     check(&path)?;
-    let (workspace, began) = (workspace(&app, session_id(&id)?).await?, Instant::now());
+    let session = session_id(&id)?;
+    let (workspace, began) = (workspace(&app, session).await?, Instant::now());
+    let acting = app.sessions.desk(&session).map(|desk| desk.act());
     let download = workspace.download(path).await?;
     if download.length() <= SMALL_BYTES {
         let length = download.length();
@@ -156,7 +160,7 @@ pub(super) async fn download(
     }
     let trailers = headers.get_all(header::TE).iter().filter_map(|value| value.to_str().ok()).any(|value| value.contains("trailers"));
     let length = download.length();
-    let mut response = Body::new(Pieces { pieces: pieces(download, trailers) }).into_response();
+    let mut response = Body::new(Pieces { pieces: pieces(download, trailers), _acting: acting }).into_response();
     let answer = response.headers_mut();
     answer.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"));
     if trailers {
@@ -240,6 +244,8 @@ fn pieces(download: Download, trailers: bool) -> BoxStream<'static, Result<Frame
 
 struct Pieces {
     pieces: BoxStream<'static, Result<Frame<Bytes>, FileError>>,
+    /// A session is not idle while its files are read.
+    _acting: Option<Acting>,
 }
 
 impl http_body::Body for Pieces {

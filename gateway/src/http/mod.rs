@@ -19,16 +19,19 @@ mod models;
 mod openapi;
 mod problems;
 mod providers;
+mod quotes;
 mod receipts;
 mod runs;
 mod sessions;
 mod stdin;
+mod wishes;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
 use axum::extract::{DefaultBodyLimit, FromRequest, Request, State};
+use axum::response::IntoResponse;
 use orien_bootstrap::clock;
 use orien_door::{Door, Health, IdempotencyKey, Json, Problem, Uptime};
 use orien_protocol::frame::{Answer, Question};
@@ -126,6 +129,7 @@ fn router() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(sessions::one))
         .routes(routes!(sessions::end))
         .routes(routes!(sessions::top_up))
+        .routes(routes!(sessions::extend))
         .routes(routes!(receipts::list))
         .routes(routes!(evidence::bundle))
         .routes(routes!(events::session))
@@ -253,19 +257,41 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Keyed<T> {
     type Rejection = axum::response::Response;
 
     async fn from_request(request: Request, state: &S) -> Result<Self, Self::Rejection> {
-        use axum::response::IntoResponse;
         let (mut parts, body) = request.into_parts();
         let key = key_of(&mut parts).await.map_err(IntoResponse::into_response)?;
-        let request = Request::from_parts(parts, body);
-        let Json(text) = Json::<Box<RawValue>>::from_request(request, state).await.map_err(IntoResponse::into_response)?;
-        // A list of the values in the order of the fields would be read too, and would mean something else when a field is added.
-        if !text.get().starts_with('{') {
-            return Err(Refusal::invalid("invalid_body", "the body has to be a JSON object").into_response());
-        }
-        match serde_json::from_str(text.get()) {
-            Ok(body) => Ok(Self { key, text, body }),
-            Err(error) => Err(Refusal::invalid("invalid_body", error).into_response()),
-        }
+        let (text, body) = json_of(Request::from_parts(parts, body), state).await?;
+        Ok(Self { key, text, body })
+    }
+}
+
+/// The same of a request that may do without a key, depending on its body.
+struct PerhapsKeyed<T> {
+    key: Result<IdempotencyKey, Problem>,
+    text: Box<RawValue>,
+    body: T,
+}
+
+impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for PerhapsKeyed<T> {
+    type Rejection = axum::response::Response;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, Self::Rejection> {
+        let (mut parts, body) = request.into_parts();
+        let key = key_of(&mut parts).await;
+        let (text, body) = json_of(Request::from_parts(parts, body), state).await?;
+        Ok(Self { key, text, body })
+    }
+}
+
+/// A JSON body and its exact text.
+async fn json_of<T: DeserializeOwned, S: Send + Sync>(request: Request, state: &S) -> Result<(Box<RawValue>, T), axum::response::Response> {
+    let Json(text) = Json::<Box<RawValue>>::from_request(request, state).await.map_err(IntoResponse::into_response)?;
+    // A list of the values in the order of the fields would be read too, and would mean something else when a field is added.
+    if !text.get().starts_with('{') {
+        return Err(Refusal::invalid("invalid_body", "the body has to be a JSON object").into_response());
+    }
+    match serde_json::from_str(text.get()) {
+        Ok(body) => Ok((text, body)),
+        Err(error) => Err(Refusal::invalid("invalid_body", error).into_response()),
     }
 }
 

@@ -2,6 +2,8 @@
 //!
 //! Always true: money is a JSON number with exact decimals, time is RFC 3339, a length of time is seconds.
 
+use std::collections::BTreeMap;
+
 use orien_bootstrap::Listed;
 use orien_protocol::fault::Fault;
 use orien_protocol::frame::CloseReason;
@@ -20,6 +22,7 @@ use super::measured::{AttestationJson, MeasuredJson, OwnJson};
 use crate::decimal::{Decimal, Percent, Seconds, Time, scaled};
 use crate::desk::Phase;
 use crate::experience::Experience;
+use crate::plan::{EndedBy, Handover, Stage};
 use crate::rows::{ExecutionRow, RunStatus};
 use crate::sessions::SessionView;
 
@@ -237,7 +240,21 @@ pub(crate) struct SessionJson {
     why_provider: String,
     phase: &'static str,
     connected: bool,
+    /// When the gateway ends it, unless it is extended.
     expires_at: Time,
+    /// The latest time to which it can be extended.
+    extendable_until: Time,
+    idle_timeout_seconds: Option<Seconds>,
+    labels: BTreeMap<String, String>,
+    /// Whether it goes on elsewhere when its provider is lost.
+    failover: bool,
+    /// The session that it goes on for.
+    replaces: Option<String>,
+    /// The session that goes on for it.
+    replaced_by: Option<String>,
+    /// How it goes on elsewhere, once its provider was lost.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    handover: Option<HandoverJson>,
     #[serde(skip_serializing_if = "Option::is_none")]
     end_reason: Option<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -245,6 +262,42 @@ pub(crate) struct SessionJson {
     /// How the charge is shared, once nothing can change it.
     #[serde(skip_serializing_if = "Option::is_none")]
     settlement: Option<SettlementJson>,
+}
+
+/// How a session goes on elsewhere.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Handover)]
+#[serde(rename_all = "camelCase")]
+struct HandoverJson {
+    /// `provider_vanished`, `provider_stopped`, `dispute` or `unredeemed`.
+    reason: &'static str,
+    /// `pending`, `done` or `failed`.
+    status: &'static str,
+    /// What the session that goes on may cost: what this one can no longer use.
+    budget_allowance: Decimal,
+    /// When it was decided.
+    at: Time,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    fault: Option<HandoverFaultJson>,
+}
+
+/// Why there is no session that goes on.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = HandoverFault)]
+struct HandoverFaultJson {
+    code: String,
+    detail: String,
+}
+
+impl From<&Handover> for HandoverJson {
+    fn from(handover: &Handover) -> Self {
+        let (status, fault) = match &handover.stage {
+            Stage::Pending => ("pending", None),
+            Stage::Done(_) => ("done", None),
+            Stage::Failed { code, detail } => ("failed", Some(HandoverFaultJson { code: code.clone(), detail: detail.clone() })),
+        };
+        Self { reason: handover.loss.name(), status, budget_allowance: Decimal(handover.budget), at: Time(handover.at), fault }
+    }
 }
 
 /// Why something failed.
@@ -296,14 +349,30 @@ impl SettlementJson {
 
 /// The owner's word for where a session stands.
 pub(crate) fn status(view: &SessionView) -> &'static str {
+    if view.handover.is_some() {
+        // Its provider was lost: it takes no runs any more, even if nobody could say so to the provider yet.
+        return "failed";
+    }
     let Some(closing) = &view.closing else { return "active" };
     match closing.reason {
         _ if closing.is_disputed() => "failed",
+        CloseReason::Ended if matches!(view.plan.ended_by, Some(EndedBy::Idle | EndedBy::Expiry)) => "expired",
         CloseReason::Ended => "completed",
         CloseReason::Expired | CloseReason::AgentGone => "expired",
         CloseReason::NotSigned | CloseReason::Unredeemed | CloseReason::ProviderStopped | CloseReason::Dispute | CloseReason::NotOpened => {
             "failed"
         }
+    }
+}
+
+/// Why a session ended: how its provider was lost, or what the gateway ended it for, or what both sides say.
+pub(crate) fn end_reason(view: &SessionView) -> Option<&'static str> {
+    let closed = view.closing.as_ref().map(|closing| closing.reason);
+    match (&view.handover, view.plan.ended_by, closed) {
+        (Some(handover), ..) => Some(handover.loss.name()),
+        (None, Some(EndedBy::Idle), Some(CloseReason::Ended)) => Some("idle"),
+        (None, Some(EndedBy::Expiry), Some(CloseReason::Ended)) => Some(CloseReason::Expired.name()),
+        (None, _, closed) => closed.map(CloseReason::name),
     }
 }
 
@@ -329,8 +398,15 @@ impl SessionJson {
             why_provider: view.facts.why.clone(),
             phase: view.phase.name(),
             connected: view.connected,
-            expires_at: Time(view.facts.work_until.timestamp()),
-            end_reason: closing.map(|closing| closing.reason.name()),
+            expires_at: Time(view.plan.expires_at(view.facts.work_until)),
+            extendable_until: Time(view.facts.work_until.timestamp()),
+            idle_timeout_seconds: view.plan.idle_timeout.map(Seconds),
+            labels: view.plan.labels.clone(),
+            failover: view.plan.failover,
+            replaces: view.plan.replaces.map(|session| session.to_string()),
+            replaced_by: view.handover.as_ref().and_then(Handover::successor).map(|session| session.to_string()),
+            handover: view.handover.as_ref().map(HandoverJson::from),
+            end_reason: end_reason(view),
             fault: fault.map(FaultJson::from),
             settlement: (view.phase == Phase::Closed)
                 .then(|| SettlementJson::new(view.id.to_string(), closing.map_or(view.charged, |c| c.promised))),

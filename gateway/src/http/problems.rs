@@ -5,10 +5,10 @@
 //! | 402 | `budget_exhausted`, `insufficient_funds`, `debt`, `unredeemed_limit`, `daily_cap`; `missing` says how much, as a decimal string |
 //! | 404 | `session_not_found`, `execution_not_found`, `provider_not_found`, `no_provider`, `no_such_file`, `not_found` |
 //! | 409 | `wrong_state`, `conflict`, `offer_changed`, `bad_receipt`, `history_lost`, `clocks_apart`, `in_progress`, `stdin_not_wanted` |
-//! | 410 | `session_ended`, `stdin_closed` |
+//! | 410 | `session_ended`, `stdin_closed`, `session_replaced`; `successor` is the session that goes on for it |
 //! | 422 | `unknown_tool`, `bad_arguments`, `invalid_body`, `idempotency_mismatch` |
 //! | 502 | `provider_unreachable`, `settlement_unreachable`, `hash_mismatch`, and whatever a peer says that makes no sense |
-//! | 503 | `busy`, with `Retry-After` |
+//! | 503 | `busy`, `failing_over`, with `Retry-After` |
 
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
@@ -24,6 +24,9 @@ use crate::store::StoreError;
 
 /// When to come back if something is busy, seconds.
 const RETRY_SECONDS: u32 = 1;
+
+/// The item that becomes a member of the problem itself: the session that goes on for one that was asked for.
+pub(super) const SUCCESSOR: &str = "successor";
 
 impl Refusal {
     /// A refusal with a stable code and a title that is the same for every occurrence.
@@ -73,8 +76,12 @@ impl Refusal {
         if let Some(missing) = self.missing {
             problem = problem.with("missing", missing.to_string());
         }
-        if !self.items.is_empty() {
-            let list: Vec<Value> = self.items.iter().map(|(name, text)| json!({ "name": name, "problem": text })).collect();
+        let (successor, items): (Vec<_>, Vec<_>) = self.items.iter().partition(|(name, _)| name == SUCCESSOR);
+        if let Some((name, session)) = successor.first() {
+            problem = problem.with(name, session.clone());
+        }
+        if !items.is_empty() {
+            let list: Vec<Value> = items.iter().map(|(name, text)| json!({ "name": name, "problem": text })).collect();
             problem = problem.with("problems", Value::from(list));
         }
         match self.retry_after {

@@ -24,13 +24,16 @@ use super::idempotency::{Done, Outcome, Ticket};
 use super::lists::{Has, answer, cursor, page, page_size};
 use super::models::{ExecutionJson, LISTED_ARGS_BYTES, Shown, StartedJson, ToolJson, list as named, run_status};
 use super::openapi::KeyHeader;
+use super::problems::SUCCESSOR;
 use super::stdin::{self, StdinBody};
 use super::{App, Keyed, Shared, session_id, shown};
 use crate::arguments::Args;
 use crate::decimal::{Decimal, Time};
 use crate::desk::{Command, Desk};
 use crate::lines::TAIL_BYTES;
+use crate::plan::Stage;
 use crate::rows::{ExecutionRow, Refusal, RunStatus};
+use crate::sessions::SessionView;
 
 /// Runs in a list, unless the caller says another number, and the most it may say; and how much of the output of each.
 const LIST: (usize, usize) = (200, 1000);
@@ -87,12 +90,12 @@ pub(super) struct RunBody {
     (status = 402, description = "`budget_exhausted`, `debt`, `unredeemed_limit`; `missing` says how much."),
     (status = 404, description = "`session_not_found`"),
     (status = 409, description = "`in_progress`, `wrong_state`, `bad_receipt`, `conflict`"),
-    (status = 410, description = "`session_ended`"),
+    (status = 410, description = "`session_ended`, `session_replaced` (`successor` is the session that goes on)"),
     (status = 413, description = "`body_too_large`, `too_large`"),
     (status = 415, description = "`unsupported_media_type`"),
     (status = 422, description = "`invalid_body`, `unknown_tool`, `bad_arguments`, `idempotency_mismatch`"),
     (status = 502, description = "`provider_unreachable`"),
-    (status = 503, description = "`busy`, `stopping`"),
+    (status = 503, description = "`busy`, `stopping`, `failing_over`"),
 ))]
 pub(super) async fn run(State(app): Shared, keyed: Keyed<RunBody>) -> Response {
     let Keyed { key, text, body } = keyed;
@@ -136,11 +139,16 @@ async fn start(app: &App, body: RunBody, ticket: &Ticket) -> Result<Done, Refusa
         let session = session_id(&body.session_id)?;
         let ended = || Refusal::from(Fault::new(FaultCode::SESSION_ENDED, "the session has ended"));
         let view = app.view(session).await?;
+        check_handover(&view)?;
         let desk = app.sessions.desk(&session).ok_or_else(ended)?;
         let (order, row) = order(&view.facts.tools, body, execution, session)?;
         let (answer, answered) = oneshot::channel();
         desk.command(Command::Run { order: Box::new(order), row: Box::new(row), along: Some(ticket.mark()?), answer })?;
-        answered.await.map_err(|_| ended())??;
+        if let Err(refusal) = answered.await.map_err(|_| ended()).and_then(|taken| taken.map_err(Refusal::from)) {
+            // Its provider may have been lost in this very moment.
+            check_handover(&app.view(session).await?)?;
+            return Err(refusal);
+        }
         wait_heard(&desk, execution).await;
     }
     let row = app.sessions.execution(execution).await?.ok_or_else(|| gone(&execution.to_string()))?;
@@ -156,6 +164,31 @@ async fn start(app: &App, body: RunBody, ticket: &Ticket) -> Result<Done, Refusa
         started_at: Time(row.started_at.unwrap_or(row.asked_at)),
     };
     Done::new(StatusCode::CREATED, &started)
+}
+
+/// Refuses runs in a session that goes on elsewhere, and says where.
+fn check_handover(view: &SessionView) -> Result<(), Refusal> {
+    let Some(handover) = &view.handover else { return Ok(()) };
+    let refused = |status, code, detail: String| Err(Refusal::new(status, code, "The session goes on elsewhere", detail));
+    match &handover.stage {
+        Stage::Done(new) => {
+            let detail = format!(
+                "Its provider was lost ({}). {new} goes on for it with what is left of the budget; files are not carried over and no run is repeated.",
+                handover.loss.name()
+            );
+            let replaced = refused(StatusCode::GONE, "session_replaced", detail);
+            replaced.map_err(|refusal: Refusal| Refusal { items: vec![(SUCCESSOR.to_owned(), new.to_string())], ..refusal })
+        }
+        Stage::Pending => {
+            let detail = "Its provider was lost, and another one is being looked for. Look at replacedBy of the session in a moment.";
+            let pending = refused(StatusCode::SERVICE_UNAVAILABLE, "failing_over", detail.to_owned());
+            pending.map_err(|refusal: Refusal| Refusal { retry_after: Some(1), ..refusal })
+        }
+        Stage::Failed { code, detail } => {
+            let detail = format!("Its provider was lost ({}), and no other could go on for it: {code}: {detail}", handover.loss.name());
+            Err(Refusal::from(Fault::new(FaultCode::SESSION_ENDED, detail)))
+        }
+    }
 }
 
 pub(super) fn order(
@@ -230,6 +263,7 @@ pub(super) async fn one(State(app): Shared, Path(id): Path<String>) -> Result<Js
 async fn whole(app: &App, id: &str) -> Result<ExecutionJson, Refusal> {
     let (execution, row) = find(app, id).await?;
     if row.is_over()
+        && !row.is_abandoned()
         && let Some(log) = app.sessions.context.logs.get(&execution)
     {
         log.wait_ended(OUTPUT_LIMIT).await;

@@ -1,4 +1,4 @@
-//! `/api/sessions`: opened, listed, looked at, raised and ended.
+//! `/api/sessions`: opened or only quoted, listed, looked at, raised, extended and ended.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -6,12 +6,10 @@ use std::time::Duration;
 use axum::extract::{Request, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
+use orien_bootstrap::clock;
 use orien_door::{Json, Path, Query};
 use orien_protocol::fault::{Fault, FaultCode};
 use orien_protocol::id::SessionId;
-use orien_protocol::offer::Confinement;
-use orien_protocol::peer::PeerId;
-use orien_protocol::time::Millis;
 use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
 use utoipa::{IntoParams, ToSchema};
@@ -20,11 +18,12 @@ use super::idempotency::Done;
 use super::lists::{Has, answer, cursor, invalid, page, page_size};
 use super::models::{ExecutionJson, LISTED_ARGS_BYTES, SessionJson, status};
 use super::openapi::KeyHeader;
-use super::{App, Keyed, Shared, providers, runs, session_id};
-use crate::decimal::{Decimal, Percent};
+use super::quotes::DryRunJson;
+use super::wishes::OpenBody;
+use super::{App, Keyed, PerhapsKeyed, Shared, providers, runs, session_id};
+use crate::decimal::Decimal;
 use crate::desk::{Command, Phase};
-use crate::matching::{Order, Wish, confinement};
-use crate::opening::{Choice, OpenRequest};
+use crate::opening::OpenRequest;
 use crate::rows::Refusal;
 use crate::sessions::SessionView;
 
@@ -33,79 +32,14 @@ const LIST: (usize, usize) = (100, 1000);
 /// Runs shown with a session, and how much of the output of each.
 const RUNS_SHOWN: usize = 100;
 const OUTPUT_SHOWN: usize = 1024;
-/// Time for work, unless the caller says another: an hour; from 10 s to 8 h (with the time for redemption that fits the usual exit delay of a day).
-const EXPIRY_SECONDS: (u64, u64, u64) = (10, 3600, 8 * 3600);
-/// Longest mission.
-const MISSION_BYTES: usize = 4096;
-/// Most tools that a request may name.
-const TOOLS_NAMED: usize = 64;
 /// How long a caller waits for the end: the provider may take 30 s for its last receipts.
 const END_LIMIT: Duration = Duration::from_secs(35);
 /// How long settlement may take for a top-up.
 const TOP_UP_LIMIT: Duration = Duration::from_secs(30);
 
-#[derive(Deserialize, ToSchema)]
-#[schema(as = SessionRequest)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub(super) struct OpenBody {
-    provider_id: String,
-    budget_allowance: Decimal,
-    mission: Option<String>,
-    capability: Option<String>,
-    #[serde(default)]
-    tools: Vec<String>,
-    max_price_per_minute: Option<Decimal>,
-    min_uptime: Option<Percent>,
-    region: Option<String>,
-    confinement: Option<String>,
-    expiry_seconds: Option<u64>,
-}
-
-impl OpenBody {
-    /// What is asked for; `find` knows the provider that a name means.
-    pub(super) fn request(self, find: impl FnOnce(&str) -> Result<PeerId, Refusal>) -> Result<OpenRequest, Refusal> {
-        let (shortest, usual, longest) = EXPIRY_SECONDS;
-        let expiry = self.expiry_seconds.unwrap_or(usual);
-        if !(shortest..=longest).contains(&expiry) {
-            return Err(Refusal::invalid("invalid_body", format_args!("expirySeconds has to be from {shortest} to {longest}")));
-        }
-        if self.mission.as_ref().is_some_and(|mission| mission.len() > MISSION_BYTES) || self.tools.len() > TOOLS_NAMED {
-            return Err(Refusal::invalid(
-                "invalid_body",
-                format_args!("mission has at most {MISSION_BYTES} bytes, tools at most {TOOLS_NAMED}"),
-            ));
-        }
-        let choice = match self.provider_id.as_str() {
-            "auto" => Choice::Auto,
-            id => Choice::Named(find(id)?),
-        };
-        let wish = Wish {
-            capability: self.capability,
-            tools: self.tools,
-            max_price_per_minute: self.max_price_per_minute.map(|amount| amount.0),
-            min_uptime_permyriad: self.min_uptime.map(|Percent(share)| share),
-            region: self.region,
-            min_confinement: self.confinement.as_deref().map(level).transpose()?,
-            order: Order::default(),
-        };
-        Ok(OpenRequest {
-            choice,
-            budget: self.budget_allowance.0,
-            mission: self.mission,
-            wish,
-            expiry: Millis::from_secs(expiry),
-            seed: [0; 16],
-        })
-    }
-}
-
-fn level(name: &str) -> Result<Confinement, Refusal> {
-    let detail = || format!("confinement has to be S0, S1, S2 or S3, not {}", super::shown(name));
-    confinement(name).ok_or_else(|| Refusal::invalid("invalid_body", detail()))
-}
-
 /// Opens a session with a provider, within a budget.
 #[utoipa::path(post, path = "/api/sessions", operation_id = "openSession", tag = "sessions", params(KeyHeader), request_body = OpenBody, responses(
+    (status = 200, description = "With `dryRun`: what it would cost and with whom it would be. Needs no key.", body = DryRunJson),
     (status = 201, description = "The session is open.", body = SessionJson),
     (status = 402, description = "`insufficient_funds`, `budget_exhausted`, `debt`, `unredeemed_limit`, `daily_cap`; `missing` says how much."),
     (status = 404, description = "`no_provider`, `provider_not_found`"),
@@ -116,12 +50,20 @@ fn level(name: &str) -> Result<Confinement, Refusal> {
     (status = 502, description = "`provider_unreachable`, `settlement_unreachable`"),
     (status = 503, description = "`busy`, `stopping`"),
 ))]
-pub(super) async fn open(State(app): Shared, keyed: Keyed<OpenBody>) -> Response {
-    let Keyed { key, text, body } = keyed;
+pub(super) async fn open(State(app): Shared, asked: PerhapsKeyed<OpenBody>) -> Response {
+    let PerhapsKeyed { key, text, body } = asked;
+    let is_dry = body.dry_run;
+    // A key is asked for first: without one nothing is looked up.
+    let key = match key {
+        Ok(key) => Some(key),
+        Err(_) if is_dry => None,
+        Err(problem) => return problem.into_response(),
+    };
     let request = match body.request(|id| providers::find(&app, id)) {
         Ok(request) => request,
         Err(refusal) => return refusal.into_response(),
     };
+    let Some(key) = key.filter(|_| !is_dry) else { return quote(&app, &request).await.into_response() };
     let own = Arc::clone(&app);
     let opening = |ticket: super::idempotency::Ticket| async move {
         // Durable before anything is begun, so that a repetition after a crash finds it.
@@ -133,11 +75,19 @@ pub(super) async fn open(State(app): Shared, keyed: Keyed<OpenBody>) -> Response
     app.keys.once("POST /api/sessions", &key, &[text.get().as_bytes()], opening).await
 }
 
+async fn quote(app: &App, request: &OpenRequest) -> Result<Json<DryRunJson>, Refusal> {
+    let quote = app.sessions.quote(request, app.account).await?;
+    Ok(Json(DryRunJson::new(request, quote)))
+}
+
 #[derive(Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(super) struct Filter {
+    /// `active`, `completed`, `expired` or `failed`.
     status: Option<String>,
+    /// Only those with this label: `name:value`.
+    label: Option<String>,
     limit: Option<usize>,
     cursor: Option<String>,
 }
@@ -161,7 +111,15 @@ pub(super) async fn list(State(app): Shared, has: Has, Query(filter): Query<Filt
     if let Some(other) = wanted.as_deref().filter(|text| !["active", "completed", "expired", "failed"].contains(text)) {
         return Err(invalid(format_args!("status has to be active, completed, expired or failed, not {}", super::shown(other))));
     }
-    let take = move |view: &SessionView| wanted.as_deref().is_none_or(|wanted| status(view) == wanted);
+    let label = filter.label.map(|label| match label.split_once(':') {
+        Some((name, value)) => Ok((name.to_owned(), value.to_owned())),
+        None => Err(invalid("label has to be a name and a value, as name:value")),
+    });
+    let label = label.transpose()?;
+    let take = move |view: &SessionView| {
+        let is_labelled = label.as_ref().is_none_or(|(name, value)| view.plan.labels.get(name) == Some(value));
+        is_labelled && wanted.as_deref().is_none_or(|wanted| status(view) == wanted)
+    };
     let views = app.sessions.list(cursor(filter.cursor.as_deref())?, limit.saturating_add(1), take).await?;
     let (views, next_cursor) = page(views, limit, |view| view.id.to_string());
     let sessions = views.iter().map(|view| SessionJson::new(view, &app.sessions.context.own)).collect();
@@ -271,4 +229,44 @@ pub(super) async fn top_up(State(app): Shared, Path(id): Path<String>, keyed: Ke
         Done::new(StatusCode::OK, &SessionJson::new(&view, &own.sessions.context.own))
     };
     app.keys.once("POST /api/sessions/{id}/topup", &key, &[id.as_bytes(), text.get().as_bytes()], raising).await
+}
+
+#[derive(Deserialize, ToSchema)]
+#[schema(as = ExtendRequest)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(super) struct ExtendBody {
+    /// The session lasts at least so many seconds from now.
+    expiry_seconds: u64,
+}
+
+/// Lets a session go on, at most until `extendableUntil`. It never ends earlier than it would have.
+#[utoipa::path(post, path = "/api/sessions/{id}/extend", operation_id = "extendSession", tag = "sessions", params(KeyHeader), request_body = ExtendBody, responses(
+    (status = 200, description = "The session with its new `expiresAt`.", body = SessionJson),
+    (status = 404, description = "`session_not_found`"),
+    (status = 409, description = "`in_progress`, `wrong_state`, `times_refused`"),
+    (status = 410, description = "`session_ended`"),
+    (status = 413, description = "`body_too_large`"),
+    (status = 415, description = "`unsupported_media_type`"),
+    (status = 422, description = "`invalid_body`, `idempotency_mismatch`"),
+    (status = 503, description = "`busy`, `stopping`"),
+))]
+pub(super) async fn extend(State(app): Shared, Path(id): Path<String>, keyed: Keyed<ExtendBody>) -> Response {
+    let Keyed { key, text, body } = keyed;
+    let session = match session_id(&id) {
+        Ok(session) => session,
+        Err(refusal) => return refusal.into_response(),
+    };
+    let own = Arc::clone(&app);
+    let extending = |_| async move {
+        let until = clock::wall().plus(super::wishes::expiry(Some(body.expiry_seconds))?);
+        own.view(session).await?;
+        let gone = || Refusal::from(Fault::new(FaultCode::SESSION_ENDED, "the session has ended"));
+        let desk = own.sessions.desk(&session).ok_or_else(gone)?;
+        let (answer, answered) = oneshot::channel();
+        desk.command(Command::Extend { until, answer })?;
+        answered.await.map_err(|_| gone())??;
+        let view = own.view(session).await?;
+        Done::new(StatusCode::OK, &SessionJson::new(&view, &own.sessions.context.own))
+    };
+    app.keys.once("POST /api/sessions/{id}/extend", &key, &[id.as_bytes(), text.get().as_bytes()], extending).await
 }

@@ -40,6 +40,12 @@ impl Client {
         bytes.windows(4).any(|window| window == b"\r\n\r\n").then(|| Answer::parse(&bytes))
     }
 
+    /// The answer, unless the gateway ends before there is one.
+    pub(crate) async fn try_get(&self, path: &str) -> Option<Answer> {
+        let bytes = self.talk("GET", path, "", b"").await.ok()?;
+        bytes.windows(4).any(|window| window == b"\r\n\r\n").then(|| Answer::parse(&bytes))
+    }
+
     pub(crate) async fn send(&self, method: &str, path: &str, extra: &str, body: &[u8]) -> Answer {
         Answer::parse(&self.talk(method, path, extra, body).await.unwrap())
     }

@@ -5,8 +5,10 @@
 mod client;
 mod doors;
 mod failing;
+mod failover;
 mod input;
 mod job;
+mod lifetime;
 mod lists;
 mod money;
 mod restart;

@@ -152,6 +152,15 @@ impl Shop {
         look(&mut self.seen.lock().unwrap())
     }
 
+    /// Stops every session that is under way, as a node does that is asked to stop.
+    pub(crate) fn stop_sessions(&self) {
+        let sessions: Vec<_> = self.see(|seen| seen.sessions.values().cloned().collect());
+        for session in sessions {
+            // One that is over hears nothing any more.
+            let _ = session.try_send(ToSession::Input(Box::new(ProviderInput::Stop)));
+        }
+    }
+
     pub(crate) async fn close(self) {
         self.peer.stop().await;
     }

@@ -92,8 +92,7 @@ impl<'a> Worker<'a> {
         let mission = format!("{} session {}", self.name, self.asked.len());
         let budget = self.chance.pick(&["0.02", "0.05", "0.5", "0.5", "2", "2"]);
         let seconds = self.chance.pick(&[10, 10, 20, 3600, 3600, 3600]);
-        let order =
-            json!({ "providerId": "auto", "budgetAllowance": budget, "tools": ["wait"], "mission": mission, "expirySeconds": seconds });
+        let order = json!({ "providerId": "auto", "budgetAllowance": budget, "tools": ["wait"], "mission": mission, "expirySeconds": seconds, "failover": false });
         self.asked.push(Asked { gateway: self.gateway, mission, session: None, runs: Vec::new() });
         let Came::Done(opened) = self.insist("/api/sessions", &order, "id") else { return };
         let session = opened["id"].as_str().unwrap().to_owned();
