@@ -6,9 +6,13 @@ pub(crate) mod doctor;
 pub(crate) mod init;
 pub(crate) mod keys;
 pub(crate) mod mcp;
+pub(crate) mod providers;
+pub(crate) mod run;
+pub(crate) mod session;
 pub(crate) mod settlement;
 pub(crate) mod status;
 pub(crate) mod tools;
+pub(crate) mod words;
 
 use std::future::Future;
 use std::process::ExitCode;
@@ -17,7 +21,7 @@ use anyhow::Context;
 use tokio_util::sync::CancellationToken;
 
 use crate::cli::{BenchCommand, Cli, Command, ToolsCommand};
-use crate::{demo, dev, roles, shutdown};
+use crate::{demo, dev, failure, roles, shutdown};
 
 /// Runs the command and says how the process ends.
 pub(crate) fn run(cli: Cli) -> anyhow::Result<ExitCode> {
@@ -29,6 +33,14 @@ pub(crate) fn run(cli: Cli) -> anyhow::Result<ExitCode> {
             None => role(|cancel| roles::settlement(args, cancel)),
         },
         Command::Bootstrap(args) => role(|cancel| roles::bootstrap(args, cancel)),
+        Command::Providers(args) => Ok(told(done(providers::run(&args)), args.ask.json)),
+        Command::Run(args) => Ok(told(run::run(&args), args.ask.json)),
+        Command::Session { command } => {
+            let as_json = command.ask().json;
+            Ok(told(session::run(*command), as_json))
+        }
+        Command::Completions(args) => done(words::completions(&args)),
+        Command::Man(args) => done(words::man(&args)),
         Command::Dev(args) => done(runtime()?.block_on(dev::run(args))),
         Command::Demo(args) => done(runtime()?.block_on(demo::run(args.json))),
         Command::Mcp(args) => role(|cancel| mcp::run(args, cancel)),
@@ -47,6 +59,11 @@ pub(crate) fn run(cli: Cli) -> anyhow::Result<ExitCode> {
             Ok(if all_succeeded { ExitCode::SUCCESS } else { ExitCode::FAILURE })
         }
     }
+}
+
+/// How a command of an agent ends: scripts can tell its failures apart.
+fn told(result: anyhow::Result<ExitCode>, as_json: bool) -> ExitCode {
+    result.unwrap_or_else(|error| failure::show(&error, as_json).into())
 }
 
 fn done(result: anyhow::Result<()>) -> anyhow::Result<ExitCode> {

@@ -93,12 +93,12 @@ fn build(step: &Steps, gateway: &Client, session: &str) -> anyhow::Result<Value>
     let run = gateway.post("/tools/run", &json!({ "sessionId": session, "toolId": "run_build", "args": {} }), None)?;
     let execution = text(&run, "executionId")?;
     let mut lines = 0;
-    gateway.follow(&format!("/logs/{execution}"), |event, data| {
-        if let Some(line) = data["line"].as_str() {
+    gateway.follow(&format!("/logs/{execution}"), |event| {
+        if let Some(line) = event.data["line"].as_str() {
             lines += 1;
             step.say(format!("    | {line}"));
         }
-        event != "end"
+        event.name != "end"
     })?;
     ensure!(lines > 0, "the build left no log");
     let done = wait_for("the end of the build", || {

@@ -17,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::cli::DevArgs;
 use crate::client::Client;
+use crate::client::pointer::Pointer;
 use crate::{examples, output, shutdown};
 
 /// Longest wait for a role to open its door.
@@ -217,6 +218,8 @@ pub(crate) async fn run(args: DevArgs) -> anyhow::Result<()> {
     let approve_above = args.approve_above.as_deref().map(|text| crate::roles::amount("--approve-above", text)).transpose()?;
     let plan = DevPlan { data_dir: args.data_dir, tools: args.tools, gateway_http: args.http, credit: args.credit, approve_above };
     let mut dev = DevNetwork::start(plan).await?;
+    // Others find it without being told; where that cannot be, it runs all the same.
+    let pointer = Pointer::write(dev.root());
     let gateway = DoorFile::read(&dev.root().join("gateway"))?;
     let (address, token) = (gateway.address, gateway.token_file.display());
     output::line(format!("console   http://{address}/"));
@@ -231,6 +234,7 @@ pub(crate) async fn run(args: DevArgs) -> anyhow::Result<()> {
         () = stop.cancelled() => Ok(()),
         ended = dev.first_end() => ended,
     };
+    drop(pointer);
     dev.stop().await?;
     ended
 }

@@ -9,8 +9,11 @@ mod commands;
 mod demo;
 mod dev;
 mod examples;
+mod failure;
+mod interrupt;
 mod output;
 mod roles;
+mod show;
 mod shutdown;
 
 use std::process::ExitCode;
@@ -22,7 +25,10 @@ fn main() -> ExitCode {
         return code;
     }
     install_panic_hook();
-    let cli = cli::Cli::parse();
+    let cli = match cli::Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return misspelt(&error),
+    };
     start_logging(&cli);
     match commands::run(cli) {
         Ok(code) => code,
@@ -30,6 +36,18 @@ fn main() -> ExitCode {
             output::error(&error);
             ExitCode::FAILURE
         }
+    }
+}
+
+/// Help and version, or what is wrong with the command line. Where the exit code is a tool's, this failure is told apart from it.
+fn misspelt(error: &clap::Error) -> ExitCode {
+    // What cannot be printed cannot be told.
+    let _ = error.print();
+    let runs_tools = std::env::args_os().skip(1).find(|word| !word.as_encoded_bytes().starts_with(b"-"));
+    match (error.use_stderr(), runs_tools.as_deref().and_then(std::ffi::OsStr::to_str)) {
+        (false, _) => ExitCode::SUCCESS,
+        (true, Some("run" | "session" | "providers")) => failure::Failure::Other.code().into(),
+        (true, _) => 2.into(),
     }
 }
 

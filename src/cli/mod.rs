@@ -1,5 +1,6 @@
 //! What can be said on the command line. Every flag of a role can also be given as an environment variable; secrets never are flags.
 
+mod agent;
 mod host;
 mod mcp;
 mod roles;
@@ -7,6 +8,7 @@ mod settlement;
 
 use clap::{Parser, Subcommand, ValueEnum};
 
+pub(crate) use agent::{Ask, Call, CompletionsArgs, ManArgs, OneSession, Opening, ProvidersArgs, RunArgs, SessionCommand, SortName, Wish};
 pub(crate) use host::{AuditArgs, BenchCommand, DoctorArgs, KeysArgs, LevelName, StatusArgs, ToolsCommand};
 pub(crate) use mcp::McpArgs;
 pub(crate) use roles::{DemoArgs, DevArgs, GatewayArgs, InitArgs, NodeArgs, PeerArgs, RoleName, SettlementArgs};
@@ -48,6 +50,15 @@ pub(crate) enum Command {
     Settlement(SettlementArgs),
     /// Introduce peers to each other and keep the offer catalogue
     Bootstrap(PeerArgs),
+    /// Show who offers which tools at what price, the best first
+    Providers(ProvidersArgs),
+    /// Do a whole job: open a session, upload, run a tool, stream its output, download, end; the exit code is the tool's
+    Run(Box<RunArgs>),
+    /// Work in sessions: open, run, copy files, look at logs and receipts, end
+    Session {
+        #[command(subcommand)]
+        command: Box<SessionCommand>,
+    },
     /// Run all four roles on loopback with example tools, and stay
     Dev(DevArgs),
     /// Do the whole main job once on real input, show receipts and split, and exit
@@ -74,6 +85,10 @@ pub(crate) enum Command {
         #[command(subcommand)]
         command: BenchCommand,
     },
+    /// Print the completions of a shell, such as: orien completions bash > ~/.local/share/bash-completion/completions/orien
+    Completions(CompletionsArgs),
+    /// Write the manual pages into a folder
+    Man(ManArgs),
 }
 
 impl Command {

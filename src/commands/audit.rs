@@ -69,7 +69,7 @@ fn session_lines(report: &SessionReport) -> anyhow::Result<()> {
         None => "closed    not yet".to_owned(),
     });
     report.findings.iter().for_each(|finding| output::line(format!("WRONG     {}: {}", finding.about, finding.text)));
-    report.notes.iter().for_each(|note| output::note(note));
+    report.notes.iter().for_each(output::note);
     verdict(report.network_compared, report.clean());
     Ok(())
 }

@@ -19,7 +19,13 @@ const TOOLS: &str = r#"{
     { "id": "sort", "command": "sort", "resourceLimits": { "cpu": "1", "memory": "256MB" } },
     { "id": "upper", "command": "tr a-z A-Z", "maxDuration": 120, "maxOutputBytes": "32MB", "resourceLimits": { "cpu": "1", "memory": "256MB" } },
     { "id": "first", "command": "head -c 5", "resourceLimits": { "cpu": "1", "memory": "256MB" } },
-    { "id": "say", "command": "echo {words}", "resourceLimits": { "cpu": "1", "memory": "256MB" }, "args": [{ "name": "words", "type": "text", "required": true }] }
+    { "id": "say", "command": "echo {words}", "resourceLimits": { "cpu": "1", "memory": "256MB" }, "args": [{ "name": "words", "type": "text", "required": true }] },
+    { "id": "show_file", "command": "cat {input_file}", "workspaceRequired": true, "resourceLimits": { "cpu": "1", "memory": "256MB" }, "args": ["input_file"] },
+    { "id": "copy_file", "command": "cp {input_file} {output_path}", "workspaceRequired": true, "resourceLimits": { "cpu": "1", "memory": "256MB" }, "args": ["input_file", "output_path"] },
+    { "id": "find_words", "command": "grep -F {words} {input_file}", "workspaceRequired": true, "resourceLimits": { "cpu": "1", "memory": "256MB" },
+      "args": [{ "name": "words", "type": "text", "required": true }, "input_file"] },
+    { "id": "count_slowly", "command": "python3 -u -c 'import sys, time; [(print(i), time.sleep(0.02)) for i in range(int(sys.argv[1]))]' {lines}",
+      "resourceLimits": { "cpu": "1", "memory": "256MB" }, "args": [{ "name": "lines", "type": "integer", "required": true, "min": 0, "max": 10000 }] }
   ]
 }"#;
 
@@ -66,8 +72,13 @@ impl Cast {
     }
 
     pub(crate) fn add_gateway(&mut self, credit: &str) -> &Role {
+        self.add_gateway_at(credit, 0)
+    }
+
+    /// A gateway whose door is found at the same port after a restart.
+    pub(crate) fn add_gateway_at(&mut self, credit: &str, door: u16) -> &Role {
         let name = format!("gateway{}", self.gateways.len());
-        let role = self.role("gateway", &name, &[]);
+        let role = self.role_at("gateway", &name, door, &[]);
         let account =
             run_json(&["keys", "--json", "--data-dir", role.folder.to_str().unwrap()])["moneyAddress"].as_str().unwrap().to_owned();
         let settlement = self.settlement.folder.to_str().unwrap();
@@ -79,9 +90,13 @@ impl Cast {
     }
 
     fn role(&self, role: &'static str, name: &str, more: &[&str]) -> Role {
+        self.role_at(role, name, 0, more)
+    }
+
+    fn role_at(&self, role: &'static str, name: &str, door: u16, more: &[&str]) -> Role {
         let mut words = vec!["--network", self.network.to_str().unwrap(), "--bootstrap", &self.bootstrap_address];
         words.extend(more);
-        Role::start(role, &self.root.path().join(name), &words)
+        Role::start_at(role, &self.root.path().join(name), [door, 0], &words)
     }
 
     pub(crate) fn gateway(&self) -> Door {

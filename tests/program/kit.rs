@@ -12,8 +12,15 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 pub(crate) fn orien() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_orien"));
-    command.env_remove("ORIEN_DATA_DIR").env_remove("ORIEN_NETWORK").env_remove("ORIEN_BOOTSTRAP");
+    for name in ["DATA_DIR", "NETWORK", "BOOTSTRAP", "GATEWAY", "TOKEN", "TOKEN_FILE", "BUDGET"] {
+        command.env_remove(format!("ORIEN_{name}"));
+    }
     command
+}
+
+/// A port that was free a moment ago.
+pub(crate) fn free_port() -> u16 {
+    std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap().port()
 }
 
 /// Runs a command to its end.

@@ -3,9 +3,11 @@
 
 mod bad_input;
 mod cast;
+mod cli;
 mod clients;
 mod crashes;
 mod discovery;
+mod examples;
 mod failover;
 mod host;
 mod input;

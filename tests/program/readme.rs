@@ -2,6 +2,7 @@
 
 use std::process::{Command, Stdio};
 
+use crate::examples::Dev;
 use crate::kit::{Door, orien, wait_for};
 
 /// The shell blocks between two markers of the README.
@@ -44,6 +45,27 @@ fn the_curl_walk_works_word_for_word() {
     let (said, warned) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     assert!(output.status.success(), "{said}\n{warned}");
     assert!(said.contains("example_workshop") && said.contains("completed") && said.contains("clean"), "{said}\n{warned}");
+}
+
+#[test]
+fn the_walk_through_the_commands_works_word_for_word() {
+    let walk = blocks("cli-walk");
+    assert!(walk.len() == 3 && walk[0].trim() == "orien dev", "{walk:?}");
+    // It may run beside the curl walk, so its gateway is at another port; the commands find it all the same.
+    let dev = Dev::start();
+    let folder = dev.root.path();
+    let program = std::path::Path::new(env!("CARGO_BIN_EXE_orien"));
+    let path = format!("{}:{}", program.parent().unwrap().display(), std::env::var("PATH").unwrap());
+    let script = format!("set -euo pipefail\n{}", walk[1..].join("\n"));
+    let output =
+        Command::new("bash").arg("-c").arg(&script).current_dir(folder).env("PATH", path).env("ORIEN_HOME", folder).output().unwrap();
+    let (said, warned) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success(), "{said}\n{warned}");
+    assert!(said.contains("hello from a machine I do not own") && said.contains("provider, agent"), "{said}\n{warned}");
+    assert!(warned.contains("exit 0") && warned.contains("of 0.5 USDC"), "{said}\n{warned}");
+    let home = dev.stop();
+    let left: Vec<_> = std::fs::read_dir(home.path().join("run")).unwrap().flatten().collect();
+    assert!(left.is_empty(), "the way to a network that has stopped is forgotten: {left:?}");
 }
 
 #[test]

@@ -1,0 +1,81 @@
+//! `orien session open`: a budget becomes a session.
+
+use anyhow::Result;
+use serde_json::{Value, json};
+
+use super::is_talkative;
+use crate::cli::{Ask, Opening};
+use crate::client::Client;
+use crate::commands::providers::each;
+use crate::output;
+use crate::show::table::facts;
+use crate::show::{money, text, usdc, when};
+
+/// Carries out the command.
+pub(crate) fn run(client: &Client, provider: &str, opening: &Opening, tools: &[String], dry_run: bool, ask: &Ask) -> Result<()> {
+    let mut order = order(provider, opening, tools);
+    if dry_run {
+        order["dryRun"] = json!(true);
+        let answer = client.post("/api/sessions", &order, None)?;
+        if ask.json {
+            return output::json(&answer);
+        }
+        quote(&answer["quote"]);
+        return Ok(());
+    }
+    let session = client.post("/api/sessions", &order, None)?;
+    if ask.json {
+        return output::json(&session);
+    }
+    output::line(text(&session["id"]));
+    if is_talkative(ask) {
+        output::note(format!(
+            "open with {} until {}, at most {}; chosen because: {}",
+            text(&session["providerLabel"]),
+            when(&session["expiresAt"]),
+            money(&session["budgetAllowance"]),
+            text(&session["whyProvider"])
+        ));
+    }
+    Ok(())
+}
+
+/// The request for a session. Nothing is said that was not asked for: what the gateway does then is its own to know.
+pub(crate) fn order(provider: &str, opening: &Opening, tools: &[String]) -> Value {
+    let mut order = json!({ "providerId": provider, "budgetAllowance": opening.budget });
+    let wish = &opening.wish;
+    let parts = [
+        ("mission", opening.mission.as_ref().map(|text| json!(text))),
+        ("expirySeconds", opening.expiry.map(|seconds| json!(seconds))),
+        ("idleTimeoutSeconds", opening.idle_timeout.map(|seconds| json!(seconds))),
+        ("failover", opening.failover.map(|wanted| json!(wanted))),
+        ("capability", wish.capability.as_ref().map(|text| json!(text))),
+        ("maxPricePerMinute", wish.max_price.as_ref().map(|text| json!(text))),
+        ("minUptime", wish.min_uptime.as_ref().map(|text| json!(text))),
+        ("region", wish.region.as_ref().map(|text| json!(text))),
+        ("confinement", wish.confinement.map(|level| json!(format!("{level:?}")))),
+        ("tools", (!tools.is_empty()).then(|| json!(tools))),
+        ("labels", (!opening.labels.is_empty()).then(|| opening.labels.iter().map(|(name, value)| (name.clone(), json!(value))).collect())),
+    ];
+    for (name, value) in parts {
+        if let Some(value) = value {
+            order[name] = value;
+        }
+    }
+    order
+}
+
+fn quote(quote: &Value) {
+    facts(&[
+        ("provider", format!("{} ({})", text(&quote["providerLabel"]), text(&quote["providerId"]))),
+        ("because", text(&quote["whyProvider"])),
+        ("budget", money(&quote["budgetAllowance"])),
+        ("at least", money(&quote["minimumCharge"])),
+        ("until", when(&quote["expiresAt"])),
+        ("available", quote["funds"]["available"].is_null().then(String::new).unwrap_or_else(|| money(&quote["funds"]["available"]))),
+    ]);
+    for tool in each(&quote["tools"]) {
+        let buys = tool["budgetBuysSeconds"].as_f64().map(|seconds| format!("; the budget buys {seconds} s")).unwrap_or_default();
+        output::line(format!("{}  {} USDC per minute{buys}", text(&tool["toolId"]), usdc(&tool["pricePerMinute"])));
+    }
+}

@@ -1,0 +1,322 @@
+//! Running a tool in a session: its arguments, its output as it comes, how it ended.
+//!
+//! Always true: the two streams of the tool come out apart, in their order; on a terminal nothing in them can act on it unless `--raw` was said, and elsewhere they come out as they are.
+
+use std::io::{IsTerminal, Read, Write};
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use serde_json::{Map, Value, json};
+
+use super::{input, is_talkative, resolve};
+use crate::cli::{Ask, Call};
+use crate::client::Client;
+use crate::client::events::Event;
+use crate::commands::providers::each;
+use crate::failure::{Failure, Told};
+use crate::interrupt::Interrupt;
+use crate::output;
+use crate::show::{harmless, harmless_line, money, text};
+
+/// How long the end of a run is waited for once its output has ended.
+const END_LIMIT: Duration = Duration::from_secs(60);
+const LOOK_AGAIN: Duration = Duration::from_millis(100);
+/// Longest text of arguments.
+const ARGS_BYTES: u64 = 4 * 1024 * 1024;
+
+/// `orien session run`.
+pub(crate) fn run(client: &Client, session: &str, call: &Call, detach: bool, ask: &Ask) -> Result<ExitCode> {
+    let id = resolve(client, session)?;
+    if detach {
+        let started = start(client, &id, call)?;
+        if ask.json {
+            output::json(&started)?;
+        } else {
+            output::line(text(&started["executionId"]));
+        }
+        return Ok(ExitCode::SUCCESS);
+    }
+    let interrupt = Interrupt::watch(client)?;
+    let run = carry_out(client, &id, call, ask, &interrupt)?;
+    if ask.json {
+        output::json(&run)?;
+    }
+    let code = exit_code(&run, &interrupt);
+    if is_talkative(ask) {
+        output::note(said(&run));
+    }
+    Ok(code.into())
+}
+
+/// Runs a tool, follows it to its end, and says how it stands then.
+pub(crate) fn carry_out(client: &Client, session: &str, call: &Call, ask: &Ask, interrupt: &Interrupt) -> Result<Value> {
+    // What cannot be read costs nothing.
+    let input = call.stdin.as_deref().map(input::open).transpose()?;
+    let started = start(client, session, call)?;
+    let run = started["executionId"].as_str().context("the gateway did not say which run it is")?;
+    interrupt.follows(client, run);
+    if let Some(input) = input {
+        input::feed(client, run, input)?;
+    }
+    let ended = watch(client, run, call.raw, ask, interrupt)?;
+    interrupt.over();
+    Ok(ended)
+}
+
+/// Starts a tool in a session.
+fn start(client: &Client, session: &str, call: &Call) -> Result<Value> {
+    let mut order = json!({ "sessionId": session, "toolId": call.tool, "args": arguments(client, session, call)? });
+    if let Some(cost) = &call.max_cost {
+        order["maxCost"] = json!(cost);
+    }
+    if let Some(seconds) = call.timeout {
+        order["timeoutSeconds"] = json!(seconds);
+    }
+    if call.stdin.is_some() {
+        order["stdin"] = json!({ "stream": true });
+    }
+    client.post("/tools/run", &order, None)
+}
+
+fn watch(client: &Client, run: &str, raw: bool, ask: &Ask, interrupt: &Interrupt) -> Result<Value> {
+    let mut sink = Sink::new(raw, ask.json);
+    let mut lost = false;
+    client.follow_to(&format!("/logs/{run}"), "end", |event| {
+        if !lost && !sink.take(event) {
+            lost = true;
+            // Who reads no more output wants no more of it made.
+            interrupt.hit(client);
+        }
+        true
+    })?;
+    ended(client, run)
+}
+
+/// A run that has written its last line, as soon as its receipt is there.
+fn ended(client: &Client, run: &str) -> Result<Value> {
+    let begun = Instant::now();
+    loop {
+        let state = client.get(&format!("/executions/{run}"))?;
+        if state["status"] == "completed" || state["status"] == "failed" {
+            return Ok(state);
+        }
+        if begun.elapsed() > END_LIMIT {
+            return Err(Told::error(Failure::Stopped, format!("{run} wrote its last line, and its provider does not say how it ended")));
+        }
+        std::thread::sleep(LOOK_AGAIN);
+    }
+}
+
+/// The exit code that a run stands for.
+pub(crate) fn exit_code(run: &Value, interrupt: &Interrupt) -> u8 {
+    let failure = match run["endReason"].as_str() {
+        Some("exited" | "signalled") => {
+            // A tool cannot say more than one byte.
+            return run["exitCode"].as_i64().and_then(|code| u8::try_from(code).ok()).unwrap_or(Failure::Stopped.code());
+        }
+        _ if interrupt.is_hit() => Failure::Interrupted,
+        Some("timed_out") => Failure::Late,
+        Some("cost_reached" | "budget_reached" | "credit_exhausted" | "unredeemed") => Failure::Money,
+        _ => match run["fault"]["code"].as_str() {
+            Some("budget_exhausted" | "insufficient_funds" | "debt" | "unredeemed_limit" | "daily_cap") => Failure::Money,
+            _ => Failure::Stopped,
+        },
+    };
+    failure.code()
+}
+
+/// How a run ended, in one line.
+pub(crate) fn said(run: &Value) -> String {
+    let how = match (run["endReason"].as_str(), run["exitCode"].as_i64()) {
+        (Some("exited"), Some(code)) => format!("exit {code}"),
+        (Some(reason), _) => format!("{} by {}", harmless(&reason.replace('_', " ")), text(&run["endParty"])),
+        (None, _) => format!("{}: {} [{}]", text(&run["status"]), text(&run["fault"]["detail"]), text(&run["fault"]["code"])),
+    };
+    format!("{how} after {} s, {}", text(&run["effectiveDurationSeconds"]), money(&run["cost"]))
+}
+
+/// The arguments of a call as a JSON object, with the types that the tool declares.
+fn arguments(client: &Client, session: &str, call: &Call) -> Result<Value> {
+    if let Some(text) = &call.args_json {
+        let text = match text.strip_prefix('@') {
+            Some("-") => read(std::io::stdin())?,
+            Some(path) => read(std::fs::File::open(path).with_context(|| format!("cannot read {path}"))?)?,
+            None => text.clone(),
+        };
+        let value: Value = serde_json::from_str(&text).context("--args-json is not JSON")?;
+        return if value.is_object() { Ok(value) } else { bail!("--args-json is not a JSON object") };
+    }
+    if call.args.is_empty() {
+        return Ok(json!({}));
+    }
+    let tools = client.get(&format!("/tools?sessionId={session}"))?;
+    let tool = each(&tools["tools"]).find(|tool| tool["id"] == call.tool.as_str());
+    typed(&call.args, tool).map(Value::Object)
+}
+
+fn read(from: impl Read) -> Result<String> {
+    let mut text = String::new();
+    from.take(ARGS_BYTES).read_to_string(&mut text)?;
+    Ok(text)
+}
+
+/// Words such as `seconds=5` as members: what a tool takes as a number or a truth value is sent as one, everything else as text. What cannot be one is sent as text too, and the gateway says
+/// what it wants instead.
+fn typed(words: &[String], tool: Option<&Value>) -> Result<Map<String, Value>> {
+    let mut members = Map::new();
+    for word in words {
+        let Some((name, value)) = word.split_once('=') else { bail!("the argument `{}` is not NAME=VALUE", harmless(word)) };
+        let (name, value) = match name.strip_suffix(':') {
+            Some(name) => (name, serde_json::from_str(value).with_context(|| format!("the value of `{}` is not JSON", harmless(name)))?),
+            None => {
+                let kind = tool.and_then(|tool| each(&tool["args"]).find(|argument| argument["name"] == name)?["type"].as_str());
+                (name, of_kind(kind, value))
+            }
+        };
+        if members.insert(name.to_owned(), value).is_some() {
+            bail!("the argument `{}` is given twice", harmless(name));
+        }
+    }
+    Ok(members)
+}
+
+fn of_kind(kind: Option<&str>, value: &str) -> Value {
+    let exact = || serde_json::from_str::<Value>(value).ok();
+    match kind {
+        Some("integer" | "number") => exact().filter(Value::is_number).unwrap_or_else(|| json!(value)),
+        Some("boolean") => exact().filter(Value::is_boolean).unwrap_or_else(|| json!(value)),
+        _ => json!(value),
+    }
+}
+
+/// Where the output of a tool goes.
+struct Sink {
+    raw: bool,
+    /// With `--json` standard output is for the result alone.
+    all_to_stderr: bool,
+}
+
+impl Sink {
+    fn new(raw: bool, all_to_stderr: bool) -> Self {
+        Self { raw, all_to_stderr }
+    }
+
+    /// Writes what an event brings; false when nobody reads it any more.
+    fn take(&mut self, event: &Event) -> bool {
+        match (event.name.as_str(), event.data["line"].as_str()) {
+            ("stdout", Some(line)) if !self.all_to_stderr => self.write(std::io::stdout().lock(), line),
+            ("stdout" | "stderr", Some(line)) => self.write(std::io::stderr().lock(), line),
+            ("gap", _) => {
+                output::note(format!("({} lines are not kept any more)", event.data["lines"]));
+                true
+            }
+            _ => true,
+        }
+    }
+
+    fn write(&self, mut stream: impl Write + IsTerminal, line: &str) -> bool {
+        let shown = if self.raw || !stream.is_terminal() { line.to_owned() } else { harmless_line(line) };
+        stream.write_all(shown.as_bytes()).and_then(|()| stream.write_all(b"\n")).and_then(|()| stream.flush()).is_ok()
+    }
+}
+
+/// `orien session logs`.
+pub(crate) fn logs(client: &Client, session: &str, run: Option<&str>, follow: bool, raw: bool, ask: &Ask) -> Result<ExitCode> {
+    let run = find_run(client, session, run, false)?;
+    let mut sink = Sink::new(raw, false);
+    let take = |event: &Event| {
+        if ask.json {
+            output::line(json!({ "id": event.id, "event": event.name, "data": event.data }));
+            return true;
+        }
+        sink.take(event)
+    };
+    if follow {
+        client.follow_to(&format!("/logs/{run}"), "end", take)?;
+    } else {
+        client.peek(&format!("/logs/{run}"), take)?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// `orien session cancel`.
+pub(crate) fn cancel(client: &Client, session: &str, run: Option<&str>, ask: &Ask) -> Result<()> {
+    let run = find_run(client, session, run, true)?;
+    client.post(&format!("/executions/{run}/cancel"), &json!({}), None)?;
+    let ended = ended(client, &run)?;
+    if ask.json {
+        return output::json(&ended);
+    }
+    if !ask.quiet {
+        output::line(format!("{run}: {}", said(&ended)));
+    }
+    Ok(())
+}
+
+/// The run that a person means: by its id, by an end of it, or the newest of a session.
+fn find_run(client: &Client, session: &str, run: Option<&str>, still_runs: bool) -> Result<String> {
+    if let Some(id) =
+        [run.unwrap_or_default(), session].into_iter().find(|text| text.strip_prefix("exec_").is_some_and(|rest| rest.len() == 26))
+    {
+        return Ok(id.to_owned());
+    }
+    let session = resolve(client, session)?;
+    let state = client.get(&format!("/api/sessions/{session}"))?;
+    let fits = |candidate: &&Value| {
+        let id = candidate["executionId"].as_str().unwrap_or_default();
+        let is_named = run.is_none_or(|run| id.ends_with(&run.to_uppercase()) || id.starts_with(run));
+        is_named && (!still_runs || candidate["completedAt"].is_null())
+    };
+    let mut found: Vec<&str> = each(&state["executions"]).filter(fits).filter_map(|run| run["executionId"].as_str()).collect();
+    // Ids sort by time.
+    found.sort_unstable();
+    match (found.as_slice(), run) {
+        ([], _) => Err(Told::error(Failure::Missing, format!("{session} has no such run; `orien session show` lists them"))),
+        ([.., newest], None) => Ok((*newest).to_owned()),
+        ([only], Some(_)) => Ok((*only).to_owned()),
+        (several, Some(run)) => bail!("{} runs end in {}: {}", several.len(), harmless(run), several.join(", ")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_become_what_the_tool_declares() {
+        let tool = json!({ "args": [
+            { "name": "n", "type": "integer" }, { "name": "x", "type": "number" }, { "name": "b", "type": "boolean" },
+            { "name": "t", "type": "text" }, { "name": "f", "type": "file" },
+        ] });
+        let words = |list: &[&str]| list.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>();
+        let members = typed(&words(&["n=5", "x=1.50", "b=true", "t=5", "f=a=b.txt", "raw:={\"a\":1}", "other=1"]), Some(&tool)).unwrap();
+        let expected = json!({ "n": 5, "x": 1.5, "b": true, "t": "5", "f": "a=b.txt", "raw": { "a": 1 }, "other": "1" });
+        assert_eq!(Value::Object(members), expected);
+        // What does not fit is for the gateway to refuse, with its own words.
+        assert_eq!(typed(&words(&["n=five"]), Some(&tool)).unwrap()["n"], "five");
+        for bad in [&["n"][..], &["n=1", "n=2"], &["raw:=nonsense"]] {
+            assert!(typed(&words(bad), Some(&tool)).is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn a_run_that_did_not_end_by_itself_has_an_exit_code_of_ours() {
+        let code = |run: Value| exit_code(&run, &Interrupt::default());
+        for (run, expected) in [
+            (json!({ "endReason": "exited", "exitCode": 0 }), 0),
+            (json!({ "endReason": "exited", "exitCode": 42 }), 42),
+            (json!({ "endReason": "signalled", "exitCode": 139 }), 139),
+            (json!({ "endReason": "timed_out" }), 124),
+            (json!({ "endReason": "budget_reached" }), 120),
+            (json!({ "endReason": "cost_reached" }), 120),
+            (json!({ "endReason": "memory_limit", "exitCode": 137 }), 122),
+            (json!({ "endReason": "cancelled" }), 122),
+            (json!({ "fault": { "code": "budget_exhausted" } }), 120),
+            (json!({ "fault": { "code": "busy" } }), 122),
+            (json!({}), 122),
+        ] {
+            assert_eq!(code(run.clone()), expected, "{run}");
+        }
+    }
+}
