@@ -29,6 +29,7 @@ use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
 use crate::context::Context;
+use crate::decimal::Time;
 use crate::desk::{Blame, By, Command, Desk};
 use crate::errand::Errand;
 use crate::link::Link;
@@ -282,7 +283,7 @@ impl Courier {
         self.inputs.push_back(AgentInput::Disconnected);
         self.desk.change(|state| {
             state.connected = false;
-            state.tell("disconnected", serde_json::json!({}));
+            state.news.tell("disconnected", serde_json::json!({ "at": Time(clock::wall()).to_string() }));
         });
     }
 
@@ -309,7 +310,7 @@ impl Courier {
                 self.inputs.push_back(AgentInput::Connected);
                 self.desk.change(|state| {
                     state.connected = true;
-                    state.tell("connected", serde_json::json!({}));
+                    state.news.tell("connected", serde_json::json!({ "at": Time(clock::wall()).to_string() }));
                 });
                 // Runs that began before the link was lost or the gateway stopped tell nothing of themselves until their next receipt.
                 let running: Vec<ExecutionId> =
@@ -352,10 +353,14 @@ impl Courier {
             self.staged.extend(along);
             // Nobody finds it here before it is in the store.
             self.context.logs.open(execution);
+            let asked = serde_json::json!({
+                "executionId": execution.to_string(), "toolId": row.tool, "status": row.status.name(), "at": Time(row.asked_at).to_string(),
+            });
             self.desk.change(|state| {
                 state.runs.insert(execution, row);
             });
             self.carry_out(effects).await?;
+            self.desk.change(|state| state.news.tell("run", asked));
         }
         Ok(Ok(()))
     }

@@ -3,7 +3,7 @@
 //! Always true: only the courier changes what is seen here, and only after what it shows is durable; a reader sees one moment, not a mixture. The lock is held for the length of a
 //! function and never across an await.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -15,16 +15,20 @@ use orien_protocol::money::Usdc;
 use orien_protocol::receipt::Receipt;
 use orien_protocol::session::agent::RunOrder;
 use orien_protocol::time::{Millis, Timestamp};
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokio::sync::{mpsc, oneshot, watch};
 
+use crate::artifacts::Artifacts;
+use crate::decimal::Time;
 use crate::experience::Measures;
-use crate::plan::{Handover, Plan};
+use crate::meter::Meters;
+use crate::news::News;
+use crate::plan::{self, Handover, Plan};
 use crate::rows::{Closing, ExecutionRow, SessionFacts};
 use crate::store::Put;
 
-/// Events kept per session for those who come back: about five minutes of a busy session.
-const EVENTS_LIMIT: usize = 1024;
+/// Percent of the budget after which its user is warned.
+const WARN_PERCENT: u64 = 80;
 
 /// Where a session stands, for people.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -109,17 +113,6 @@ pub(crate) enum Command {
     End,
 }
 
-/// One thing that happened.
-#[derive(Clone, Debug, PartialEq)]
-pub(crate) struct SessionEvent {
-    /// Higher than those before, also over a restart.
-    pub(crate) number: u64,
-    /// What kind.
-    pub(crate) name: &'static str,
-    /// What exactly.
-    pub(crate) data: Value,
-}
-
 /// The visible state.
 #[derive(Debug)]
 pub(crate) struct State {
@@ -145,14 +138,21 @@ pub(crate) struct State {
     pub(crate) handover: Option<Handover>,
     /// Effective milliseconds of each execution, by its newest receipt; at most as many as a session has runs.
     times: BTreeMap<ExecutionId, u64>,
-    events: VecDeque<SessionEvent>,
-    last_event: u64,
+    /// The same, with what they cost.
+    pub(crate) meters: Meters,
+    /// What happened.
+    pub(crate) news: News,
+    /// What runs left in the workspace.
+    pub(crate) artifacts: Artifacts,
+    /// Whether the user of this budget was warned.
+    warned: bool,
 }
 
 impl State {
     /// Adds what a receipt says to the sums.
     pub(crate) fn note(&mut self, receipt: &Receipt) {
         self.charged = receipt.charged;
+        self.meters.receipted(receipt, clock::now().mono);
         if let Some(work) = &receipt.work {
             self.times.insert(work.execution, work.usage.effective_ms);
             work.outcome.iter().for_each(|outcome| self.measures.note_end(outcome));
@@ -164,19 +164,38 @@ impl State {
         self.times.values().fold(0, |sum, ms| sum.saturating_add(*ms))
     }
 
-    /// Adds an event.
-    pub(crate) fn tell(&mut self, name: &'static str, data: Value) {
-        self.last_event = self.last_event.saturating_add(1);
-        self.events.push_back(SessionEvent { number: self.last_event, name, data });
-        if self.events.len() > EVENTS_LIMIT {
-            self.events.pop_front();
-        }
+    /// What the session's user has to be told about the budget now, if anything: most of it is used. Said once, and again when there is more.
+    pub(crate) fn warning(&mut self) -> Option<Value> {
+        let (charged, budget) = (u128::from(self.charged.micros()), u128::from(self.budget.micros()));
+        let is_reached = charged.saturating_mul(100) >= budget.saturating_mul(u128::from(WARN_PERCENT));
+        let was_warned = std::mem::replace(&mut self.warned, is_reached);
+        (is_reached && !was_warned).then(|| {
+            json!({
+                "kind": "budget",
+                "percent": WARN_PERCENT,
+                "budgetConsumed": self.charged.to_string(),
+                "budgetAllowance": self.budget.to_string(),
+                "remaining": self.budget.excess_over(self.charged).to_string(),
+            })
+        })
     }
+}
 
-    /// Events after a number, as far as they are kept.
-    pub(crate) fn events_after(&self, number: u64) -> Vec<SessionEvent> {
-        self.events.iter().filter(|event| event.number > number).cloned().collect()
-    }
+/// How a session ended, as its last event says.
+pub(crate) fn end_data(closing: &Closing, plan: &Plan, handover: Option<&Handover>) -> Value {
+    json!({
+        "at": Time(closing.at).to_string(),
+        "reason": plan::end_reason(Some(closing), plan, handover),
+        "status": plan::status(Some(closing), plan, handover),
+        "budgetAllowance": closing.budget.to_string(),
+        "budgetConsumed": closing.charged.to_string(),
+        "fault": closing.fault.as_ref().map(fault_data),
+    })
+}
+
+/// What went wrong, as events say it.
+pub(crate) fn fault_data(fault: &Fault) -> Value {
+    json!({ "code": fault.code.name(), "detail": fault.text, "missing": fault.missing.map(|amount| amount.to_string()) })
 }
 
 /// Somebody doing something in a session.
@@ -224,9 +243,10 @@ impl Desk {
             plan,
             handover: None,
             times: BTreeMap::new(),
-            events: VecDeque::new(),
-            // So that numbers grow over a restart too: no session has a thousand events per second for long.
-            last_event: clock::wall().0,
+            meters: Meters::new(&facts.tools),
+            news: News::new(clock::wall().0),
+            artifacts: Artifacts::default(),
+            warned: false,
         };
         let (touched, acting) = (AtomicU64::new(clock::now().mono.0), AtomicU64::new(0));
         Self { id, facts, touched, acting, commands, state: Mutex::new(state), changed: watch::Sender::new(0) }
@@ -265,6 +285,11 @@ impl Desk {
         let changed = how(&mut self.state());
         self.changed.send_modify(|count| *count = count.wrapping_add(1));
         changed
+    }
+
+    /// Notes that somebody follows the session; nobody is woken for that.
+    pub(crate) fn want_artifacts(&self, now: Millis) {
+        self.state().artifacts.want(now);
     }
 
     /// Tells when something changed.

@@ -69,7 +69,7 @@ impl Sessions {
         if let Some(desk) = self.desk(&old) {
             desk.change(|state| {
                 state.handover = Some(handover);
-                state.tell(name, data);
+                state.news.tell(name, data);
             });
         }
         Ok(())

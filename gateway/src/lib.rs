@@ -6,6 +6,7 @@
 //! It does not know how tools run, nor how money is paid out.
 
 mod arguments;
+mod artifacts;
 mod context;
 mod courier;
 mod decimal;
@@ -21,6 +22,8 @@ mod lines;
 mod link;
 mod logs;
 mod matching;
+mod meter;
+mod news;
 mod opening;
 mod plan;
 mod quoting;

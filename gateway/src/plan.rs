@@ -14,6 +14,7 @@ use orien_protocol::time::{Millis, Timestamp, UnixSeconds};
 use serde::{Deserialize, Serialize};
 
 use crate::matching::Wish;
+use crate::rows::Closing;
 
 /// How often one session is handed on, its successors included: each time costs the minimum charge of one more provider.
 pub(crate) const HANDOVERS_LIMIT: u8 = 8;
@@ -65,6 +66,35 @@ impl Plan {
     pub(crate) fn goes_on(&self, work_until: UnixSeconds, now: Timestamp) -> bool {
         let left = self.expires_at(work_until).since(now);
         self.failover && self.ended_by.is_none() && self.hop < HANDOVERS_LIMIT && left >= LEAST_LEFT
+    }
+}
+
+/// The owner's word for where a session stands.
+pub(crate) fn status(closing: Option<&Closing>, plan: &Plan, handover: Option<&Handover>) -> &'static str {
+    if handover.is_some() {
+        // Its provider was lost: it takes no runs any more, even if nobody could say so to the provider yet.
+        return "failed";
+    }
+    let Some(closing) = closing else { return "active" };
+    match closing.reason {
+        _ if closing.is_disputed() => "failed",
+        CloseReason::Ended if matches!(plan.ended_by, Some(EndedBy::Idle | EndedBy::Expiry)) => "expired",
+        CloseReason::Ended => "completed",
+        CloseReason::Expired | CloseReason::AgentGone => "expired",
+        CloseReason::NotSigned | CloseReason::Unredeemed | CloseReason::ProviderStopped | CloseReason::Dispute | CloseReason::NotOpened => {
+            "failed"
+        }
+    }
+}
+
+/// Why a session ended: how its provider was lost, or what the gateway ended it for, or what both sides say.
+pub(crate) fn end_reason(closing: Option<&Closing>, plan: &Plan, handover: Option<&Handover>) -> Option<&'static str> {
+    let closed = closing.map(|closing| closing.reason);
+    match (handover, plan.ended_by, closed) {
+        (Some(handover), ..) => Some(handover.loss.name()),
+        (None, Some(EndedBy::Idle), Some(CloseReason::Ended)) => Some("idle"),
+        (None, Some(EndedBy::Expiry), Some(CloseReason::Ended)) => Some(CloseReason::Expired.name()),
+        (None, _, closed) => closed.map(CloseReason::name),
     }
 }
 

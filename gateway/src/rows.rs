@@ -91,6 +91,18 @@ pub(crate) enum RunStatus {
     Failed,
 }
 
+impl RunStatus {
+    /// The owner's word for it.
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Pending => "pending",
+            Self::Running => "running",
+            Self::Completed => "completed",
+            Self::Failed => "failed",
+        }
+    }
+}
+
 /// A run, as asked for and as receipted.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct ExecutionRow {

@@ -239,6 +239,8 @@ impl Sessions {
             }
             state.runs = runs;
             state.handover = row.handover;
+            // Who was warned before the restart is not warned again.
+            let _ = state.warning();
         });
         desk.read(|state| state.runs.keys().copied().collect::<Vec<ExecutionId>>()).into_iter().for_each(|execution| {
             self.context.logs.open(execution);

@@ -1,9 +1,9 @@
 //! The machine's news, as others see it.
 
 use std::mem;
+use std::sync::Arc;
 
 use orien_bootstrap::clock;
-use orien_protocol::fault::Fault;
 use orien_protocol::id::ExecutionId;
 use orien_protocol::receipt::Receipt;
 use orien_protocol::session::agent::AgentEvent;
@@ -11,9 +11,10 @@ use orien_protocol::time::Timestamp;
 use serde_json::{Value, json};
 
 use super::Courier;
+use crate::artifacts;
 use crate::decimal::Time;
-use crate::desk::{Blame, Phase, State};
-use crate::rows::RunStatus;
+use crate::desk::{Blame, Phase, State, end_data, fault_data};
+use crate::rows::{ExecutionRow, RunStatus};
 
 impl Courier {
     /// Shows what happened. Everything it shows is durable.
@@ -24,13 +25,8 @@ impl Courier {
                 state.opening = Some(Ok(()));
             }),
             AgentEvent::NotOpened(fault) => {
-                let closing = self.closing.take();
-                let blame = Blame { fault: fault.clone(), by: self.by };
-                self.show("closed", json!({ "reason": "not_opened", "fault": fault_json(&fault) }), |state| {
-                    state.phase = Phase::Closed;
-                    state.closing = closing;
-                    state.opening = Some(Err(blame));
-                });
+                let blame = Blame { fault, by: self.by };
+                self.show_end(|state| state.opening = Some(Err(blame)));
             }
             AgentEvent::ToppedUp(total) => {
                 if let Some(top_up) = self.top_up.take() {
@@ -39,46 +35,46 @@ impl Courier {
                 }
                 self.show("topped_up", json!({ "budgetAllowance": total.to_string() }), |_| {});
             }
-            AgentEvent::Waiting(execution) => self.show("waiting", json!({ "executionId": execution.to_string() }), |state| {
+            // It is as pending as it was.
+            AgentEvent::Waiting(execution) => self.desk.change(|state| {
                 state.heard.insert(execution);
             }),
             AgentEvent::Started(execution, at) => self.on_started(execution, at),
             AgentEvent::RunRefused(execution, fault) => {
                 self.rows.remove(&execution);
-                let data = json!({ "executionId": execution.to_string(), "fault": fault_json(&fault) });
-                self.show("refused", data, |state| forget(state, execution));
+                let tool = self.desk.read(|state| state.runs.get(&execution).map(|row| row.tool.clone()));
+                let data = json!({ "executionId": execution.to_string(), "toolId": tool, "status": "failed", "fault": fault_data(&fault) });
+                self.show("run", data, |state| forget(state, execution));
                 self.end_quietly(execution);
             }
             AgentEvent::Receipt(receipt) => self.on_receipt(&receipt),
             AgentEvent::Disputed(fault) => {
                 tracing::warn!(session = %self.desk.id, provider = %self.provider, %fault, "the provider broke the rules; nothing is signed any more");
-                self.show("disputed", json!({ "fault": fault_json(&fault) }), |state| state.dispute = Some(fault));
+                self.show("disputed", json!({ "fault": fault_data(&fault) }), |state| state.dispute = Some(fault));
             }
             AgentEvent::VoucherRefused(fault) => {
                 tracing::warn!(session = %self.desk.id, provider = %self.provider, %fault, "trouble with a receipt or voucher");
-                self.show("voucher_refused", json!({ "fault": fault_json(&fault) }), |_| {});
+                self.show("voucher_refused", json!({ "fault": fault_data(&fault) }), |_| {});
             }
-            AgentEvent::Closed(reason) => {
-                let closing = self.closing.take();
+            AgentEvent::Closed(_) => {
                 self.rows.clear();
                 let runs = self.desk.read(|state| state.runs.keys().copied().collect::<Vec<_>>());
-                self.show("closed", json!({ "reason": reason.name() }), |state| {
-                    state.phase = Phase::Closed;
-                    state.closing = closing;
-                    state.runs.clear();
-                });
+                self.show_end(|state| state.runs.clear());
                 runs.into_iter().for_each(|execution| self.end_quietly(execution));
             }
         }
     }
 
     fn on_started(&mut self, execution: ExecutionId, at: Timestamp) {
-        let data = json!({ "executionId": execution.to_string(), "startedAt": Time(at).to_string() });
-        self.show("started", data, |state| {
+        let tool = self.desk.read(|state| state.runs.get(&execution).map(|row| row.tool.clone()));
+        let started_at = Time(at).to_string();
+        let data = json!({ "executionId": execution.to_string(), "toolId": tool, "status": "running", "startedAt": started_at });
+        self.show("run", data, |state| {
             state.heard.insert(execution);
             if let Some(row) = state.runs.get_mut(&execution)
                 && row.started_at.is_none()
             {
+                state.meters.started(execution, &row.tool, clock::now().mono);
                 // On our own clock: the provider's may differ from it by more than a start takes.
                 state.measures.note_start(clock::wall().since(row.asked_at));
                 row.started_at = Some(at);
@@ -92,6 +88,8 @@ impl Courier {
         let mut data =
             json!({ "number": receipt.number, "at": Time(receipt.at).to_string(), "budgetConsumed": receipt.charged.to_string() });
         let rows = mem::take(&mut self.rows);
+        let ended: Vec<(ExecutionId, ExecutionRow)> =
+            rows.iter().filter(|(_, row)| row.is_over()).map(|(id, row)| (*id, row.clone())).collect();
         let mut over = false;
         if let Some(work) = &receipt.work {
             over = work.outcome.is_some();
@@ -119,15 +117,27 @@ impl Courier {
                 }
             }
         });
+        for (execution, row) in ended {
+            self.show("run", ended_data(execution, &row), |_| {});
+            self.look_for_artifacts(execution, &row);
+        }
         if let Some(work) = receipt.work.as_ref().filter(|_| over) {
             self.end_quietly(work.execution);
+        }
+    }
+
+    /// Tells those who follow the session what the run has left in its workspace, once somebody has looked.
+    fn look_for_artifacts(&mut self, execution: ExecutionId, row: &ExecutionRow) {
+        let began = row.started_at.unwrap_or(row.asked_at);
+        if self.desk.change(|state| state.artifacts.ended(execution, began, clock::now().mono)) {
+            self.followers.spawn(artifacts::look(Arc::clone(&self.context), Arc::clone(&self.desk)));
         }
     }
 
     /// Ends the log of a run that nobody follows: it never wrote anything.
     fn end_quietly(&mut self, execution: ExecutionId) {
         if self.followed.insert(execution) {
-            let (logs, store) = (std::sync::Arc::clone(&self.context.logs), self.context.store.clone());
+            let (logs, store) = (Arc::clone(&self.context.logs), self.context.store.clone());
             self.followers.spawn(async move { logs.end(execution, &store).await });
         }
     }
@@ -146,16 +156,47 @@ impl Courier {
             if let Value::Object(members) = &mut data {
                 members.entry("at").or_insert(at.into());
             }
-            state.tell(name, data);
+            state.news.tell(name, data);
+            if let Some(warning) = state.warning() {
+                state.news.tell("warning", warning);
+            }
+        });
+    }
+
+    /// Shows that the session is over.
+    fn show_end(&mut self, how: impl FnOnce(&mut State)) {
+        let (closing, budget) = (self.closing.take(), self.machine.budget());
+        self.desk.change(|state| {
+            how(state);
+            state.budget = budget;
+            state.phase = Phase::Closed;
+            // Whoever comes back later finds the same number, made from what is stored.
+            let least = closing.as_ref().map_or(0, |closing| closing.at.0);
+            let data = closing.as_ref().map_or_else(|| json!({}), |closing| end_data(closing, &state.plan, state.handover.as_ref()));
+            state.closing = closing;
+            state.news.tell_from(least, "end", data);
         });
     }
 }
 
 pub(super) fn forget(state: &mut State, execution: ExecutionId) {
+    state.meters.forget(&execution);
     state.runs.remove(&execution);
     state.heard.remove(&execution);
 }
 
-fn fault_json(fault: &Fault) -> Value {
-    json!({ "code": fault.code.name(), "detail": fault.text, "missing": fault.missing.map(|amount| amount.to_string()) })
+/// A run that is over, as its receipt says.
+fn ended_data(execution: ExecutionId, row: &ExecutionRow) -> Value {
+    let outcome = row.work.as_ref().and_then(|work| work.outcome);
+    json!({
+        "executionId": execution.to_string(),
+        "toolId": row.tool,
+        "status": row.status.name(),
+        "completedAt": row.completed_at.map(|at| Time(at).to_string()),
+        "cost": row.work.as_ref().map(|work| work.charge.to_string()),
+        "effectiveMs": row.work.as_ref().map(|work| work.usage.effective_ms),
+        "endReason": outcome.map(|outcome| outcome.end.name()),
+        "exitCode": outcome.and_then(|outcome| outcome.exit_code),
+        "fault": row.fault.as_ref().map(fault_data),
+    })
 }

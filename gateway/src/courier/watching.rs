@@ -196,7 +196,7 @@ impl Courier {
                 if let serde_json::Value::Object(members) = &mut data {
                     members.insert("at".to_owned(), Time(clock::wall()).to_string().into());
                 }
-                state.tell(name, data);
+                state.news.tell(name, data);
             }
         });
         if is_given_up && let Some(told) = self.gives_up.take() {

@@ -1,27 +1,26 @@
-//! Streams: the log of an execution, and the events of a session.
+//! The log of an execution as a stream.
 //!
 //! Always true: a reader first gets what it has not seen (`Last-Event-ID`), then what comes; the stream ends with an event that says so, and a reader who comes back
-//! with everything is told that there is no more (204). Money in events is a decimal string.
+//! with everything is told that there is no more (204).
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::extract::State;
-use axum::response::{IntoResponse, Response};
+use axum::response::Response;
 use futures::stream;
 use orien_door::Path;
 use orien_door::sse::{Event, Follow};
 use orien_protocol::frame::OutputStream;
 use orien_protocol::id::ExecutionId;
-use serde_json::{Value, json};
+use serde_json::json;
 use tokio::sync::watch;
 
 use super::models::run_status;
 use super::runs::find;
-use super::{App, Shared, session_id};
+use super::{App, Shared};
 use crate::decimal::Time;
-use crate::desk::{Desk, Phase, SessionEvent};
 use crate::logs::LiveLog;
 use crate::rows::{LogLine, Refusal};
 
@@ -31,9 +30,10 @@ const BATCH: usize = 256;
 const OUTCOME_LIMIT: Duration = Duration::from_secs(3);
 
 /// The output of a run, line by line: what was written, then what is being written, then `end`.
-#[utoipa::path(get, path = "/logs/{id}", operation_id = "followLog", tag = "runs", responses(
+#[utoipa::path(get, path = "/logs/{id}", operation_id = "followLog", tag = "runs", params(super::openapi::FollowHeader), responses(
     (status = 200, description = "Events `stdout`, `stderr`, `gap`, `end`.", content((String = "text/event-stream"), (String = "application/x-ndjson"))),
-    (status = 204, description = "You have everything already."),
+    (status = 204, description = "The run has ended, and you have everything."),
+    (status = 400, description = "`invalid_last_event_id`"),
     (status = 404, description = "`execution_not_found`"),
 ))]
 pub(super) async fn log(State(app): Shared, Path(id): Path<String>, follow: Follow) -> Result<Response, Refusal> {
@@ -134,52 +134,4 @@ async fn end(app: &App, execution: ExecutionId) -> Event {
             "endReason": outcome.map(|outcome| outcome.end.name()),
         }),
     )
-}
-
-/// What happens in a session, as it happens.
-#[utoipa::path(get, path = "/api/sessions/{id}/events", operation_id = "followSession", tag = "sessions", responses(
-    (status = 200, description = "Events.", content((String = "text/event-stream"), (String = "application/x-ndjson"))),
-    (status = 204, description = "You have everything already."),
-    (status = 404, description = "`session_not_found`"),
-))]
-pub(super) async fn session(State(app): Shared, Path(id): Path<String>, follow: Follow) -> Result<Response, Refusal> {
-    let session = session_id(&id)?;
-    let view = app.view(session).await?;
-    let Some(desk) = app.sessions.desk(&session) else {
-        let reason = view.closing.map_or(Value::Null, |closing| closing.reason.name().into());
-        let over = Event::new("closed", json!({ "reason": reason }));
-        return Ok(follow.respond(stream::iter([over])).into_response());
-    };
-    let after = follow.last_event_id().unwrap_or(0);
-    let reader = SessionReader { changes: desk.watch(), desk, after, ready: VecDeque::new(), done: false };
-    Ok(follow.respond(stream::unfold(reader, SessionReader::turn)))
-}
-
-struct SessionReader {
-    desk: Arc<Desk>,
-    changes: watch::Receiver<u64>,
-    after: u64,
-    ready: VecDeque<SessionEvent>,
-    done: bool,
-}
-
-impl SessionReader {
-    async fn turn(mut self) -> Option<(Event, Self)> {
-        loop {
-            if let Some(event) = self.ready.pop_front() {
-                self.after = event.number;
-                return Some((Event::numbered(event.number, event.name, event.data), self));
-            }
-            if self.done {
-                return None;
-            }
-            self.changes.mark_unchanged();
-            let (events, over) = self.desk.read(|state| (state.events_after(self.after), state.phase == Phase::Closed));
-            self.ready.extend(events);
-            self.done = over;
-            if self.ready.is_empty() && !self.done && self.changes.changed().await.is_err() {
-                return None;
-            }
-        }
-    }
 }

@@ -11,6 +11,7 @@ mod docs;
 mod events;
 mod evidence;
 mod files;
+mod following;
 mod idempotency;
 mod lists;
 pub(crate) mod mcp;
@@ -132,7 +133,7 @@ fn router() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(sessions::extend))
         .routes(routes!(receipts::list))
         .routes(routes!(evidence::bundle))
-        .routes(routes!(events::session))
+        .routes(routes!(following::session))
         .routes(routes!(files::list))
         .routes(files)
         .routes(routes!(runs::tools))

@@ -6,7 +6,6 @@ use std::collections::BTreeMap;
 
 use orien_bootstrap::Listed;
 use orien_protocol::fault::Fault;
-use orien_protocol::frame::CloseReason;
 use orien_protocol::hash::Hash;
 use orien_protocol::id::ExecutionId;
 use orien_protocol::money::{Split, Usdc};
@@ -22,8 +21,8 @@ use super::measured::{AttestationJson, MeasuredJson, OwnJson};
 use crate::decimal::{Decimal, Percent, Seconds, Time, scaled};
 use crate::desk::Phase;
 use crate::experience::Experience;
-use crate::plan::{EndedBy, Handover, Stage};
-use crate::rows::{ExecutionRow, RunStatus};
+use crate::plan::{self, Handover, Stage};
+use crate::rows::ExecutionRow;
 use crate::sessions::SessionView;
 
 /// A provider, as its newest offer says, and as we saw it.
@@ -349,31 +348,12 @@ impl SettlementJson {
 
 /// The owner's word for where a session stands.
 pub(crate) fn status(view: &SessionView) -> &'static str {
-    if view.handover.is_some() {
-        // Its provider was lost: it takes no runs any more, even if nobody could say so to the provider yet.
-        return "failed";
-    }
-    let Some(closing) = &view.closing else { return "active" };
-    match closing.reason {
-        _ if closing.is_disputed() => "failed",
-        CloseReason::Ended if matches!(view.plan.ended_by, Some(EndedBy::Idle | EndedBy::Expiry)) => "expired",
-        CloseReason::Ended => "completed",
-        CloseReason::Expired | CloseReason::AgentGone => "expired",
-        CloseReason::NotSigned | CloseReason::Unredeemed | CloseReason::ProviderStopped | CloseReason::Dispute | CloseReason::NotOpened => {
-            "failed"
-        }
-    }
+    plan::status(view.closing.as_ref(), &view.plan, view.handover.as_ref())
 }
 
 /// Why a session ended: how its provider was lost, or what the gateway ended it for, or what both sides say.
 pub(crate) fn end_reason(view: &SessionView) -> Option<&'static str> {
-    let closed = view.closing.as_ref().map(|closing| closing.reason);
-    match (&view.handover, view.plan.ended_by, closed) {
-        (Some(handover), ..) => Some(handover.loss.name()),
-        (None, Some(EndedBy::Idle), Some(CloseReason::Ended)) => Some("idle"),
-        (None, Some(EndedBy::Expiry), Some(CloseReason::Ended)) => Some(CloseReason::Expired.name()),
-        (None, _, closed) => closed.map(CloseReason::name),
-    }
+    plan::end_reason(view.closing.as_ref(), &view.plan, view.handover.as_ref())
 }
 
 impl SessionJson {
@@ -471,12 +451,7 @@ pub(crate) struct Shown {
 
 /// The owner's word for where a run stands.
 pub(crate) const fn run_status(row: &ExecutionRow) -> &'static str {
-    match row.status {
-        RunStatus::Pending => "pending",
-        RunStatus::Running => "running",
-        RunStatus::Completed => "completed",
-        RunStatus::Failed => "failed",
-    }
+    row.status.name()
 }
 
 /// Arguments longer than this are left out of lists.

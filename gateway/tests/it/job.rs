@@ -201,7 +201,7 @@ async fn streams_go_on_after_the_last_event_that_a_reader_has() {
 
     client.post(&format!("/api/sessions/{id}/end"), "end", &json!({})).await.ok(200);
     let events = client.get(&format!("/api/sessions/{id}/events")).await.text();
-    assert!(events.contains("event: closed") && events.contains("\"reason\":\"ended\""), "{events}");
+    assert!(events.contains("event: end") && events.contains("\"reason\":\"ended\""), "{events}");
     shop.close().await;
     world.close().await;
 }

@@ -4,6 +4,7 @@
 
 mod client;
 mod doors;
+mod events;
 mod failing;
 mod failover;
 mod input;
@@ -11,6 +12,7 @@ mod job;
 mod lifetime;
 mod lists;
 mod money;
+mod openapi;
 mod restart;
 mod shop;
 mod world;

@@ -6,6 +6,7 @@
 //! To describe a new route: `#[utoipa::path(..)]` above its handler with path, operation id, tag and the answers of its own (an error needs its status and its codes in
 //! backticks only), `ToSchema` on bodies, `IntoParams` on queries, and one `.routes(routes!(..))` line in [`router`](super::router).
 
+mod door;
 mod params;
 mod problem;
 mod scalars;
@@ -19,7 +20,7 @@ use utoipa::openapi::security::{ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder
 use utoipa::openapi::{Components, InfoBuilder, OpenApi, RefOr};
 use utoipa::openapi::{OpenApiBuilder, PathItem, SecurityRequirement, Server};
 
-pub(in crate::http) use params::{HealthJson, KeyHeader};
+pub(in crate::http) use params::{FollowHeader, HealthJson, KeyHeader};
 
 /// Where the document is.
 pub(in crate::http) const DOCUMENT: &str = "/openapi.json";
@@ -53,7 +54,8 @@ pub(in crate::http) fn frame() -> OpenApi {
     let info = InfoBuilder::new().title("ORIEN gateway").version(env!("CARGO_PKG_VERSION")).description(Some(ABOUT)).build();
     let mut components = Components::new();
     components.add_security_scheme("token", SecurityScheme::Http(HttpBuilder::new().scheme(HttpAuthScheme::Bearer).build()));
-    let cookie = ApiKeyValue::with_description("orien", "What a browser gets for a one-time login link.");
+    let cookie =
+        ApiKeyValue::with_description("orien-8402", "What a browser gets for a one-time login link; the number is the door's port.");
     components.add_security_scheme("cookie", SecurityScheme::ApiKey(ApiKey::Cookie(cookie)));
     problem::add_schemas(&mut components);
     OpenApiBuilder::new().info(info).servers(Some([Server::new("/")])).components(Some(components)).build()
@@ -61,9 +63,10 @@ pub(in crate::http) fn frame() -> OpenApi {
 
 /// The document, from what the routes say of themselves. `open` are the paths that need no token.
 pub(in crate::http) fn complete(mut api: OpenApi, open: &[&str]) -> OpenApi {
+    api.merge(door::api());
     let paths = std::mem::take(&mut api.paths.paths);
     for (path, mut item) in paths {
-        let is_open = open.contains(&path.as_str());
+        let is_open = open.contains(&path.as_str()) || door::OPEN.contains(&path.as_str());
         operations(&mut item).for_each(|operation| finish(operation, is_open));
         // What the router calls the rest of a path is a name like any other here.
         api.paths.paths.insert(path.replace("{*", "{"), item);

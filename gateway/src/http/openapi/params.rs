@@ -13,6 +13,16 @@ pub(in crate::http) struct KeyHeader {
     idempotency_key: String,
 }
 
+/// Where a reader of events comes back.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Header)]
+#[expect(dead_code, reason = "only its shape is used; the header is read by the door's extractor")]
+pub(in crate::http) struct FollowHeader {
+    /// The id of the last event that you have; those after it are sent first.
+    #[param(rename = "Last-Event-ID", value_type = Option<u64>)]
+    last_event_id: Option<u64>,
+}
+
 /// What the health of every role says first.
 #[derive(ToSchema)]
 #[schema(as = RoleHealth)]

@@ -9,14 +9,19 @@ const PROBLEM_JSON: &str = "application/problem+json";
 
 /// What the door may answer to any request before a route sees it, or instead of a route that failed.
 const DOOR: &[(&str, &str)] = &[
-    ("400", "The request is not one: `bad_request`, `missing_host`, `invalid_path`, `invalid_query`."),
-    ("403", "`cross_site`: it was sent by another site's page."),
-    ("421", "`wrong_host`: this is not the host it is meant for."),
+    ("400", "`invalid_path`, `invalid_query`, `bad_request`"),
+    ("403", "`cross_origin`: a page of another site sent it."),
+    ("408", "`body_stalled`: the body did not arrive."),
+    ("421", "`host_not_allowed`: this is not the host it is meant for."),
+    ("429", "`rate_limited`: `Retry-After` says when to come back."),
     ("500", "`internal`: the cause is in the program's log under the request id."),
 ];
 
-/// What it may answer where a token is needed.
-const TOKEN: &[(&str, &str)] = &[("401", "`unauthorized`: there is no token, or not this door's.")];
+/// What it may answer where a token is needed; the first of one status counts.
+const TOKEN: &[(&str, &str)] = &[
+    ("401", "`unauthorized`: there is no token, or not this door's; `token_expired`."),
+    ("403", "`insufficient_scope`: the token does not reach so far; `cross_origin`, `cross_site`: a page of another site sent it."),
+];
 
 /// An error, RFC 9457.
 #[derive(ToSchema)]
@@ -69,7 +74,7 @@ pub(super) fn add_schemas(components: &mut Components) {
 /// Adds the answers that any route may give. One that a route describes itself stays as it is.
 pub(super) fn add_common(operation: &mut Operation, is_open: bool) {
     let token = TOKEN.iter().filter(|_| !is_open);
-    for (status, description) in DOOR.iter().chain(token) {
+    for (status, description) in token.chain(DOOR) {
         let response = || ResponseBuilder::new().description(*description).build().into();
         operation.responses.responses.entry((*status).to_owned()).or_insert_with(response);
     }
