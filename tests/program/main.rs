@@ -13,6 +13,7 @@ mod host;
 mod input;
 mod kit;
 mod main_job;
+mod mcp;
 mod money;
 mod openings;
 mod readme;

@@ -65,6 +65,8 @@ struct Problem {
     detail: Option<String>,
     missing: Option<Value>,
     retry_after_seconds: Option<u64>,
+    /// The session that goes on for one that was lost with its provider.
+    successor: Option<String>,
     #[serde(default)]
     problems: Vec<Item>,
 }
@@ -88,7 +90,10 @@ impl Failure {
         failure.0.missing = missing;
         failure.0.retry_after = problem.retry_after_seconds;
         failure.0.problems = problem.problems;
-        failure
+        match problem.successor {
+            Some(session) => failure.with("successor_session_id", session),
+            None => failure,
+        }
     }
 
     /// Arguments that do not fit the schema.
@@ -131,6 +136,7 @@ impl Failure {
             "max_cost_reached" => &["run_tool"],
             "insufficient_funds" | "daily_cap" | "debt" | "unredeemed_limit" => &["end_session", "open_session"],
             "spend_cap_reached" => &["end_session"],
+            "session_replaced" => &["session_status", "run_tool"],
             "session_ended" | "session_not_found" | "offer_changed" => &["open_session"],
             "execution_not_found" => &["session_status"],
             "unknown_tool" | "bad_arguments" => &["list_tools_in_session"],
@@ -153,6 +159,9 @@ impl Failure {
         }
         for problem in inner.problems.iter().take(16) {
             text.push_str(&format!("\n- {}: {}", problem.name, problem.problem));
+        }
+        if let Some(session) = inner.facts.get("successor_session_id").and_then(Value::as_str) {
+            text.push_str(&format!("\nSession {session} goes on in its place"));
         }
         if !next.is_empty() {
             text.push_str(&format!("\nNext: {}", next.join(" or ")));

@@ -8,9 +8,9 @@ use std::sync::Arc;
 use axum::http::request::Parts;
 use orien_door::Reentry;
 use rmcp::model::{
-    CacheScope, CallToolRequestParams, CallToolResponse, CancelTaskParams, DetailedTask, GetTaskParams, GetTaskResult, Implementation,
-    ListResourceTemplatesResult, ListToolsResult, PaginatedRequestParams, ReadResourceRequestParams, ReadResourceResponse,
-    ServerCapabilities, ServerConfig, TaskPayload, Tool, UpdateTaskParams,
+    CacheScope, CallToolRequestParams, CallToolResponse, CancelTaskParams, DetailedTask, GetPromptRequestParams, GetPromptResponse,
+    GetTaskParams, GetTaskResult, Implementation, ListPromptsResult, ListResourceTemplatesResult, ListToolsResult, PaginatedRequestParams,
+    ReadResourceRequestParams, ReadResourceResponse, ServerCapabilities, ServerConfig, TaskPayload, Tool, UpdateTaskParams,
 };
 use rmcp::service::RequestContext;
 use rmcp::{ErrorData, RoleServer, ServerHandler};
@@ -23,7 +23,7 @@ use super::approval::Approval;
 use super::call::Call;
 use super::failure::Failure;
 use super::reply::Reply;
-use super::{catalogue, flat, resources, runs, sessions, tools, watch};
+use super::{catalogue, flat, prompts, resources, runs, sessions, tools, watch};
 
 /// How long a host may keep the list of tools: it changes with the program only, or with a session.
 const LIST_TTL_MS: u64 = 30_000;
@@ -99,7 +99,7 @@ impl Handler {
 
 impl ServerHandler for Handler {
     fn get_info(&self) -> ServerConfig {
-        let capabilities = ServerCapabilities::builder().enable_tools().enable_resources().enable_tasks().build();
+        let capabilities = ServerCapabilities::builder().enable_tools().enable_resources().enable_prompts().enable_tasks().build();
         let instructions = if matches!(self.view, View::Whole) { INSTRUCTIONS } else { SESSION_INSTRUCTIONS };
         let this = Implementation::new("orien", env!("CARGO_PKG_VERSION")).with_title("ORIEN");
         ServerConfig::new(capabilities).with_server_info(this).with_instructions(instructions)
@@ -135,6 +135,20 @@ impl ServerHandler for Handler {
             ..self.call(context)?
         };
         self.shared.calls.track_future(dispatch(&call, &request.name, arguments, session)).await
+    }
+
+    async fn list_prompts(
+        &self,
+        _: Option<PaginatedRequestParams>,
+        context: RequestContext<RoleServer>,
+    ) -> Result<ListPromptsResult, ErrorData> {
+        // A session's own endpoint begins where the prompt would lead.
+        let prompts = if self.session(&context).is_none() { prompts::all() } else { Vec::new() };
+        Ok(ListPromptsResult::with_all_items(prompts).with_ttl_ms(LIST_TTL_MS).with_cache_scope(CacheScope::Private))
+    }
+
+    async fn get_prompt(&self, request: GetPromptRequestParams, _: RequestContext<RoleServer>) -> Result<GetPromptResponse, ErrorData> {
+        prompts::get(&request.name, request.arguments.as_ref()).map(Into::into)
     }
 
     async fn list_resource_templates(
@@ -213,6 +227,7 @@ async fn rented(call: &Call, name: &str, args: Map<String, Value>, session: &str
         session_id: session.to_owned(),
         tool_id: tool.id.clone(),
         args,
+        stdin: None,
         max_cost_usdc: None,
         timeout_seconds: None,
         wait_s: None,

@@ -108,8 +108,13 @@ pub(super) struct OpenSession {
     pub(super) capability: Option<String>,
     /// Highest price in USDC per minute
     pub(super) max_price_per_minute_usdc: Option<Amount>,
+    /// Lowest uptime of the provider in percent
+    #[schemars(range(min = 0, max = 100))]
+    pub(super) min_uptime_percent: Option<f64>,
     /// Region that the provider has to name
     pub(super) region: Option<String>,
+    /// Weakest confinement of tools that will do, such as "S2"
+    pub(super) confinement: Option<String>,
     /// What the session is for, in a sentence; kept with it
     pub(super) mission: Option<String>,
     /// Seconds until the session ends by itself; 3600 unless said
@@ -150,6 +155,8 @@ pub(super) struct RunTool {
     /// Arguments of the tool, as list_tools_in_session describes them
     #[serde(default)]
     pub(super) args: Map<String, Value>,
+    /// Text for the tool's standard input, if it reads that
+    pub(super) stdin: Option<String>,
     /// Most that this run may cost in USDC
     pub(super) max_cost_usdc: Option<Amount>,
     /// Seconds after which the run is stopped

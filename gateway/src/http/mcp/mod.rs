@@ -15,6 +15,7 @@ mod flat;
 mod handler;
 mod inputs;
 mod log;
+mod prompts;
 mod providers;
 mod remote;
 mod reply;

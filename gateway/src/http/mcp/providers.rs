@@ -7,32 +7,40 @@ use super::call::Call;
 use super::failure::Failure;
 use super::inputs::{FindProviders, GetProvider};
 use super::reply::Reply;
-use super::shapes::{ArgumentLine, Exact, Provider, ProviderIn, ProviderLine, Providers, ProvidersIn, ToolIn, ToolLine};
+use super::shapes::{
+    ArgumentLine, Exact, Provider, ProviderIn, ProviderLine, Providers, ProvidersIn, Rejected, RejectedIn, ToolIn, ToolLine,
+};
 
 /// Providers in an answer unless the caller says another number, and the most.
 const LISTED: (u32, u32) = (10, 50);
 /// Tools named with each of them.
 const TOOLS_NAMED: usize = 40;
+/// Providers that do not fit, in an answer with none that does.
+const REJECTED_LISTED: usize = 10;
 /// Longest description in a list.
 const DESCRIPTION_CHARS: usize = 300;
 
 pub(super) async fn find(call: &Call, input: FindProviders) -> Result<Reply, Failure> {
     let limit = input.limit.unwrap_or(LISTED.0).clamp(1, LISTED.1);
-    let path = format!(
-        "/api/providers{}",
-        query(&[
-            ("capability", input.capability),
-            ("tool", input.tool),
-            ("maxPricePerMinute", input.max_price_per_minute_usdc.map(|amount| amount.0.to_string())),
-            ("minUptime", input.min_uptime_percent.map(|percent| percent.to_string())),
-            ("region", input.region),
-            ("confinement", input.confinement),
-            ("sort", input.sort),
-            ("limit", Some(limit.to_string())),
-            ("cursor", input.cursor),
-        ])
-    );
-    let listed: ProvidersIn = call.api.get(&path).await?;
+    let wishes = [
+        ("capability", input.capability),
+        ("tool", input.tool),
+        ("maxPricePerMinute", input.max_price_per_minute_usdc.map(|amount| amount.0.to_string())),
+        ("minUptime", input.min_uptime_percent.map(|percent| percent.to_string())),
+        ("region", input.region),
+        ("confinement", input.confinement),
+        ("sort", input.sort),
+        ("limit", Some(limit.to_string())),
+        ("cursor", input.cursor),
+    ];
+    let mut listed: ProvidersIn = call.api.get(&format!("/api/providers{}", query(&wishes))).await?;
+    if listed.providers.is_empty() {
+        // Then it is worth knowing what the others lack.
+        let why = [&wishes[..], &[("rejected", Some("true".to_owned()))]].concat();
+        listed = call.api.get(&format!("/api/providers{}", query(&why))).await?;
+    }
+    let lacks = |other: RejectedIn| Rejected { provider: other.label, why: other.why };
+    let rejected: Vec<Rejected> = listed.rejected.into_iter().take(REJECTED_LISTED).map(lacks).collect();
     let providers: Vec<ProviderLine> = listed.providers.iter().map(line).collect();
     let mut text = match providers.len() {
         0 => "No provider fits.".to_owned(),
@@ -47,7 +55,10 @@ pub(super) async fn find(call: &Call, input: FindProviders) -> Result<Reply, Fai
             provider.tools.join(", ")
         ));
     }
-    Reply::new(text, &Providers { providers, next_cursor: listed.next_cursor })
+    for other in &rejected {
+        text.push_str(&format!("\n- not {}: {}", other.provider, other.why));
+    }
+    Reply::new(text, &Providers { providers, rejected, next_cursor: listed.next_cursor })
 }
 
 pub(super) async fn get(call: &Call, input: GetProvider) -> Result<Reply, Failure> {

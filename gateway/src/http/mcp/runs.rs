@@ -5,9 +5,9 @@
 
 use std::time::Duration;
 
-use rmcp::model::{CreateTaskResult, Resource, Task};
+use rmcp::model::{CreateTaskResult, ProtocolVersion, Resource, Task};
 use serde::Serialize;
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
 use super::api::segment;
 use super::call::{Call, key};
@@ -32,6 +32,8 @@ struct Order<'a> {
     tool_id: &'a str,
     args: &'a Map<String, Value>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    stdin: Option<Value>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     max_cost: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     timeout_seconds: Option<u64>,
@@ -43,6 +45,7 @@ pub(super) async fn run(call: &Call, input: RunTool) -> Result<Reply, Failure> {
         session_id: &input.session_id,
         tool_id: &input.tool_id,
         args: &input.args,
+        stdin: input.stdin.as_ref().map(|text| json!({ "text": text })),
         max_cost: input.max_cost_usdc.map(|amount| amount.0.to_string()),
         timeout_seconds: input.timeout_seconds,
     };
@@ -53,8 +56,8 @@ pub(super) async fn run(call: &Call, input: RunTool) -> Result<Reply, Failure> {
         Err(failure) => return Err(explained(call, &input.session_id, failure).await),
     };
     if input.detach {
-        let now = watch::fetch(call, &run).await?;
-        return shown_or_task(call, &now, &watch::watch(call, &run, Keep::Last, Duration::ZERO).await?.0);
+        let (seen, _) = watch::watch(call, &run, Keep::Last, Duration::ZERO).await?;
+        return shown(call, &watch::fetch(call, &run).await?, &seen);
     }
     let wait = Duration::from_secs(input.wait_s.unwrap_or(WAIT_SECONDS).min(WAIT_LIMIT_SECONDS).into());
     let (seen, stopped) = watch::watch(call, &run, Keep::Last, wait).await?;
@@ -138,7 +141,9 @@ async fn explained(call: &Call, session: &str, failure: Failure) -> Failure {
 }
 
 fn shown_or_task(call: &Call, run: &RunIn, seen: &Seen) -> Result<Reply, Failure> {
-    let follows = call.context.client_capabilities().is_some_and(|capabilities| capabilities.supports_tasks());
+    // Tasks of the older era were others, and hosts that name them do not know these.
+    let modern = call.context.protocol_version().is_some_and(|version| version.as_str() >= ProtocolVersion::V_2026_07_28.as_str());
+    let follows = modern && call.context.client_capabilities().is_some_and(|capabilities| capabilities.supports_tasks());
     if follows && !run.is_over() { Ok(Reply::Task(CreateTaskResult::new(task(run)))) } else { shown(call, run, seen) }
 }
 

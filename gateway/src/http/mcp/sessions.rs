@@ -30,7 +30,11 @@ struct Order<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     max_price_per_minute: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    min_uptime: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     region: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    confinement: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     expiry_seconds: Option<u64>,
 }
@@ -49,7 +53,9 @@ pub(super) async fn open(call: &Call, input: OpenSession) -> Result<Reply, Failu
         capability: input.capability.as_deref(),
         tools: input.tools.as_deref(),
         max_price_per_minute: input.max_price_per_minute_usdc.map(|amount| amount.0.to_string()),
+        min_uptime: input.min_uptime_percent,
         region: input.region.as_deref(),
+        confinement: input.confinement.as_deref(),
         expiry_seconds: input.expiry_seconds,
     };
     let session: SessionIn = call.api.post("/api/sessions", &order, &key).await?;

@@ -41,6 +41,17 @@ pub(super) struct FaultIn {
 pub(super) struct ProvidersIn {
     pub(super) providers: Vec<ProviderIn>,
     pub(super) next_cursor: Option<String>,
+    /// Who does not fit, if that was asked for.
+    #[serde(default)]
+    pub(super) rejected: Vec<RejectedIn>,
+}
+
+#[derive(Debug, Deserialize)]
+pub(super) struct RejectedIn {
+    #[serde(default)]
+    pub(super) label: String,
+    #[serde(default)]
+    pub(super) why: String,
 }
 
 #[derive(Debug, Deserialize)]
@@ -190,6 +201,13 @@ pub(super) struct StoredIn {
     pub(super) hash: String,
 }
 
+/// A provider that does not fit.
+#[derive(Serialize, JsonSchema)]
+pub(super) struct Rejected {
+    pub(super) provider: String,
+    pub(super) why: String,
+}
+
 /// A provider in a list.
 #[derive(Serialize, JsonSchema)]
 pub(super) struct ProviderLine {
@@ -224,6 +242,9 @@ pub(super) struct ProviderLine {
 #[derive(Serialize, JsonSchema)]
 pub(super) struct Providers {
     pub(super) providers: Vec<ProviderLine>,
+    /// If none fits: what those that are known lack
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(super) rejected: Vec<Rejected>,
     /// Give this as cursor to see more; absent at the end
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) next_cursor: Option<String>,
