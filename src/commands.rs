@@ -53,6 +53,9 @@ pub(crate) fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Bench { command: BenchCommand::Sandbox { runs, program, parent_mib, json } } => {
             done(runtime()?.block_on(bench::sandbox(bench::Plan { runs, program, parent_mib }, json)))
         }
+        Command::Bench { command: BenchCommand::Files { mib, rounds, small_files, json } } => {
+            done(runtime()?.block_on(bench::files(bench::FilesPlan { mib, rounds, small_files }, json)))
+        }
         Command::Bench { command: BenchCommand::Runs { runs, concurrency, openings, floor_runs, program, json } } => {
             let plan = bench::RunsPlan { runs, concurrency, openings, floor_runs, program };
             let all_succeeded = runtime()?.block_on(bench::runs(plan, json))?;

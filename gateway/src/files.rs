@@ -5,6 +5,9 @@
 //!
 //! It does not know which paths exist, nor HTTP.
 
+pub(crate) mod tar;
+pub(crate) mod tree;
+
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -12,7 +15,7 @@ use futures::{Stream, StreamExt};
 use orien_bootstrap::FrameStream;
 use orien_net::{Net, NetError, NetStream, StreamKind};
 use orien_protocol::fault::Fault;
-use orien_protocol::frame::{FileAction, FileAnswer, FileEntry, FileRequest, STREAM_FRAME_LIMIT};
+use orien_protocol::frame::{FileAction, FileAnswer, FileEntry, FileRequest, STREAM_FRAME_LIMIT, UnfinishedUpload};
 use orien_protocol::hash::Hash;
 use orien_protocol::id::SessionId;
 use orien_protocol::peer::PeerId;
@@ -52,6 +55,9 @@ pub(crate) enum FileError {
     /// The two ends saw different bytes.
     #[error("the provider has other bytes than were sent or received")]
     Mismatch,
+    /// What should be a tar archive is none, or not to its end.
+    #[error("the archive cannot be read: {0}")]
+    Archive(String),
 }
 
 /// A finished transfer.
@@ -61,6 +67,45 @@ pub(crate) struct Moved {
     pub(crate) hash: Hash,
     /// How many.
     pub(crate) length: u64,
+    /// BLAKE3 of the whole file, as the provider says.
+    pub(crate) whole: Option<Hash>,
+}
+
+/// Which part of a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Part {
+    /// The first byte.
+    pub(crate) offset: u64,
+    /// At most so many.
+    pub(crate) length: u64,
+    /// Only of this state of the file.
+    pub(crate) version: Option<u64>,
+}
+
+impl Part {
+    /// All of it.
+    pub(crate) const WHOLE: Self = Self { offset: 0, length: u64::MAX, version: None };
+}
+
+/// What an upload puts where.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Parcel {
+    pub(crate) path: String,
+    /// Bytes that follow.
+    pub(crate) length: u64,
+    pub(crate) executable: bool,
+    /// Bytes that the provider holds of an earlier upload that broke off.
+    pub(crate) offset: u64,
+    /// What the whole file has to be.
+    pub(crate) expected: Option<Hash>,
+}
+
+/// A file or folder as it is now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Found {
+    pub(crate) entry: FileEntry,
+    pub(crate) version: u64,
+    pub(crate) hash: Option<Hash>,
 }
 
 /// Whose workspace.
@@ -88,15 +133,14 @@ impl Workspace<'_> {
         Ok((frames, answer))
     }
 
-    /// Stores a file of `length` bytes.
+    /// Stores a file, or the rest of one. When it breaks off, the provider keeps what came.
     pub(crate) async fn upload<E: std::fmt::Display>(
         &self,
-        path: String,
-        length: u64,
-        executable: bool,
+        parcel: Parcel,
         body: impl Stream<Item = Result<Bytes, E>> + Unpin,
     ) -> Result<Moved, FileError> {
-        let (frames, answer) = self.ask(FileAction::Upload { path, length, executable }).await?;
+        let Parcel { path, length, executable, offset, expected } = parcel;
+        let (frames, answer) = self.ask(FileAction::Upload { path, length, executable, offset, expected }).await?;
         let FileAnswer::Ready { .. } = answer else { return Err(unexpected()) };
         let (mut reader, mut writer) = frames.split();
         let (sent, done) = {
@@ -116,23 +160,43 @@ impl Workspace<'_> {
             None => timely(reader.recv::<FileAnswer>()).await?.ok_or_else(|| interrupted("the provider hung up"))?,
         };
         match done {
-            FileAnswer::Done { hash, length } if (hash, length) == (sent.hash, sent.length) => Ok(sent),
+            FileAnswer::Done { hash, length, whole } if (hash, length) == (sent.hash, sent.length) => Ok(Moved { whole, ..sent }),
             FileAnswer::Done { .. } => Err(FileError::Mismatch),
             FileAnswer::Refused(fault) => Err(FileError::Refused(fault.tamed())),
             _ => Err(unexpected()),
         }
     }
 
-    /// Fetches a file: its size, and its bytes.
-    pub(crate) async fn download(&self, path: String) -> Result<Download, FileError> {
-        let (frames, answer) = self.ask(FileAction::Download { path, offset: 0 }).await?;
-        let FileAnswer::Ready { length } = answer else { return Err(unexpected()) };
-        Ok(Download { frames, length, left: length, hasher: blake3::Hasher::new(), held: None, moved: None })
+    /// Uploads that broke off and can go on.
+    pub(crate) async fn unfinished(&self) -> Result<Vec<UnfinishedUpload>, FileError> {
+        match self.ask(FileAction::Unfinished).await?.1 {
+            FileAnswer::Unfinished(uploads) => Ok(uploads),
+            _ => Err(unexpected()),
+        }
     }
 
-    /// Lists files below a path, and whether there are more.
-    pub(crate) async fn list(&self, path: String) -> Result<(Vec<FileEntry>, bool), FileError> {
-        match self.ask(FileAction::List { path }).await?.1 {
+    /// Fetches a file or a part of it.
+    pub(crate) async fn download(&self, path: String, part: Part) -> Result<Download, FileError> {
+        let Part { offset, length, version } = part;
+        let (frames, answer) = self.ask(FileAction::Download { path, offset, length, version }).await?;
+        let FileAnswer::Ready { length: left, size, version } = answer else { return Err(unexpected()) };
+        if left > length || left > size {
+            return Err(unexpected());
+        }
+        Ok(Download { frames, length: left, version, left, hasher: blake3::Hasher::new(), held: None, moved: None })
+    }
+
+    /// Looks at one file or folder.
+    pub(crate) async fn stat(&self, path: String, hash: bool) -> Result<Found, FileError> {
+        match self.ask(FileAction::Stat { path, hash }).await?.1 {
+            FileAnswer::Stat { entry, version, hash } => Ok(Found { entry, version, hash }),
+            _ => Err(unexpected()),
+        }
+    }
+
+    /// Lists files below a path and after another, and whether there are more.
+    pub(crate) async fn list(&self, path: String, after: Option<String>) -> Result<(Vec<FileEntry>, bool), FileError> {
+        match self.ask(FileAction::List { path, after }).await?.1 {
             FileAnswer::Listing { entries, more } => Ok((entries, more)),
             _ => Err(unexpected()),
         }
@@ -152,6 +216,7 @@ impl Workspace<'_> {
 pub(crate) struct Download {
     frames: Frames,
     length: u64,
+    version: u64,
     left: u64,
     hasher: blake3::Hasher,
     /// The newest piece; given out when the next one is here, or when all are and the hash is right.
@@ -165,6 +230,11 @@ impl Download {
         self.length
     }
 
+    /// Which state of the file this is.
+    pub(crate) const fn version(&self) -> u64 {
+        self.version
+    }
+
     /// What was moved, once the last piece has been given out.
     pub(crate) const fn moved(&self) -> Option<Moved> {
         self.moved
@@ -173,17 +243,10 @@ impl Download {
     /// The next piece; none after the last.
     pub(crate) async fn piece(&mut self) -> Result<Option<Bytes>, FileError> {
         while self.left > 0 {
-            let room = usize::try_from(self.left).unwrap_or(PIECE_BYTES).min(PIECE_BYTES);
-            let mut buffer = BytesMut::with_capacity(room);
-            let raw = self.frames.raw();
-            let mut limited = raw.take(u64::try_from(room).unwrap_or(u64::MAX));
-            let count = timely(limited.read_buf(&mut buffer)).await?;
-            if count == 0 {
-                return Err(interrupted("the provider hung up"));
-            }
-            self.left = self.left.saturating_sub(u64::try_from(count).unwrap_or(u64::MAX));
-            self.hasher.update(&buffer);
-            if let Some(ready) = self.held.replace(buffer.freeze()) {
+            let piece = raw_piece(&mut self.frames, self.left).await?;
+            self.left = self.left.saturating_sub(u64::try_from(piece.len()).unwrap_or(u64::MAX));
+            self.hasher.update(&piece);
+            if let Some(ready) = self.held.replace(piece) {
                 return Ok(Some(ready));
             }
         }
@@ -191,8 +254,8 @@ impl Download {
             return Ok(None);
         }
         match next(&mut self.frames).await? {
-            FileAnswer::Done { hash, length } => {
-                let moved = Moved { hash: Hash::from_bytes(*self.hasher.finalize().as_bytes()), length: self.length };
+            FileAnswer::Done { hash, length, whole } => {
+                let moved = Moved { hash: Hash::from_bytes(*self.hasher.finalize().as_bytes()), length: self.length, whole };
                 if (hash, length) != (moved.hash, moved.length) {
                     return Err(FileError::Mismatch);
                 }
@@ -202,6 +265,19 @@ impl Download {
             _ => Err(unexpected()),
         }
     }
+}
+
+/// The next raw bytes of so many: a full piece, or all that is left.
+async fn raw_piece(frames: &mut Frames, left: u64) -> Result<Bytes, FileError> {
+    let room = usize::try_from(left).unwrap_or(PIECE_BYTES).min(PIECE_BYTES);
+    let mut piece = BytesMut::with_capacity(room);
+    while piece.len() < room {
+        let mut limited = frames.raw().take(u64::try_from(room.saturating_sub(piece.len())).unwrap_or(u64::MAX));
+        if timely(limited.read_buf(&mut piece)).await? == 0 {
+            return Err(interrupted("the provider hung up"));
+        }
+    }
+    Ok(piece.freeze())
 }
 
 async fn send_all<E: std::fmt::Display>(
@@ -224,7 +300,7 @@ async fn send_all<E: std::fmt::Display>(
         return Err(FileError::Length { announced, found });
     }
     timely(raw.flush()).await?;
-    Ok(Moved { hash: Hash::from_bytes(*hasher.finalize().as_bytes()), length: found })
+    Ok(Moved { hash: Hash::from_bytes(*hasher.finalize().as_bytes()), length: found, whole: None })
 }
 
 /// The next answer; a refusal is an error.

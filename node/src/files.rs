@@ -1,22 +1,24 @@
 //! Moves files in and out of a session's workspace, one per stream.
 //!
-//! Always true: an upload appears whole or not at all, and has exactly the announced length; both sides learn the hash of every byte that crossed; a peer that stalls
-//! is given up. What a path may be and how much a workspace holds is the sandbox's concern.
+//! Always true: an upload appears whole or not at all, and has exactly the announced length; one that breaks off is kept, so that it can go on; both sides learn the
+//! hash of every byte that crossed; a peer that stalls is given up. What a path may be and how much a workspace holds is the sandbox's concern.
 
 use std::time::{Duration, UNIX_EPOCH};
 
 use orien_protocol::fault::{Fault, FaultCode};
-use orien_protocol::frame::{FileAction, FileAnswer, FileEntry, LISTING_LIMIT, STREAM_FRAME_LIMIT};
+use orien_protocol::frame::{FileAction, FileAnswer, FileEntry, LISTING_LIMIT, STREAM_FRAME_LIMIT, UnfinishedUpload};
 use orien_protocol::hash::Hash;
 use orien_protocol::time::Timestamp;
-use orien_sandbox::{Entry, FileError, Files, Kind, WorkPath};
-use tokio::io::{AsyncReadExt, AsyncSeekExt, AsyncWriteExt};
+use orien_sandbox::{Entry, FileError, Files, Kind, Upload, WorkPath};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::timeout;
 
 use crate::line::PeerStream;
 
-/// Bytes moved at once; one such buffer per transfer.
-const BLOCK_BYTES: usize = 256 * 1024;
+mod tree;
+
+/// Bytes moved at once; two such blocks per transfer, one on the way and one at the disk.
+const BLOCK_BYTES: usize = 512 * 1024;
 /// A transfer that moves nothing for so long is given up.
 const STALL_TIME_MAX: Duration = Duration::from_secs(60);
 /// What a listed entry takes beside its path.
@@ -48,80 +50,137 @@ impl From<Fault> for Stopped {
 pub(crate) async fn serve(mut stream: PeerStream, action: FileAction, files: &Files) {
     let answer = match act(&mut stream, action, files).await {
         Ok(answer) => answer,
-        Err(Stopped::Refused(fault)) => FileAnswer::Refused(fault),
+        Err(Stopped::Refused(fault)) => Some(FileAnswer::Refused(fault)),
         Err(Stopped::Gone) => return,
     };
-    if put(&mut stream, &answer).await.is_ok() {
+    let said = match &answer {
+        Some(answer) => put(&mut stream, answer).await,
+        None => Ok(()),
+    };
+    if said.is_ok() {
         let _ = timeout(STALL_TIME_MAX, stream.finish()).await;
     }
 }
 
-async fn act(stream: &mut PeerStream, action: FileAction, files: &Files) -> Result<FileAnswer, Stopped> {
-    match action {
-        FileAction::Upload { path, length, executable } => upload(stream, &path_of(&path)?, length, executable, files).await,
-        FileAction::Download { path, offset } => download(stream, &path_of(&path)?, offset, files).await,
-        FileAction::List { path } => {
-            let below = if path.is_empty() { None } else { Some(path_of(&path)?) };
-            list(below.as_ref(), files).await
+/// None when everything has been said.
+async fn act(stream: &mut PeerStream, action: FileAction, files: &Files) -> Result<Option<FileAnswer>, Stopped> {
+    let answer = match action {
+        FileAction::Upload { path, length, executable, offset, expected } => {
+            let (path, size) = (path_of(&path)?, offset.saturating_add(length));
+            let file = match offset {
+                0 => files.create_write(&path, executable, size).await?,
+                _ => files.resume_write(&path, executable, offset, size).await?,
+            };
+            upload(stream, file, length, size, expected).await?
+        }
+        FileAction::Unfinished => {
+            let shown = |(path, held, size): (WorkPath, u64, u64)| UnfinishedUpload { path: path.to_string(), held, size };
+            FileAnswer::Unfinished(files.unfinished().into_iter().map(shown).collect())
+        }
+        FileAction::Download { path, offset, length, version } => {
+            download(stream, &path_of(&path)?, (offset, length), version, files).await?
+        }
+        FileAction::Stat { path, hash } => stat(&path_of(&path)?, hash, files).await?,
+        FileAction::List { path, after } => {
+            let after = after.as_deref().map(path_of).transpose()?;
+            list(folder_of(&path)?.as_ref(), after.as_ref(), files).await?
         }
         FileAction::Remove { path } => {
             files.remove(&path_of(&path)?).await?;
-            Ok(FileAnswer::Done { hash: Hash::ZERO, length: 0 })
+            FileAnswer::Done { hash: Hash::ZERO, length: 0, whole: None }
+        }
+        FileAction::Pack { path } => return tree::pack(stream, folder_of(&path)?.as_ref(), files).await.map(|()| None),
+        FileAction::Unpack { path } => tree::unpack(stream, folder_of(&path)?.as_ref(), files).await?,
+    };
+    Ok(Some(answer))
+}
+
+async fn upload(stream: &mut PeerStream, mut file: Upload, length: u64, size: u64, expected: Option<Hash>) -> Result<FileAnswer, Stopped> {
+    put(stream, &FileAnswer::Ready { length, size, version: 0 }).await?;
+    let (mut hasher, mut left) = (blake3::Hasher::new(), length);
+    let is_whole = length == size;
+    while left > 0 {
+        let Some(block) = block(stream, left).await else {
+            // The end before the end: what came can be gone on with.
+            file.keep().await;
+            return Err(Stopped::Gone);
+        };
+        left = left.saturating_sub(u64::try_from(block.len()).unwrap_or(u64::MAX));
+        if !is_whole {
+            hasher.update(&block);
+        }
+        file.write(block).await?;
+    }
+    let whole = Hash::from_bytes(file.hash().await?);
+    if expected.is_some_and(|expected| expected != whole) {
+        return Err(Fault::new(FaultCode::HASH_MISMATCH, format!("the bytes that came have the hash {whole}; nothing was stored")).into());
+    }
+    file.commit().await?;
+    // Of a whole upload the file's hash is the transfer's.
+    let hash = if is_whole { whole } else { Hash::from_bytes(*hasher.finalize().as_bytes()) };
+    Ok(FileAnswer::Done { hash, length, whole: Some(whole) })
+}
+
+/// The next bytes of so many: a block, or fewer if the peer is gone after them; none when there are none.
+async fn block(stream: &mut PeerStream, left: u64) -> Option<Vec<u8>> {
+    let want = usize::try_from(left).unwrap_or(usize::MAX).min(BLOCK_BYTES);
+    let mut block = Vec::with_capacity(want);
+    while block.len() < want {
+        let room = u64::try_from(want.saturating_sub(block.len())).unwrap_or(u64::MAX);
+        match timeout(STALL_TIME_MAX, stream.raw().take(room).read_buf(&mut block)).await {
+            Ok(Ok(0) | Err(_)) | Err(_) => break,
+            Ok(Ok(_)) => {}
         }
     }
+    (!block.is_empty()).then_some(block)
 }
 
-async fn upload(stream: &mut PeerStream, path: &WorkPath, length: u64, executable: bool, files: &Files) -> Result<FileAnswer, Stopped> {
-    let mut file = files.create_write(path, executable, length).await?;
-    put(stream, &FileAnswer::Ready { length }).await?;
-    let (mut hasher, mut left, mut block) = (blake3::Hasher::new(), length, vec![0; BLOCK_BYTES]);
-    while left > 0 {
-        let want = usize::try_from(left).unwrap_or(usize::MAX).min(BLOCK_BYTES);
-        let Some(room) = block.get_mut(..want) else { return Err(Stopped::Gone) };
-        let count = match timeout(STALL_TIME_MAX, stream.raw().read(room)).await {
-            // The end before the end: nothing of the file stays.
-            Ok(Ok(0) | Err(_)) | Err(_) => return Err(Stopped::Gone),
-            Ok(Ok(count)) => count,
-        };
-        let bytes = block.get(..count).unwrap_or_default();
-        hasher.update(bytes);
-        file.write(bytes).await?;
-        left = left.saturating_sub(u64::try_from(count).unwrap_or(u64::MAX));
+async fn download(
+    stream: &mut PeerStream,
+    path: &WorkPath,
+    (offset, length): (u64, u64),
+    version: Option<u64>,
+    files: &Files,
+) -> Result<FileAnswer, Stopped> {
+    let mut file = files.open_read(path).await?;
+    let (size, current) = (file.size, file.version);
+    if version.is_some_and(|version| version != current) {
+        return Err(Fault::new(FaultCode::FILE_CHANGED, "the file has changed since").into());
     }
-    let length = file.commit().await?;
-    Ok(FileAnswer::Done { hash: Hash::from_bytes(*hasher.finalize().as_bytes()), length })
-}
-
-async fn download(stream: &mut PeerStream, path: &WorkPath, offset: u64, files: &Files) -> Result<FileAnswer, Stopped> {
-    let (mut file, size) = files.open_read(path).await?;
-    let Some(length) = size.checked_sub(offset) else {
+    if offset > size {
         return Err(Fault::new(FaultCode::MALFORMED, format!("the file has {size} bytes, fewer than the offset")).into());
-    };
-    file.seek(std::io::SeekFrom::Start(offset)).await.map_err(|error| Stopped::from(FileError::Io(error)))?;
-    put(stream, &FileAnswer::Ready { length }).await?;
-    let (mut hasher, mut left, mut block) = (blake3::Hasher::new(), length, vec![0; BLOCK_BYTES]);
-    while left > 0 {
-        let want = usize::try_from(left).unwrap_or(usize::MAX).min(BLOCK_BYTES);
-        let count = match block.get_mut(..want) {
-            Some(room) => file.read(room).await.unwrap_or(0),
-            None => 0,
-        };
-        let bytes = block.get(..count).unwrap_or_default();
+    }
+    let length = file.only(offset, length)?;
+    put(stream, &FileAnswer::Ready { length, size, version: current }).await?;
+    while let Some(block) = file.next(BLOCK_BYTES).await.map_err(|_| Stopped::Gone)? {
         // A file that got shorter meanwhile cannot be completed, and raw bytes leave no room to say so.
-        if bytes.is_empty() || !matches!(timeout(STALL_TIME_MAX, stream.raw().write_all(bytes)).await, Ok(Ok(()))) {
+        if !matches!(timeout(STALL_TIME_MAX, stream.raw().write_all(&block)).await, Ok(Ok(()))) {
             return Err(Stopped::Gone);
         }
-        hasher.update(bytes);
-        left = left.saturating_sub(u64::try_from(count).unwrap_or(u64::MAX));
     }
-    Ok(FileAnswer::Done { hash: Hash::from_bytes(*hasher.finalize().as_bytes()), length })
+    let hash = file.hash().map(Hash::from_bytes).ok_or(Stopped::Gone)?;
+    Ok(FileAnswer::Done { hash, length, whole: (length == size).then_some(hash) })
 }
 
-async fn list(below: Option<&WorkPath>, files: &Files) -> Result<FileAnswer, Stopped> {
-    let listing = match files.list(below, LISTING_LIMIT).await {
+async fn stat(path: &WorkPath, with_hash: bool, files: &Files) -> Result<FileAnswer, Stopped> {
+    let (entry, version) = files.stat(path).await?;
+    if !matches!(entry.kind, Kind::File | Kind::Directory) {
+        return Err(FileError::NotRegular.into());
+    }
+    let mut hash = None;
+    if with_hash && entry.kind == Kind::File {
+        let mut file = files.open_read(path).await?;
+        while file.next(BLOCK_BYTES).await?.is_some() {}
+        hash = file.hash().filter(|_| file.version == version).map(Hash::from_bytes);
+    }
+    Ok(FileAnswer::Stat { entry: shown(&entry), version, hash })
+}
+
+async fn list(below: Option<&WorkPath>, after: Option<&WorkPath>, files: &Files) -> Result<FileAnswer, Stopped> {
+    let listing = match files.list(below, after, LISTING_LIMIT).await {
         // The path may name a single file.
         Err(FileError::NotDirectory) => match below {
-            Some(path) => orien_sandbox::Listing { entries: vec![files.stat(path).await?], ..Default::default() },
+            Some(path) => orien_sandbox::Listing { entries: vec![files.stat(path).await?.0], ..Default::default() },
             None => return Err(FileError::NotDirectory.into()),
         },
         listing => listing?,
@@ -142,21 +201,30 @@ async fn list(below: Option<&WorkPath>, files: &Files) -> Result<FileAnswer, Sto
 }
 
 fn shown(entry: &Entry) -> FileEntry {
-    let since = entry.modified.duration_since(UNIX_EPOCH).unwrap_or_default();
     FileEntry {
         path: entry.path.to_string(),
         size: entry.size,
         folder: entry.kind == Kind::Directory,
         executable: entry.executable,
-        modified: Timestamp(u64::try_from(since.as_millis()).unwrap_or(u64::MAX)),
+        modified: modified(entry),
     }
 }
 
-async fn put(stream: &mut PeerStream, answer: &FileAnswer) -> Result<(), Stopped> {
+fn modified(entry: &Entry) -> Timestamp {
+    let since = entry.modified.duration_since(UNIX_EPOCH).unwrap_or_default();
+    Timestamp(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
+}
+
+async fn put(stream: &mut PeerStream, answer: &impl serde::Serialize) -> Result<(), Stopped> {
     match timeout(STALL_TIME_MAX, stream.send(answer)).await {
         Ok(Ok(())) => Ok(()),
         Ok(Err(_)) | Err(_) => Err(Stopped::Gone),
     }
+}
+
+/// A folder, or the workspace itself.
+fn folder_of(path: &str) -> Result<Option<WorkPath>, Fault> {
+    (!path.is_empty()).then(|| path_of(path)).transpose()
 }
 
 fn path_of(path: &str) -> Result<WorkPath, Fault> {
@@ -168,6 +236,8 @@ fn fault_of(error: &FileError) -> Fault {
         FileError::Missing => FaultCode::NO_SUCH_FILE,
         FileError::TooLarge { .. } => FaultCode::TOO_LARGE,
         FileError::WorkspaceFull => FaultCode::WORKSPACE_FULL,
+        FileError::TooManyUploads { .. } => FaultCode::BUSY,
+        FileError::NothingToResume | FileError::WrongOffset { .. } => FaultCode::WRONG_OFFSET,
         FileError::Io(error) => {
             tracing::warn!(%error, "a file operation failed");
             return Fault::new(FaultCode::INTERNAL, "the workspace cannot be used");

@@ -99,6 +99,10 @@ codes! {
     WORKSPACE_FULL = 42, "workspace_full";
     /// The bytes that arrived are not the ones announced.
     HASH_MISMATCH = 43, "hash_mismatch";
+    /// The file is not the one any more that was asked for.
+    FILE_CHANGED = 44, "file_changed";
+    /// No upload to this path broke off there.
+    WRONG_OFFSET = 45, "wrong_offset";
 }
 
 impl fmt::Debug for FaultCode {

@@ -38,6 +38,12 @@ pub const ANSWER_LIMIT: usize = 1024 * 1024;
 pub const CATALOGUE_PAGE_BYTES: usize = 512 * 1024;
 /// Most entries in one listing of files.
 pub const LISTING_LIMIT: usize = 1000;
+/// Largest file of a tree that travels in one frame with its name.
+pub const TREE_SMALL_LIMIT: usize = 64 * 1024;
+/// Most files and folders of a tree in one request.
+pub const TREE_ENTRIES_LIMIT: u64 = 100_000;
+/// Most problems that are named for a tree; with the longest paths and texts they fit into one frame.
+pub const TREE_PROBLEMS_LIMIT: usize = 24;
 
 /// From the agent, on the control stream.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -257,24 +263,104 @@ pub enum FileAction {
         length: u64,
         /// Whether it may be executed.
         executable: bool,
+        /// Zero, or how many bytes the provider holds of an upload to this path that broke off: it goes on there, and the file has `offset + length` bytes.
+        offset: u64,
+        /// Nothing is stored unless the whole file has this BLAKE3.
+        expected: Option<Hash>,
     },
-    /// Fetch a file: raw bytes follow the provider's `Ready`.
+    /// Name the uploads that broke off and can go on.
+    Unfinished,
+    /// Fetch a file or a part of it: raw bytes follow the provider's `Ready`.
     Download {
         /// Path in the workspace.
         path: String,
         /// Bytes before this offset are not sent.
         offset: u64,
+        /// No more bytes than this are sent.
+        length: u64,
+        /// Nothing is sent unless the file is still this one.
+        version: Option<u64>,
+    },
+    /// Look at one file or folder.
+    Stat {
+        /// Path in the workspace.
+        path: String,
+        /// Whether the file's hash is wanted too: the provider reads all of it for that.
+        hash: bool,
     },
     /// List files below a path.
     List {
         /// Path in the workspace, or empty for all.
         path: String,
+        /// Only what comes after this path in the order of paths.
+        after: Option<String>,
     },
-    /// Remove a file or an empty folder.
+    /// Remove a file or folder, and an upload to it that broke off.
     Remove {
         /// Path in the workspace.
         path: String,
     },
+    /// Fetch everything below a folder: [`TreeFrame`]s follow the provider's `Ready`.
+    Pack {
+        /// Path in the workspace, or empty for all.
+        path: String,
+    },
+    /// Store many files: [`TreeFrame`]s follow the provider's `Ready`.
+    Unpack {
+        /// The folder that they go to, or empty for the workspace itself.
+        path: String,
+    },
+}
+
+/// One step of a tree on its way, either way. Paths are relative to the folder that was asked for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum TreeFrame {
+    /// A folder.
+    Folder {
+        /// Its path.
+        path: String,
+        /// Last change of it.
+        modified: Timestamp,
+    },
+    /// A file of at most [`TREE_SMALL_LIMIT`] bytes.
+    Small {
+        /// Its path.
+        path: String,
+        /// Whether it may be executed.
+        executable: bool,
+        /// Last change of it.
+        modified: Timestamp,
+        /// What is in it.
+        bytes: Vec<u8>,
+        /// BLAKE3 of it.
+        hash: Hash,
+    },
+    /// A larger file: so many raw bytes follow, and then a [`TreeFrame::Sum`].
+    Large {
+        /// Its path.
+        path: String,
+        /// Whether it may be executed.
+        executable: bool,
+        /// Last change of it.
+        modified: Timestamp,
+        /// How many bytes follow.
+        length: u64,
+    },
+    /// BLAKE3 of the raw bytes before.
+    Sum(Hash),
+    /// Nothing more follows.
+    End,
+    /// The tree cannot be given on.
+    Refused(Fault),
+}
+
+/// Something in a tree that was not stored.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TreeProblem {
+    /// Its path.
+    pub path: String,
+    /// Why.
+    pub fault: Fault,
 }
 
 /// The provider's answers on a file stream.
@@ -282,15 +368,30 @@ pub enum FileAction {
 pub enum FileAnswer {
     /// Raw bytes may follow now: the upload's, or `length` of the download.
     Ready {
-        /// How many bytes follow in a download; the announced length in an upload.
+        /// How many bytes follow.
         length: u64,
+        /// Bytes of the whole file.
+        size: u64,
+        /// Which state of the file this is; another number after every change. Of an upload zero.
+        version: u64,
     },
-    /// The transfer is complete; BLAKE3 of all its raw bytes.
+    /// The transfer is complete.
     Done {
-        /// What was stored or sent.
+        /// BLAKE3 of the raw bytes of this transfer.
         hash: Hash,
-        /// How many bytes.
+        /// How many bytes they were.
         length: u64,
+        /// BLAKE3 of the whole file, when this side has seen all of it.
+        whole: Option<Hash>,
+    },
+    /// What was looked at.
+    Stat {
+        /// The file or folder.
+        entry: FileEntry,
+        /// Which state of the file this is.
+        version: u64,
+        /// BLAKE3 of its content, if that was asked for and it is a file.
+        hash: Option<Hash>,
     },
     /// Files, in the order of their paths.
     Listing {
@@ -299,8 +400,34 @@ pub enum FileAnswer {
         /// Whether there are more.
         more: bool,
     },
+    /// Uploads that broke off.
+    Unfinished(Vec<UnfinishedUpload>),
+    /// A tree was stored, but for what had a problem.
+    Unpacked {
+        /// Files that were stored.
+        files: u64,
+        /// Folders that are there now.
+        folders: u64,
+        /// Bytes of the files.
+        bytes: u64,
+        /// What was not stored; at most [`TREE_PROBLEMS_LIMIT`].
+        problems: Vec<TreeProblem>,
+        /// How many more were not.
+        more: u64,
+    },
     /// Not done.
     Refused(Fault),
+}
+
+/// An upload that broke off and can go on.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UnfinishedUpload {
+    /// Path in the workspace that it is for.
+    pub path: String,
+    /// Bytes that the provider holds.
+    pub held: u64,
+    /// Bytes of the whole file.
+    pub size: u64,
 }
 
 /// One file or folder of a workspace.

@@ -74,6 +74,21 @@ pub(crate) enum BenchCommand {
         #[arg(long)]
         json: bool,
     },
+    /// How fast files go in and out of a session through a gateway's HTTP, beside plain TCP, scp and a bare stream between two peers
+    Files {
+        /// Size of the large file in MiB
+        #[arg(long, default_value_t = 1024, value_parser = clap::value_parser!(u64).range(1..=5120))]
+        mib: u64,
+        /// Times that it goes up and down
+        #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=100))]
+        rounds: u32,
+        /// Files of the tree that goes up and down as one archive
+        #[arg(long, default_value_t = 2000, value_parser = clap::value_parser!(u32).range(1..=50_000))]
+        small_files: u32,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
     /// What an agent waits for: opening sessions and running a tool that does nothing, through a gateway's HTTP, beside the floors
     Runs {
         /// Runs at each number of callers

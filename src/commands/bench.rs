@@ -4,11 +4,15 @@
 
 mod caller;
 mod figures;
+mod files;
 mod floors;
+mod moving;
 mod network;
+mod pipes;
 mod runs;
 mod sandbox;
 mod ssh;
 
+pub(crate) use files::{FilesPlan, files};
 pub(crate) use runs::{RunsPlan, runs};
 pub(crate) use sandbox::{Plan, sandbox};

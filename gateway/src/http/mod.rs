@@ -6,6 +6,7 @@
 //! It decides nothing about money and does not know how peers are reached.
 
 mod access;
+mod archive;
 pub mod bodies;
 mod docs;
 mod events;
@@ -116,7 +117,8 @@ pub(crate) fn guarded(door: Door) -> Door {
 /// All routes that are described, each with its description.
 fn router() -> OpenApiRouter<Arc<App>> {
     let input = routes!(stdin::look, stdin::send).layer(DefaultBodyLimit::disable());
-    let files = routes!(files::download, files::upload, files::remove).layer(DefaultBodyLimit::disable());
+    let files = routes!(files::download, files::head, files::upload, files::remove).layer(DefaultBodyLimit::disable());
+    let archive = routes!(archive::pack, archive::unpack).layer(DefaultBodyLimit::disable());
     OpenApiRouter::with_openapi(openapi::frame())
         .routes(routes!(page))
         .routes(routes!(health))
@@ -136,6 +138,7 @@ fn router() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(following::session))
         .routes(routes!(files::list))
         .routes(files)
+        .routes(archive)
         .routes(routes!(runs::tools))
         .routes(routes!(runs::run))
         .routes(routes!(runs::list))

@@ -4,7 +4,8 @@
 //! | --- | --- |
 //! | 402 | `budget_exhausted`, `insufficient_funds`, `debt`, `unredeemed_limit`, `daily_cap`; `missing` says how much, as a decimal string |
 //! | 404 | `session_not_found`, `execution_not_found`, `provider_not_found`, `no_provider`, `no_such_file`, `not_found` |
-//! | 409 | `wrong_state`, `conflict`, `offer_changed`, `bad_receipt`, `history_lost`, `clocks_apart`, `in_progress`, `stdin_not_wanted` |
+//! | 400 | `bad_path`, `bad_range`, `bad_hash`, `bad_archive`, `wrong_length`, `unreadable_body` |
+//! | 409 | `file_changed`, `wrong_offset`, `wrong_state`, `conflict`, `offer_changed`, `bad_receipt`, `history_lost`, `clocks_apart`, `in_progress`, `stdin_not_wanted` |
 //! | 410 | `session_ended`, `stdin_closed`, `session_replaced`; `successor` is the session that goes on for it |
 //! | 422 | `unknown_tool`, `bad_arguments`, `invalid_body`, `idempotency_mismatch` |
 //! | 502 | `provider_unreachable`, `settlement_unreachable`, `hash_mismatch`, and whatever a peer says that makes no sense |
@@ -152,6 +153,8 @@ fn meaning(code: FaultCode) -> (StatusCode, &'static str) {
         FaultCode::WORKSPACE_FULL => (StatusCode::INSUFFICIENT_STORAGE, "The workspace is full"),
         FaultCode::BUSY => (StatusCode::SERVICE_UNAVAILABLE, "Every place is taken"),
         FaultCode::NOT_YOURS => (StatusCode::FORBIDDEN, "It belongs to somebody else"),
+        FaultCode::FILE_CHANGED => (StatusCode::CONFLICT, "The file has changed"),
+        FaultCode::WRONG_OFFSET => (StatusCode::CONFLICT, "No upload broke off there"),
         FaultCode::HASH_MISMATCH => (StatusCode::BAD_GATEWAY, "Other bytes arrived than were sent"),
         _ => (StatusCode::BAD_GATEWAY, "The other side failed or made no sense"),
     }
@@ -167,6 +170,7 @@ impl From<FileError> for Refusal {
             FileError::Interrupted(_) => Self::new(StatusCode::BAD_GATEWAY, "transfer_interrupted", "The transfer was interrupted", error),
             FileError::Mismatch => Self::new(StatusCode::BAD_GATEWAY, "hash_mismatch", "Other bytes arrived than were sent", error),
             FileError::Length { .. } => Self::new(StatusCode::BAD_REQUEST, "wrong_length", "The body is not as long as announced", error),
+            FileError::Archive(_) => Self::new(StatusCode::BAD_REQUEST, "bad_archive", "The archive cannot be read", error),
             FileError::Body(_) => Self::new(StatusCode::BAD_REQUEST, "unreadable_body", "The body cannot be read", error),
         }
     }

@@ -2,6 +2,7 @@
 //!
 //! `echo` writes two lines and exits at once; `sleep` writes one and runs until it is killed; `liar` exits at once and claims an hour.
 
+mod files;
 mod input;
 
 use std::collections::BTreeMap;
@@ -25,8 +26,8 @@ use orien_protocol::session::provider::{
 };
 use orien_protocol::signing::{Address, Signed};
 use orien_protocol::terms::ProposedTerms;
-use orien_protocol::time::{Millis, Timestamp};
-use tokio::io::{AsyncReadExt, AsyncWriteExt, ReadHalf, WriteHalf};
+use orien_protocol::time::Millis;
+use tokio::io::{ReadHalf, WriteHalf};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -57,6 +58,8 @@ pub(crate) struct Seen {
     pub(crate) jobs: Vec<Job>,
     pub(crate) vouchers: Vec<SeenVoucher>,
     pub(crate) files: BTreeMap<String, (Vec<u8>, bool)>,
+    /// Uploads that broke off: what came, and how long the whole is.
+    pub(crate) unfinished: BTreeMap<String, (Vec<u8>, u64)>,
     /// Whether it signs closes of nothing, and how often it was asked.
     pub(crate) lets_go: bool,
     pub(crate) asked_to_let_go: usize,
@@ -174,7 +177,7 @@ async fn serve(peer: Arc<Peer>, plan: ShopPlan, seen: Arc<Mutex<Seen>>) {
         match kind {
             StreamKind::Control => tasks.spawn(control(peer, plan, seen, stream)),
             StreamKind::Log => tasks.spawn(log(seen, stream)),
-            StreamKind::File => tasks.spawn(file(seen, stream)),
+            StreamKind::File => tasks.spawn(files::serve(seen, stream)),
             StreamKind::Input => tasks.spawn(input::serve(seen, stream)),
         };
     }
@@ -406,59 +409,4 @@ async fn log(seen: Arc<Mutex<Seen>>, stream: NetStream) {
         }
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
-}
-
-/// A file whose name says so is announced with a wrong hash.
-fn announced(path: &str, bytes: &[u8]) -> FileAnswer {
-    let hash = if path.starts_with("wrong") { Hash::ZERO } else { Hash::of(bytes) };
-    FileAnswer::Done { hash, length: bytes.len() as u64 }
-}
-
-async fn file(seen: Arc<Mutex<Seen>>, stream: NetStream) {
-    let mut frames = FrameStream::new(stream, STREAM_FRAME_LIMIT);
-    let Ok(Some(request)) = frames.recv::<FileRequest>().await else { return };
-    let missing = FileAnswer::Refused(Fault::new(FaultCode::NO_SUCH_FILE, "no such file"));
-    let answer = match request.action {
-        FileAction::Upload { path, length, executable } => {
-            if frames.send(&FileAnswer::Ready { length }).await.is_err() {
-                return;
-            }
-            let mut bytes = vec![0; usize::try_from(length).unwrap()];
-            if frames.raw().read_exact(&mut bytes).await.is_err() {
-                return;
-            }
-            let answer = announced(&path, &bytes);
-            seen.lock().unwrap().files.insert(path, (bytes, executable));
-            answer
-        }
-        FileAction::Download { path, .. } => {
-            let found = seen.lock().unwrap().files.get(&path).cloned();
-            match found {
-                None => missing,
-                Some((bytes, _)) => {
-                    let _ = frames.send(&FileAnswer::Ready { length: bytes.len() as u64 }).await;
-                    let _ = frames.raw().write_all(&bytes).await;
-                    announced(&path, &bytes)
-                }
-            }
-        }
-        FileAction::List { .. } => {
-            let entry = |(path, (bytes, executable)): (&String, &(Vec<u8>, bool))| FileEntry {
-                path: path.clone(),
-                size: bytes.len() as u64,
-                folder: false,
-                executable: *executable,
-                modified: Timestamp(0),
-            };
-            FileAnswer::Listing { entries: seen.lock().unwrap().files.iter().map(entry).collect(), more: false }
-        }
-        FileAction::Remove { path } => match seen.lock().unwrap().files.remove(&path) {
-            Some(_) => FileAnswer::Done { hash: Hash::ZERO, length: 0 },
-            None => missing,
-        },
-    };
-    let _ = frames.send(&answer).await;
-    let _ = frames.finish().await;
-    // Until the other side has read it.
-    let _ = frames.recv::<FileAnswer>().await;
 }

@@ -35,7 +35,7 @@ pub use egress::{
     EGRESS_BYTES_DEFAULT, EgressCounters, EgressUsage, HOSTS_MAX, HostError, HostPattern, HostRule, NetworkGrant, PORTS_MAX, RuleError,
 };
 pub use environment::{EnvError, PATH, VARIABLES_MAX, check_variable};
-pub use files::{Entry, FileError, Files, Kind, Listing, PathError, Upload, WorkPath};
+pub use files::{Entry, FileError, Files, Item, Kind, Listing, PathError, Reader, Small, Upload, WorkPath};
 pub use helper::{helper_main, is_helper_call, run_if_helper};
 pub use limits::{Level, LimitError, OnOutputLimit, RunLimits, SessionLimits};
 pub use policy::{Layer, Profile, Storage, View, WORKSPACE};

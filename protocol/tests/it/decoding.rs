@@ -2,7 +2,9 @@
 
 use orien_protocol::codec::{CodecError, VALUE_LIMIT_BYTES, decode, encode};
 use orien_protocol::fault::{FAULT_TEXT_LIMIT, Fault, FaultCode};
-use orien_protocol::frame::{AgentFrame, Answer, FileRequest, InputAnswer, InputFrame, InputRequest, LogFrame, ProviderFrame, Question};
+use orien_protocol::frame::{
+    AgentFrame, Answer, FileRequest, InputAnswer, InputFrame, InputRequest, LogFrame, ProviderFrame, Question, TreeFrame,
+};
 use orien_protocol::offer::Offer;
 use orien_protocol::session::agent::AgentRecord;
 use orien_protocol::session::provider::ProviderRecord;
@@ -18,6 +20,7 @@ fn decode_everything(bytes: &[u8]) {
     let _ = decode::<Question>(bytes, limit);
     let _ = decode::<Answer>(bytes, limit);
     let _ = decode::<FileRequest>(bytes, limit);
+    let _ = decode::<TreeFrame>(bytes, limit);
     let _ = decode::<LogFrame>(bytes, limit);
     let _ = decode::<InputRequest>(bytes, limit);
     let _ = decode::<InputFrame>(bytes, limit);

@@ -2,6 +2,7 @@
 
 use orien_protocol::codec::{CodecError, decode, encode};
 use orien_protocol::fault::{FAULT_TEXT_LIMIT, Fault, FaultCode};
+use orien_protocol::frame::{FileAnswer, STREAM_FRAME_LIMIT, TREE_PROBLEMS_LIMIT, TREE_SMALL_LIMIT, TreeFrame, TreeProblem};
 use orien_protocol::hash::Hash;
 use orien_protocol::id::ExecutionId;
 use orien_protocol::job::{ARGUMENT_LIMIT_BYTES, ARGUMENTS_LIMIT_BYTES, Argument, ArgumentValue, Job, JobError, Stdin};
@@ -225,4 +226,16 @@ fn a_fault_is_cut_on_a_letter_and_made_safe_to_show() {
     assert_eq!(shown.to_string(), "debt: a b [31mc (missing 1.5 USDC)");
     assert_eq!(Fault::new(FaultCode::DEBT, "d").to_string(), "debt: d");
     assert_eq!(format!("{:?}", FaultCode::DEBT), "debt(32)");
+}
+
+#[test]
+fn the_largest_answer_to_a_tree_and_the_largest_small_file_of_one_fit_into_a_frame() {
+    let longest = "p".repeat(4096);
+    let problem = TreeProblem { path: longest.clone(), fault: Fault::new(FaultCode::BAD_PATH, "t".repeat(2 * FAULT_TEXT_LIMIT)) };
+    let problems = vec![problem; TREE_PROBLEMS_LIMIT];
+    let answer = FileAnswer::Unpacked { files: u64::MAX, folders: u64::MAX, bytes: u64::MAX, problems, more: u64::MAX };
+    assert!(encode(&answer).unwrap().len() <= STREAM_FRAME_LIMIT);
+    let (bytes, hash) = (vec![1; TREE_SMALL_LIMIT], Hash::ZERO);
+    let small = TreeFrame::Small { path: longest, executable: true, modified: Timestamp(u64::MAX), bytes, hash };
+    assert!(encode(&small).unwrap().len() <= STREAM_FRAME_LIMIT);
 }

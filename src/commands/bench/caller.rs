@@ -12,6 +12,8 @@ use serde_json::Value;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::TcpStream;
 
+use super::moving::Mover;
+
 /// Largest answer that is read.
 const ANSWER_LIMIT: usize = 4 << 20;
 /// Longest head of an answer that is read.
@@ -34,6 +36,13 @@ impl Place {
         let stream = TcpStream::connect(self.address).await.with_context(|| format!("cannot connect to {}", self.address))?;
         stream.set_nodelay(true)?;
         Ok(Caller { place: self.clone(), stream: BufReader::new(stream), head: String::new() })
+    }
+}
+
+impl Place {
+    /// What moves whole files through the same door.
+    pub(super) fn mover(&self) -> Mover {
+        Mover { address: self.address, token: self.token.clone() }
     }
 }
 

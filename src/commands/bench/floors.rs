@@ -194,7 +194,8 @@ impl Pair {
     }
 }
 
-fn config(seed: u8, role: Role) -> anyhow::Result<NetConfig> {
+/// A peer that listens on loopback, by TCP only.
+pub(super) fn config(seed: u8, role: Role) -> anyhow::Result<NetConfig> {
     Ok(NetConfig {
         network: NETWORK.parse()?,
         seed: [seed; 32],

@@ -23,6 +23,8 @@ pub(super) const TOOL: &str = "nothing";
 pub(super) const RUNS_PER_SESSION: usize = 64;
 /// Sessions at once: more than any measurement has open.
 const SESSIONS: usize = 64;
+/// A large file, the one that replaces it, and a tree.
+const WORKSPACE: &str = "12GB";
 /// An orderly stop takes less.
 const STOP_LIMIT: Duration = Duration::from_secs(45);
 /// What is shown of the network's own words when it fails.
@@ -83,6 +85,11 @@ impl Network {
         used(&self.child.id().to_string())
     }
 
+    /// Counts the most that the network holds from now on; answers what it holds, in MiB.
+    pub(super) fn settle(&self) -> f64 {
+        settle(&self.child.id().to_string())
+    }
+
     /// The end of what the network said.
     pub(super) fn log(&self) -> String {
         let text = std::fs::read_to_string(self.folder.path().join("log")).unwrap_or_default();
@@ -118,6 +125,7 @@ fn config(program: &Path) -> serde_json::Value {
         "providerId": "bench",
         "pricePerMinute": 0.06,
         "meteringIntervalSeconds": 5,
+        "workspace": { "maxBytes": WORKSPACE, "storage": "memory" },
         "capacity": { "sessions": SESSIONS, "runsPerSession": RUNS_PER_SESSION },
         "tools": [{
             "id": TOOL,
@@ -136,15 +144,31 @@ pub(super) fn used_here() -> Used {
     used("self")
 }
 
+/// See [`Network::settle`]; of this process.
+pub(super) fn settle_here() -> f64 {
+    settle("self")
+}
+
+fn settle(process: &str) -> f64 {
+    // Where it may not be reset the peak is that of all the time, and growth looks larger than it is.
+    let _ = std::fs::write(format!("/proc/{process}/clear_refs"), "5");
+    memory(process, "VmRSS:")
+}
+
+/// A line of what the kernel says of a process's memory, in MiB.
+fn memory(process: &str, name: &str) -> f64 {
+    let status = std::fs::read_to_string(format!("/proc/{process}/status")).unwrap_or_default();
+    let kib = status.lines().find_map(|line| line.strip_prefix(name)?.trim().strip_suffix("kB")?.trim().parse::<f64>().ok());
+    kib.unwrap_or(0.0) / 1024.0
+}
+
 fn used(process: &str) -> Used {
     let read = |file: &str| std::fs::read_to_string(format!("/proc/{process}/{file}")).unwrap_or_default();
     // The name of the program, in brackets, may hold anything.
     let stat = read("stat");
     let after = stat.rsplit_once(')').map_or("", |(_, after)| after);
     let ticks: f64 = after.split_whitespace().skip(11).take(2).filter_map(|field| field.parse::<f64>().ok()).sum();
-    let status = read("status");
-    let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")?.trim().strip_suffix("kB")?.trim().parse::<f64>().ok());
-    Used { cpu_seconds: ticks / TICKS_PER_SECOND, peak_mib: peak.unwrap_or(0.0) / 1024.0 }
+    Used { cpu_seconds: ticks / TICKS_PER_SECOND, peak_mib: memory(process, "VmHWM:") }
 }
 
 /// Processor seconds that all of the machine was busy, whoever was the reason.

@@ -138,7 +138,7 @@ async fn through(network: &Network, plan: &RunsPlan) -> anyhow::Result<(Spread, 
     Ok((Spread::of(opens), Spread::of(ends), levels))
 }
 
-async fn until_found(caller: &mut Caller) -> anyhow::Result<()> {
+pub(super) async fn until_found(caller: &mut Caller) -> anyhow::Result<()> {
     let begun = Instant::now();
     while begun.elapsed() < FOUND_LIMIT {
         let found = caller.get(&format!("/api/providers?tool={TOOL}")).await?.good()?;
@@ -150,13 +150,13 @@ async fn until_found(caller: &mut Caller) -> anyhow::Result<()> {
     bail!("the provider was not found")
 }
 
-async fn open(caller: &mut Caller) -> anyhow::Result<String> {
+pub(super) async fn open(caller: &mut Caller) -> anyhow::Result<String> {
     let order = json!({ "providerId": "auto", "tools": [TOOL], "budgetAllowance": BUDGET });
     let session = caller.post("/api/sessions", &order, &fresh_key()?).await?.good().context("a session did not open")?;
     session["id"].as_str().map(str::to_owned).context("the session has no id")
 }
 
-async fn end(caller: &mut Caller, session: &str) -> anyhow::Result<()> {
+pub(super) async fn end(caller: &mut Caller, session: &str) -> anyhow::Result<()> {
     let ended = caller.post(&format!("/api/sessions/{session}/end"), &json!({}), &fresh_key()?).await?.good()?;
     ensure!(ended["status"] == "completed", "a session did not complete: {ended}");
     Ok(())

@@ -5,6 +5,7 @@
 
 use std::ffi::CString;
 use std::fs::File;
+use std::io::{self, Read as _, Write as _};
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
@@ -12,7 +13,7 @@ use std::time::{Duration, SystemTime};
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, ResolveFlags, Stat};
 use rustix::io::Errno;
 
-use super::{Entry, FileError, Kind, WorkPath};
+use super::{Entry, FileError, Item, Kind, Small, WorkPath};
 use crate::removal;
 
 pub(super) const WITHIN: ResolveFlags =
@@ -37,18 +38,19 @@ pub(super) struct Begun {
 }
 
 impl Inside {
-    pub(super) fn open_read(&self, path: &WorkPath) -> Result<(File, u64), FileError> {
+    pub(super) fn open_read(&self, path: &WorkPath) -> Result<(File, u64, u64), FileError> {
         // Looked at before it is opened: opening a device can already do something.
         regular(&self.look(path)?)?;
         let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
         let file = self.open(path.as_str(), flags)?;
         let stat = rustix::fs::fstat(&file).map_err(refusal)?;
         regular(&stat)?;
-        Ok((File::from(file), u64::try_from(stat.st_size).unwrap_or(0)))
+        Ok((File::from(file), u64::try_from(stat.st_size).unwrap_or(0), version(&stat)))
     }
 
-    pub(super) fn stat(&self, path: &WorkPath) -> Result<Entry, FileError> {
-        Ok(entry(path.clone(), &self.look(path)?))
+    pub(super) fn stat(&self, path: &WorkPath) -> Result<(Entry, u64), FileError> {
+        let stat = self.look(path)?;
+        Ok((entry(path.clone(), &stat), version(&stat)))
     }
 
     pub(super) fn remove(&self, path: &WorkPath) -> Result<(), FileError> {
@@ -88,6 +90,38 @@ impl Inside {
         })
     }
 
+    /// A directory, or a whole small file put in its place.
+    pub(super) fn store(&self, item: &Item) -> Result<(), FileError> {
+        let small = match item {
+            Item::Directory(path) => return self.make_directory(path),
+            Item::File(small) => small,
+        };
+        let Begun { name, mut file } = self.begin(small.executable)?;
+        let placed = file.write_all(&small.bytes).map_err(full_or_broken).and_then(|()| self.place(&name, &small.path));
+        if placed.is_err() {
+            self.discard(&name);
+        }
+        placed
+    }
+
+    /// A whole small file.
+    pub(super) fn load(&self, path: WorkPath, limit: u64) -> Result<Small, FileError> {
+        let (file, size, _) = self.open_read(&path)?;
+        let stat = rustix::fs::fstat(&file).map_err(refusal)?;
+        let mut bytes = Vec::with_capacity(usize::try_from(size.min(limit)).unwrap_or(0));
+        // A byte more than allowed shows that there is more.
+        let count = file.take(limit.saturating_add(1)).read_to_end(&mut bytes)?;
+        if count as u64 > limit {
+            return Err(FileError::TooLarge { limit });
+        }
+        Ok(Small { executable: entry(path.clone(), &stat).executable, path, bytes })
+    }
+
+    fn make_directory(&self, path: &WorkPath) -> Result<(), FileError> {
+        let parent = self.make_parent(path)?;
+        make_step(parent.as_fd(), path.split().1).map(drop)
+    }
+
     pub(super) fn discard(&self, upload: &str) {
         // What cannot be removed now goes with the session.
         let _ = rustix::fs::unlinkat(&self.staging, upload, AtFlags::empty());
@@ -112,13 +146,21 @@ impl Inside {
         let mut directory = self.open(".", OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC)?;
         let (above, _) = path.split();
         for part in above {
-            match rustix::fs::mkdirat(&directory, part, Mode::RWXU) {
-                Ok(()) | Err(Errno::EXIST) => {}
-                Err(error) => return Err(refusal(error)),
-            }
-            directory = step(directory.as_fd(), part)?;
+            directory = make_step(directory.as_fd(), part)?;
         }
         Ok(directory)
+    }
+}
+
+/// One directory further down, made if it is not there.
+fn make_step(directory: BorrowedFd<'_>, part: &str) -> Result<OwnedFd, FileError> {
+    match step(directory, part) {
+        Err(FileError::Missing) => {}
+        found => return found,
+    }
+    match rustix::fs::mkdirat(directory, part, Mode::RWXU) {
+        Ok(()) | Err(Errno::EXIST) => step(directory, part),
+        Err(error) => Err(refusal(error)),
     }
 }
 
@@ -152,10 +194,26 @@ pub(super) fn kind(stat: &Stat) -> Kind {
     }
 }
 
+/// Another number after every change of a file that its file system noticed: which inode, how long, last written and changed when.
+fn version(stat: &Stat) -> u64 {
+    let mut hasher = blake3::Hasher::new();
+    for part in [stat.st_ino.to_le_bytes(), stat.st_size.to_le_bytes()] {
+        hasher.update(&part);
+    }
+    for part in [stat.st_mtime, stat.st_ctime] {
+        hasher.update(&part.to_le_bytes());
+    }
+    hasher.update(&stat.st_mtime_nsec.to_le_bytes()).update(&stat.st_ctime_nsec.to_le_bytes());
+    let mut number = [0; 8];
+    hasher.finalize_xof().fill(&mut number);
+    u64::from_le_bytes(number)
+}
+
 pub(super) fn entry(path: WorkPath, stat: &Stat) -> Entry {
     let kind = kind(stat);
     let is_file = kind == Kind::File;
-    let since = Duration::from_secs(u64::try_from(stat.st_mtime).unwrap_or(0));
+    let nanos = u32::try_from(stat.st_mtime_nsec).ok().filter(|nanos| *nanos < 1_000_000_000).unwrap_or(0);
+    let since = Duration::new(u64::try_from(stat.st_mtime).unwrap_or(0), nanos);
     Entry {
         path,
         kind,
@@ -178,5 +236,13 @@ pub(super) fn refusal(error: Errno) -> FileError {
         // A socket cannot be opened at all.
         Errno::NXIO => FileError::NotRegular,
         other => FileError::Io(other.into()),
+    }
+}
+
+/// A file system of limited size says so when it is full.
+pub(super) fn full_or_broken(error: io::Error) -> FileError {
+    match error.kind() {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => FileError::WorkspaceFull,
+        _ => FileError::Io(error),
     }
 }

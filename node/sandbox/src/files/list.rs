@@ -27,12 +27,23 @@ pub struct Listing {
     pub unnameable: usize,
 }
 
-pub(super) fn list(inside: &Inside, below: Option<&WorkPath>, limit: usize) -> Result<Listing, FileError> {
+/// What a listing leaves out because an earlier one had it.
+fn is_wanted(entry: &Entry, after: Option<&WorkPath>) -> bool {
+    after.is_none_or(|after| entry.path.walk_order(after).is_gt())
+}
+
+/// Whether something below a directory may still be wanted.
+fn may_hold(directory: &WorkPath, after: Option<&WorkPath>) -> bool {
+    after.is_none_or(|after| directory.walk_order(after).is_gt() || after.is_at_or_below(directory))
+}
+
+pub(super) fn list(inside: &Inside, below: Option<&WorkPath>, after: Option<&WorkPath>, limit: usize) -> Result<Listing, FileError> {
     let mut listing = Listing::default();
     let mut directories = 0;
     // A stack with the next path on top gives the order of a walk without recursion.
     let mut pending: Vec<Entry> = Vec::new();
-    read(inside, below.map_or(".", WorkPath::as_str), below, limit, &mut pending, &mut listing)?;
+    let reading = Reading { inside, after };
+    reading.read(below.map_or(".", WorkPath::as_str), below, limit, &mut pending, &mut listing)?;
     while let Some(next) = pending.pop() {
         if listing.entries.len() >= limit || directories >= DIRECTORIES_MAX {
             listing.truncated = true;
@@ -41,60 +52,80 @@ pub(super) fn list(inside: &Inside, below: Option<&WorkPath>, limit: usize) -> R
         if next.kind == Kind::Directory {
             directories += 1;
             let room = limit - listing.entries.len();
-            match read(inside, next.path.as_str(), Some(&next.path), room, &mut pending, &mut listing) {
+            match reading.read(next.path.as_str(), Some(&next.path), room, &mut pending, &mut listing) {
                 // Gone, replaced or shut since it was seen.
                 Ok(()) | Err(FileError::Missing | FileError::Link | FileError::NotDirectory | FileError::Denied) => {}
                 Err(error) => return Err(error),
             }
         }
-        listing.entries.push(next);
+        if is_wanted(&next, after) {
+            listing.entries.push(next);
+        }
     }
     Ok(listing)
 }
 
-/// Adds what a directory holds to what is pending, of which the first `room` in order are kept: the rest would not be listed any more.
-fn read(
-    inside: &Inside,
-    directory: &str,
-    path: Option<&WorkPath>,
-    room: usize,
-    pending: &mut Vec<Entry>,
-    listing: &mut Listing,
-) -> Result<(), FileError> {
-    // A link at the end is refused by the way paths are resolved here, with its own error.
-    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let handle = inside.open(directory, flags)?;
-    let mut found: Vec<Entry> = Vec::new();
-    let mut names = 0;
-    for item in Dir::read_from(handle.as_fd()).map_err(refusal)? {
-        let item = item.map_err(refusal)?;
-        if removal::is_self_or_parent(item.file_name()) {
-            continue;
+/// What one listing looks at.
+#[derive(Clone, Copy)]
+struct Reading<'a> {
+    inside: &'a Inside,
+    after: Option<&'a WorkPath>,
+}
+
+impl Reading<'_> {
+    /// Adds what a directory holds to what is pending, of which no more are kept than may still be listed.
+    fn read(
+        self,
+        directory: &str,
+        path: Option<&WorkPath>,
+        room: usize,
+        pending: &mut Vec<Entry>,
+        listing: &mut Listing,
+    ) -> Result<(), FileError> {
+        // A link at the end is refused by the way paths are resolved here, with its own error.
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let handle = self.inside.open(directory, flags)?;
+        let mut found: Vec<Entry> = Vec::new();
+        // One of them may be above where the listing begins: opened, but not listed.
+        let keep = room.saturating_add(1);
+        let mut names = 0;
+        for item in Dir::read_from(handle.as_fd()).map_err(refusal)? {
+            let item = item.map_err(refusal)?;
+            if removal::is_self_or_parent(item.file_name()) {
+                continue;
+            }
+            if names >= NAMES_MAX {
+                listing.truncated = true;
+                break;
+            }
+            names += 1;
+            let name = item.file_name().to_bytes();
+            let full = path.map_or_else(|| name.to_vec(), |path| [path.as_str().as_bytes(), b"/", name].concat());
+            let Ok(full) = WorkPath::parse_bytes(&full) else {
+                listing.unnameable += 1;
+                continue;
+            };
+            // Before it is looked at, which costs more.
+            if !may_hold(&full, self.after) {
+                continue;
+            }
+            if let Ok(stat) = rustix::fs::statat(&handle, item.file_name(), AtFlags::SYMLINK_NOFOLLOW) {
+                let seen = entry(full, &stat);
+                if seen.kind == Kind::Directory || is_wanted(&seen, self.after) {
+                    found.push(seen);
+                }
+            }
+            if found.len() > keep.saturating_mul(2) {
+                found.sort_unstable_by(|a, b| a.path.cmp(&b.path));
+                found.truncate(keep);
+                listing.truncated = true;
+            }
         }
-        if names >= NAMES_MAX {
-            listing.truncated = true;
-            break;
-        }
-        names += 1;
-        let name = item.file_name().to_bytes();
-        let full = path.map_or_else(|| name.to_vec(), |path| [path.as_str().as_bytes(), b"/", name].concat());
-        let Ok(full) = WorkPath::parse_bytes(&full) else {
-            listing.unnameable += 1;
-            continue;
-        };
-        if let Ok(stat) = rustix::fs::statat(&handle, item.file_name(), AtFlags::SYMLINK_NOFOLLOW) {
-            found.push(entry(full, &stat));
-        }
-        if found.len() > room.saturating_mul(2) {
-            found.sort_unstable_by(|a, b| a.path.cmp(&b.path));
-            found.truncate(room);
-            listing.truncated = true;
-        }
+        found.sort_unstable_by(|a, b| b.path.cmp(&a.path));
+        pending.append(&mut found);
+        let excess = pending.len().saturating_sub(keep);
+        listing.truncated |= excess > 0;
+        pending.drain(..excess);
+        Ok(())
     }
-    found.sort_unstable_by(|a, b| b.path.cmp(&a.path));
-    pending.append(&mut found);
-    let excess = pending.len().saturating_sub(room);
-    listing.truncated |= excess > 0;
-    pending.drain(..excess);
-    Ok(())
 }

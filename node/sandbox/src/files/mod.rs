@@ -6,6 +6,7 @@
 //!
 //! It knows nothing of running tools: a file that a tool is writing is read as it is at that moment.
 
+mod download;
 mod inside;
 mod list;
 mod path;
@@ -19,6 +20,7 @@ use std::time::SystemTime;
 use rustix::fs::{Mode, OFlags};
 use thiserror::Error;
 
+pub use download::Reader;
 pub use list::Listing;
 pub use path::{PathError, WorkPath};
 pub use upload::Upload;
@@ -28,6 +30,7 @@ use crate::quota::{self, Held};
 use crate::session::{STAGING, WORK};
 use crate::sys;
 use inside::Inside;
+use upload::Uploads;
 
 /// What is at a path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -55,6 +58,35 @@ pub struct Entry {
     pub modified: SystemTime,
     /// True for a regular file its owner may execute.
     pub executable: bool,
+}
+
+/// A file that is small enough to be held in memory.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Small {
+    /// Where it is.
+    pub path: WorkPath,
+    /// Whether its owner may execute it.
+    pub executable: bool,
+    /// What is in it.
+    pub bytes: Vec<u8>,
+}
+
+/// One of many things to store.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Item {
+    /// A directory, with those above it. One that is there stays as it is.
+    Directory(WorkPath),
+    /// A file.
+    File(Small),
+}
+
+impl Item {
+    fn bytes(&self) -> u64 {
+        match self {
+            Self::Directory(_) => 0,
+            Self::File(small) => small.bytes.len() as u64,
+        }
+    }
 }
 
 /// Why a file operation did not happen.
@@ -93,6 +125,23 @@ pub enum FileError {
         /// In bytes.
         limit: u64,
     },
+    /// There is no upload to this path that broke off.
+    #[error("no upload to this path can go on")]
+    NothingToResume,
+    /// The upload that broke off is another, or elsewhere.
+    #[error("the upload that broke off holds {held} of {size} bytes")]
+    WrongOffset {
+        /// Bytes that arrived.
+        held: u64,
+        /// Bytes of the whole.
+        size: u64,
+    },
+    /// Too many at the same time.
+    #[error("the session has {limit} uploads under way, and no more at once")]
+    TooManyUploads {
+        /// Most at once.
+        limit: usize,
+    },
     /// The session's limits are used up.
     #[error("the workspace is full")]
     WorkspaceFull,
@@ -114,6 +163,7 @@ struct Inner {
     session: OwnedFd,
     limits: SessionLimits,
     measure: Measure,
+    uploads: Uploads,
     /// Whose files they are, when that is not this process's user: all that is made or changed is made and changed as that one.
     user: Option<u32>,
 }
@@ -132,7 +182,7 @@ impl Files {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let part = |name: &str| rustix::fs::openat(&session, name, flags, Mode::empty()).map_err(io::Error::from);
         let inside = Inside { work: part(WORK)?, staging: part(STAGING)? };
-        Ok(Self { inner: Arc::new(Inner { inside, session, limits, measure, user }) })
+        Ok(Self { inner: Arc::new(Inner { inside, session, limits, measure, uploads: Uploads::default(), user }) })
     }
 
     /// Checks a name without looking at the disk.
@@ -140,43 +190,80 @@ impl Files {
         WorkPath::parse(name)
     }
 
-    /// Begins an upload of at most `bytes_max` bytes. Missing directories above it are made. Nothing is at the path, or what was
+    /// Begins an upload of at most `bytes_max` bytes, for which there has to be room. Missing directories above it are made. Nothing is at the path, or what was
     /// there before stays, until [`Upload::commit`].
     pub async fn create_write(&self, path: &WorkPath, executable: bool, bytes_max: u64) -> Result<Upload, FileError> {
-        let path = path.clone();
+        let (path, place) = (path.clone(), self.inner.uploads.place()?);
         let begun = self.blocking(move |inner| {
-            let Some(room) = inner.room()? else { return Err(FileError::WorkspaceFull) };
+            inner.forget_unfinished(&path);
+            let reserved = inner.reserve(bytes_max)?;
             inner.inside.check_replaceable(&path)?;
             let begun = inner.inside.begin(executable)?;
-            Ok((path, begun, room))
+            Ok((path, begun, reserved))
         });
-        let (path, begun, room) = begun.await?;
-        Ok(Upload::new(Arc::clone(&self.inner), path, begun, bytes_max, room))
+        let (path, begun, reserved) = begun.await?;
+        Ok(Upload::new(Arc::clone(&self.inner), path, executable, begun, reserved, place))
     }
 
-    /// Opens a regular file for reading; its size as of now, in bytes. It may grow while it is read: read no more than that.
-    pub async fn open_read(&self, path: &WorkPath) -> Result<(tokio::fs::File, u64), FileError> {
+    /// Goes on with an upload of `bytes_max` bytes that broke off after `offset` of them and was kept.
+    pub async fn resume_write(&self, path: &WorkPath, executable: bool, offset: u64, bytes_max: u64) -> Result<Upload, FileError> {
+        let (path, place) = (path.clone(), self.inner.uploads.place()?);
+        self.blocking(move |inner| Upload::resume(inner, path, executable, offset, bytes_max, place)).await
+    }
+
+    /// Uploads that broke off and can go on: path, bytes held, bytes of the whole.
+    #[must_use]
+    pub fn unfinished(&self) -> Vec<(WorkPath, u64, u64)> {
+        self.inner.uploads.unfinished()
+    }
+
+    /// Opens a regular file for reading. It may grow while it is read; no more is read than it has now.
+    pub async fn open_read(&self, path: &WorkPath) -> Result<Reader, FileError> {
         let path = path.clone();
-        let (file, size) = self.blocking(move |inner| inner.inside.open_read(&path)).await?;
-        Ok((tokio::fs::File::from_std(file), size))
+        let (file, size, version) = self.blocking(move |inner| inner.inside.open_read(&path)).await?;
+        Ok(Reader::new(file, size, version))
     }
 
-    /// What is at a path, without following it.
-    pub async fn stat(&self, path: &WorkPath) -> Result<Entry, FileError> {
+    /// What is at a path, without following it, and a number that is another one after every change.
+    pub async fn stat(&self, path: &WorkPath) -> Result<(Entry, u64), FileError> {
         let path = path.clone();
         self.blocking(move |inner| inner.inside.stat(&path)).await
     }
 
-    /// Everything below a directory (`None`: the workspace), in order of path, at most `limit` entries.
-    pub async fn list(&self, below: Option<&WorkPath>, limit: usize) -> Result<Listing, FileError> {
-        let below = below.cloned();
-        self.blocking(move |inner| list::list(&inner.inside, below.as_ref(), limit)).await
+    /// Everything below a directory (`None`: the workspace) that comes after a path, in the order of a walk, at most `limit` entries.
+    pub async fn list(&self, below: Option<&WorkPath>, after: Option<&WorkPath>, limit: usize) -> Result<Listing, FileError> {
+        let (below, after) = (below.cloned(), after.cloned());
+        self.blocking(move |inner| list::list(&inner.inside, below.as_ref(), after.as_ref(), limit)).await
     }
 
-    /// Removes a file, link or whole directory. A link's target is not touched.
+    /// Removes a file, link or whole directory, and an upload to it that broke off. A link's target is not touched.
     pub async fn remove(&self, path: &WorkPath) -> Result<(), FileError> {
         let path = path.clone();
-        self.blocking(move |inner| inner.inside.remove(&path)).await
+        self.blocking(move |inner| {
+            let was_unfinished = inner.forget_unfinished(&path);
+            match inner.inside.remove(&path) {
+                Err(FileError::Missing) if was_unfinished => Ok(()),
+                removed => removed,
+            }
+        })
+        .await
+    }
+
+    /// Stores small files and makes directories one after the other, each whole or not at all, in place of files that were there.
+    pub async fn store_small(&self, items: Vec<Item>) -> Result<Vec<Result<(), FileError>>, FileError> {
+        let bytes = items.iter().map(Item::bytes).sum();
+        self.blocking(move |inner| {
+            let reserved = inner.reserve(bytes)?;
+            let stored = items.iter().map(|item| inner.inside.store(item)).collect();
+            drop(reserved);
+            Ok(stored)
+        })
+        .await
+    }
+
+    /// Reads small files, of `limit` bytes at most each.
+    pub async fn load_small(&self, paths: Vec<WorkPath>, limit: u64) -> Result<Vec<Result<Small, FileError>>, FileError> {
+        self.blocking(move |inner| Ok(paths.into_iter().map(|path| inner.inside.load(path, limit)).collect())).await
     }
 
     /// True when the session holds more than its limits allow.
@@ -191,7 +278,7 @@ impl Files {
     async fn blocking<T, F>(&self, work: F) -> Result<T, FileError>
     where
         T: Send + 'static,
-        F: FnOnce(&Inner) -> Result<T, FileError> + Send + 'static,
+        F: FnOnce(&Arc<Inner>) -> Result<T, FileError> + Send + 'static,
     {
         let inner = Arc::clone(&self.inner);
         let joined = tokio::task::spawn_blocking(move || inner.as_owner(|| work(&inner))).await;

@@ -104,6 +104,16 @@ impl WorkPath {
         &self.0
     }
 
+    /// In the order of a walk: a directory, what is below it, then what follows it.
+    pub(super) fn walk_order(&self, other: &Self) -> std::cmp::Ordering {
+        self.0.split('/').cmp(other.0.split('/'))
+    }
+
+    /// Whether this is that path or below it.
+    pub(super) fn is_at_or_below(&self, other: &Self) -> bool {
+        self.0.strip_prefix(&other.0).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+    }
+
     /// The directories above it, outermost first, and its own name.
     pub(super) fn split(&self) -> (impl Iterator<Item = &str>, &str) {
         let (above, name) = self.0.rsplit_once('/').unwrap_or(("", &self.0));

@@ -141,7 +141,7 @@ async fn a_workspace_in_memory_is_a_file_system_of_its_own_size() {
     let session = ground.session_of(SessionSpec { limits, ..SessionSpec::default() }).await;
     let path = orien_sandbox::WorkPath::parse("in/put").unwrap();
     let mut upload = session.files().create_write(&path, false, 100).await.unwrap();
-    upload.write(b"hello").await.unwrap();
+    upload.write(b"hello".to_vec()).await.unwrap();
     upload.commit().await.unwrap();
     let full = run(&session, sh("cat in/put; head -c 8000000 /dev/zero > big; echo $?; ls -l big | wc -l")).await;
     assert!(full.text().starts_with("hello1\n"), "{full:?}");
@@ -150,14 +150,16 @@ async fn a_workspace_in_memory_is_a_file_system_of_its_own_size() {
     assert!(matches!(refused, Err(orien_sandbox::FileError::WorkspaceFull)));
     session.files().remove(&orien_sandbox::WorkPath::parse("big").unwrap()).await.unwrap();
     for _ in 0..20 {
-        let mut large = session.files().create_write(&path, false, 100 << 20).await.unwrap();
-        let refused = loop {
-            if let Err(error) = large.write(&vec![1; 1 << 20]).await {
-                break error;
-            }
-        };
-        assert!(matches!(refused, orien_sandbox::FileError::WorkspaceFull));
+        let refused = session.files().create_write(&path, false, 100 << 20).await;
+        assert!(matches!(refused, Err(orien_sandbox::FileError::WorkspaceFull)), "there is no room for what it announces");
     }
+    // A tool may take the room that was set aside: then the upload finds none.
+    let mut late = session.files().create_write(&path, false, 1 << 20).await.unwrap();
+    run(&session, sh("head -c 8000000 /dev/zero > big")).await;
+    late.write(vec![1; 1 << 20]).await.unwrap();
+    assert!(matches!(late.hash().await, Err(orien_sandbox::FileError::WorkspaceFull)));
+    drop(late);
+    session.files().remove(&orien_sandbox::WorkPath::parse("big").unwrap()).await.unwrap();
     let entries = run(&session, sh("i=0; while mkdir d$i; do i=$((i+1)); done; echo $i")).await;
     let made: u32 = entries.text().trim().parse().unwrap();
     assert!(made > 100 && made < 200, "{made}");

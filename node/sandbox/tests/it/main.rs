@@ -12,3 +12,4 @@ mod limits;
 mod ordinary;
 mod run;
 mod support;
+mod transfers;

@@ -27,7 +27,7 @@ async fn works(execute_workspace: bool, files: &[(&str, &str)], script: &str) ->
 
 async fn put(session: &SessionSandbox, path: &str, content: &str) {
     let mut upload = session.files().create_write(&WorkPath::parse(path).unwrap(), false, 1 << 20).await.unwrap();
-    upload.write(content.as_bytes()).await.unwrap();
+    upload.write(content.as_bytes().to_vec()).await.unwrap();
     upload.commit().await.unwrap();
 }
 

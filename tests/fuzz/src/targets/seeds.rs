@@ -4,7 +4,7 @@ use orien_protocol::codec;
 use orien_protocol::fault::{Fault, FaultCode};
 use orien_protocol::frame::{
     AgentFrame, Answer, Claim, CloseReason, FileAction, FileAnswer, FileEntry, FileRequest, InputAnswer, InputFrame, InputRequest,
-    LogFrame, LogRequest, OutputStream, ProviderFrame, Question,
+    LogFrame, LogRequest, OutputStream, ProviderFrame, Question, TreeFrame,
 };
 use orien_protocol::hash::Hash;
 use orien_protocol::id::RequestId;
@@ -166,8 +166,14 @@ fn frames() -> Vec<(u8, Vec<u8>)> {
         (3, encoded(&Answer::Allowance(allowance))),
         (4, encoded(&LogRequest { session, execution: execution(1), from: 3 })),
         (5, encoded(&chunk)),
-        (6, encoded(&FileRequest { session, action: FileAction::Upload { path: path.clone(), length: 3, executable: true } })),
-        (6, encoded(&FileRequest { session, action: FileAction::List { path } })),
+        (
+            6,
+            encoded(&FileRequest {
+                session,
+                action: FileAction::Upload { path: path.clone(), length: 3, executable: true, offset: 5, expected: None },
+            }),
+        ),
+        (6, encoded(&FileRequest { session, action: FileAction::List { path, after: None } })),
         (7, encoded(&FileAnswer::Listing { entries: vec![entry], more: false })),
         (8, encoded(&AgentRecord::Answered { receipt: receipt(), voucher: voucher() })),
         (8, encoded(&AgentRecord::Proposed { terms: terms.by_agent.clone(), budget: usdc(9) })),
@@ -176,6 +182,7 @@ fn frames() -> Vec<(u8, Vec<u8>)> {
         (10, encoded(&InputRequest { session, execution: execution(1) })),
         (11, encoded(&InputFrame::Bytes { offset: 3, bytes: b"text".to_vec() })),
         (11, encoded(&InputFrame::End { offset: 7 })),
+        (13, encoded(&TreeFrame::Sum(Hash::of(b"5")))),
         (12, encoded(&InputAnswer::Taken { total: 7, ended: true })),
         (12, encoded(&InputAnswer::Over { total: 7, ended: false })),
     ]

@@ -8,7 +8,7 @@ use orien_protocol::digest::{DIGEST_CAPABILITIES_LIMIT, DIGEST_LIMIT_BYTES, Dige
 use orien_protocol::fault::{FAULT_TEXT_LIMIT, Fault};
 use orien_protocol::frame::{
     ANSWER_LIMIT, AgentFrame, Answer, CONTROL_FRAME_LIMIT, FileAnswer, FileRequest, InputAnswer, InputFrame, InputRequest, LogFrame,
-    LogRequest, ProviderFrame, QUESTION_LIMIT, Question, STREAM_FRAME_LIMIT,
+    LogRequest, ProviderFrame, QUESTION_LIMIT, Question, STREAM_FRAME_LIMIT, TreeFrame,
 };
 use orien_protocol::job::Job;
 use orien_protocol::offer::{NAME_LIMIT, OFFER_LIFE, OFFER_LIMIT_BYTES, Offer, TOOLS_LIMIT};
@@ -27,7 +27,7 @@ use super::world::{START, WORLD};
 /// Byte 0 says of which kind the rest is.
 pub(crate) fn frames(input: &[u8]) {
     let Some((kind, bytes)) = input.split_first() else { return };
-    match kind % 13 {
+    match kind % 14 {
         0 => drop(same::<AgentFrame>(bytes, CONTROL_FRAME_LIMIT)),
         1 => provider_frame(bytes),
         2 => drop(same::<Question>(bytes, QUESTION_LIMIT)),
@@ -40,7 +40,8 @@ pub(crate) fn frames(input: &[u8]) {
         9 => drop(same::<ProviderRecord>(bytes, VALUE_LIMIT_BYTES)),
         10 => drop(same::<InputRequest>(bytes, STREAM_FRAME_LIMIT)),
         11 => drop(same::<InputFrame>(bytes, STREAM_FRAME_LIMIT)),
-        _ => drop(same::<InputAnswer>(bytes, STREAM_FRAME_LIMIT)),
+        12 => drop(same::<InputAnswer>(bytes, STREAM_FRAME_LIMIT)),
+        _ => drop(same::<TreeFrame>(bytes, STREAM_FRAME_LIMIT)),
     }
 }
 

@@ -86,7 +86,7 @@ fn b19_what_resists_is_removed() {
         for session in [world.session().await, world.on_disk().await] {
             let told = world.attack(&session, &["B19"]).await;
             told.judge(&table);
-            let listing = session.files().list(None, 1000).await.unwrap();
+            let listing = session.files().list(None, None, 1000).await.unwrap();
             assert!(listing.unnameable >= 3 && !listing.truncated, "{listing:?}");
             world.close(session).await;
         }
