@@ -56,7 +56,8 @@ fn the_bench_of_runs_prints_what_agents_wait_for_beside_every_floor_of_the_same_
     let positive = |value: &Value| value.as_f64().is_some_and(|figure| figure > 0.0);
     for floor in ["forkExec", "sandboxSpawn", "roundTrip", "ssh"] {
         let spread = &told["floors"][floor];
-        let missing = floor == "ssh" && told["floors"]["sshMissing"].is_string();
+        let may_be_missing = floor == "ssh" && std::env::var_os("ORIEN_EVERY_TOOL").is_none();
+        let missing = may_be_missing && told["floors"]["sshMissing"].is_string();
         assert!(missing || (spread["samples"] == 4 && positive(&spread["p50Ms"])), "{floor}: {told:#}");
     }
     assert!(positive(&told["floors"]["forkExecPerSecond"]), "{told:#}");
