@@ -50,8 +50,20 @@ const REDIAL: (Duration, Duration) = (Duration::from_millis(250), Duration::from
 /// How long logs may take to arrive after a session is over; the provider keeps them only a little longer.
 const LAST_LOGS: Duration = Duration::from_secs(3);
 
+/// Frames and commands that are taken together: what they want kept shares one commit, and none of them waits long for the others.
+const TOGETHER: usize = 64;
+
 /// Whoever waits for a top-up that settlement is asked for.
 type TopUp = oneshot::Sender<Result<Usdc, Blame>>;
+
+/// A run that is taken once its job is durable.
+#[derive(Debug)]
+struct Taken {
+    /// What those who follow the session are told of it; none for one that was taken before.
+    asked: Option<serde_json::Value>,
+    /// Whoever asked for it.
+    answer: oneshot::Sender<Result<(), Fault>>,
+}
 
 /// The driver of one session.
 #[derive(Debug)]
@@ -69,10 +81,15 @@ pub(crate) struct Courier {
     asking: JoinSet<Result<Reserved, StoreError>>,
     top_up: Option<TopUp>,
     followers: JoinSet<Result<(), StoreError>>,
-    followed: BTreeSet<ExecutionId>,
+    /// Logs that are followed or have ended; with the way to tell a follower that still waits how its run ended.
+    followed: BTreeMap<ExecutionId, Option<logs::Told>>,
+    /// Logs of which the end is staged: nothing was ever written to them.
+    silent: BTreeSet<ExecutionId>,
     /// Logs are followed until this.
     gone: CancellationToken,
     inputs: VecDeque<AgentInput>,
+    /// What follows from runs that were asked for, and whoever waits to hear that they are taken.
+    begun: (Vec<AgentEffect>, Vec<Taken>),
     /// Number of the next record.
     seq: u64,
     staged: Vec<Put>,
@@ -119,8 +136,10 @@ impl Courier {
             asking: JoinSet::new(),
             top_up: None,
             followers: JoinSet::new(),
-            followed: BTreeSet::new(),
+            followed: BTreeMap::new(),
+            silent: BTreeSet::new(),
             inputs: VecDeque::new(),
+            begun: Default::default(),
             seq,
             staged: Vec::new(),
             rows: BTreeMap::new(),
@@ -175,6 +194,7 @@ impl Courier {
                     self.watch()?;
                 }
             }
+            self.take_what_waits().await?;
         }
         self.finish().await
     }
@@ -218,9 +238,38 @@ impl Courier {
         ended.await
     }
 
+    /// Takes what came at the same time, so that one commit is for all of it.
+    async fn take_what_waits(&mut self) -> Result<(), StoreError> {
+        for _ in 0..TOGETHER {
+            let frame = self.link.as_mut().and_then(Link::try_next);
+            let command = self.commands.try_recv().ok();
+            if frame.is_none() && command.is_none() {
+                break;
+            }
+            self.inputs.extend(frame.map(AgentInput::Frame));
+            if let Some(command) = command {
+                self.on_command(command).await?;
+            }
+        }
+        Ok(())
+    }
+
     /// Feeds the machine what has come.
     async fn work_off(&mut self) -> Result<(), StoreError> {
-        while let Some(input) = self.inputs.pop_front() {
+        loop {
+            let (mut effects, taken) = std::mem::take(&mut self.begun);
+            while let Some(frame) = self.inputs.pop_front_if(|input| matches!(input, AgentInput::Frame(_))) {
+                effects.extend(self.machine.handle(frame, clock::now()));
+            }
+            if !effects.is_empty() || !taken.is_empty() {
+                self.carry_out(effects).await?;
+            }
+            for Taken { asked, answer } in taken {
+                asked.map(|asked| self.desk.change(|state| state.news.tell("run", asked)));
+                // Whoever asked may be gone; the run is recorded either way.
+                let _ = answer.send(Ok(()));
+            }
+            let Some(input) = self.inputs.pop_front() else { return Ok(()) };
             let is_reserved = matches!(input, AgentInput::Reserved { .. });
             let effects = self.machine.handle(input, clock::now());
             self.carry_out(effects).await?;
@@ -231,33 +280,40 @@ impl Courier {
                 let _ = unanswered.send(Err(Blame { fault, by: By::Settlement }));
             }
         }
-        Ok(())
     }
 
+    /// Makes durable everything that is wanted kept, in one commit, then does the rest in its order: earlier than asked is safe, later is not.
     async fn carry_out(&mut self, effects: Vec<AgentEffect>) -> Result<(), StoreError> {
-        let mut effects = VecDeque::from(effects);
+        let (mut effects, mut rest) = (VecDeque::from(effects), Vec::new());
         while let Some(effect) = effects.pop_front() {
             match effect {
                 AgentEffect::Persist(record) => {
+                    if matches!(*record, AgentRecord::Closed { .. } | AgentRecord::Sealed { .. }) {
+                        // What is kept of a session that is over, or given up, is summed up from what was told of it.
+                        self.conclude(std::mem::take(&mut rest)).await?;
+                    }
                     let refusal = refusal_of(&record, &effects);
                     self.stage_record(&record, refusal)?;
                 }
-                AgentEffect::Send(frame) => {
-                    self.commit().await?;
-                    self.send(&frame).await;
-                }
-                AgentEffect::Reserve { terms, ceiling } => {
-                    self.commit().await?;
-                    self.ask_for(*terms, ceiling);
-                }
-                AgentEffect::HandBack { terms, close } => self.hand_back = Some(Question::Release { terms, close }),
-                AgentEffect::Tell(event) => {
-                    self.commit().await?;
-                    self.tell(event);
-                }
+                other => rest.push(other),
             }
         }
-        self.commit().await
+        self.conclude(rest).await
+    }
+
+    async fn conclude(&mut self, effects: Vec<AgentEffect>) -> Result<(), StoreError> {
+        self.commit().await?;
+        for effect in effects {
+            match effect {
+                AgentEffect::Send(frame) => self.send(&frame).await,
+                AgentEffect::Reserve { terms, ceiling } => self.ask_for(*terms, ceiling),
+                AgentEffect::HandBack { terms, close } => self.hand_back = Some(Question::Release { terms, close }),
+                AgentEffect::Tell(event) => self.tell(event),
+                // Staged before.
+                AgentEffect::Persist(_) => {}
+            }
+        }
+        Ok(())
     }
 
     async fn commit(&mut self) -> Result<(), StoreError> {
@@ -324,11 +380,7 @@ impl Courier {
 
     async fn on_command(&mut self, command: Command) -> Result<(), StoreError> {
         match command {
-            Command::Run { order, row, along, answer } => {
-                let taken = self.on_run(*order, *row, along).await?;
-                // Whoever asked may be gone; the run is recorded either way.
-                let _ = answer.send(taken);
-            }
+            Command::Run { order, row, along, answer } => self.on_run(*order, *row, along, answer)?,
             Command::Cancel(execution) => self.inputs.push_back(AgentInput::Cancel(execution)),
             Command::TopUp { ceiling, answer } => self.on_top_up(ceiling, answer),
             Command::Extend { until, answer } => self.on_extend(until, answer).await?,
@@ -337,7 +389,13 @@ impl Courier {
         Ok(())
     }
 
-    async fn on_run(&mut self, order: RunOrder, row: ExecutionRow, along: Option<Put>) -> Result<Result<(), Fault>, StoreError> {
+    fn on_run(
+        &mut self,
+        order: RunOrder,
+        row: ExecutionRow,
+        along: Option<Put>,
+        answer: oneshot::Sender<Result<(), Fault>>,
+    ) -> Result<(), StoreError> {
         let execution = order.execution;
         let effects = self.machine.handle(AgentInput::Run(order), clock::now());
         let refused = effects.iter().find_map(|effect| match effect {
@@ -345,33 +403,44 @@ impl Courier {
             _ => None,
         });
         if let Some(fault) = refused {
-            return Ok(Err(fault));
+            // Whoever asked may be gone; nothing was done.
+            let _ = answer.send(Err(fault));
+            return Ok(());
         }
+        let mut asked = None;
         if !effects.is_empty() {
-            // In one commit with the job itself, which is the first effect.
+            // In one commit with the job itself, whoever commits next.
             self.staged.push(Put::execution(&execution, &row)?);
             self.staged.extend(along);
             // Nobody finds it here before it is in the store.
             self.context.logs.open(execution);
-            let asked = serde_json::json!({
+            asked = Some(serde_json::json!({
                 "executionId": execution.to_string(), "toolId": row.tool, "status": row.status.name(), "at": Time(row.asked_at).to_string(),
-            });
+            }));
             self.desk.change(|state| {
                 state.runs.insert(execution, row);
             });
-            self.carry_out(effects).await?;
-            self.desk.change(|state| state.news.tell("run", asked));
         }
-        Ok(Ok(()))
+        for effect in effects {
+            match effect {
+                AgentEffect::Persist(record) => self.stage_record(&record, None)?,
+                other => self.begun.0.push(other),
+            }
+        }
+        self.begun.1.push(Taken { asked, answer });
+        Ok(())
     }
 
     /// Follows the log of an execution, once.
     fn follow(&mut self, execution: ExecutionId) {
-        if self.followed.insert(execution) {
-            let source = Source { provider: self.provider, session: self.desk.id, execution };
-            let (net, logs, store) = (self.context.net.clone(), Arc::clone(&self.context.logs), self.context.store.clone());
-            self.followers.spawn(logs::follow(net, source, logs, store, self.gone.clone()));
+        if self.followed.contains_key(&execution) {
+            return;
         }
+        let (told, hears) = oneshot::channel();
+        self.followed.insert(execution, Some(told));
+        let source = Source { provider: self.provider, session: self.desk.id, execution };
+        let (net, logs, store) = (self.context.net.clone(), Arc::clone(&self.context.logs), self.context.store.clone());
+        self.followers.spawn(logs::follow(net, source, logs, store, hears, self.gone.clone()));
     }
 }
 

@@ -17,6 +17,7 @@ use orien_protocol::session::agent::RunOrder;
 use orien_protocol::time::{Millis, Timestamp};
 use serde_json::{Value, json};
 use tokio::sync::{mpsc, oneshot, watch};
+use tokio_util::sync::CancellationToken;
 
 use crate::artifacts::Artifacts;
 use crate::decimal::Time;
@@ -130,6 +131,8 @@ pub(crate) struct State {
     /// Those of them that the provider has said something about.
     pub(crate) heard: BTreeSet<ExecutionId>,
     pub(crate) closing: Option<Closing>,
+    /// Cancelled when a run is over; only of those that somebody waits for.
+    ends: BTreeMap<ExecutionId, CancellationToken>,
     /// What the session shows about its provider.
     pub(crate) measures: Measures,
     /// What is wanted of it, and what was decided about it.
@@ -157,6 +160,23 @@ impl State {
             self.times.insert(work.execution, work.usage.effective_ms);
             work.outcome.iter().for_each(|outcome| self.measures.note_end(outcome));
         }
+    }
+
+    /// A run is over: it is in the store only.
+    pub(crate) fn forget(&mut self, execution: ExecutionId) {
+        self.meters.forget(&execution);
+        self.runs.remove(&execution);
+        self.heard.remove(&execution);
+        if let Some(end) = self.ends.remove(&execution) {
+            end.cancel();
+        }
+    }
+
+    /// Every run is over.
+    pub(crate) fn forget_all(&mut self) {
+        self.runs.clear();
+        self.heard.clear();
+        std::mem::take(&mut self.ends).into_values().for_each(|end| end.cancel());
     }
 
     /// Effective time of all executions, milliseconds.
@@ -239,6 +259,7 @@ impl Desk {
             runs: BTreeMap::new(),
             heard: BTreeSet::new(),
             closing: None,
+            ends: BTreeMap::new(),
             measures: Measures::default(),
             plan,
             handover: None,
@@ -311,6 +332,19 @@ impl Desk {
             }
         };
         tokio::time::timeout(limit, found).await.ok().flatten()
+    }
+
+    /// Waits until a run is over, but not for longer than `limit`. Other changes wake nobody who waits here.
+    pub(crate) async fn wait_over(&self, execution: ExecutionId, limit: Duration) {
+        let end = {
+            let mut state = self.state();
+            if !state.runs.contains_key(&execution) {
+                return;
+            }
+            state.ends.entry(execution).or_default().clone()
+        };
+        // Whoever waits goes on with what there is.
+        let _ = tokio::time::timeout(limit, end.cancelled()).await;
     }
 
     /// Tells the courier something. Refused when the session is over or too many wait.

@@ -55,6 +55,11 @@ impl Link {
         self.frames.recv().await
     }
 
+    /// A frame that is here already.
+    pub(crate) fn try_next(&mut self) -> Option<ProviderFrame> {
+        self.frames.try_recv().ok()
+    }
+
     /// Sends a frame; false when the stream is gone.
     pub(crate) async fn send(&mut self, frame: &AgentFrame) -> bool {
         match tokio::time::timeout(WRITE_LIMIT, self.writer.send(frame)).await {

@@ -15,7 +15,7 @@ use orien_protocol::fault::FaultCode;
 use orien_protocol::frame::{LogFrame, LogRequest, STREAM_FRAME_LIMIT};
 use orien_protocol::id::{ExecutionId, SessionId};
 use orien_protocol::peer::PeerId;
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::lines::{Lines, Replay};
@@ -30,6 +30,12 @@ const ENDED_COUNT: usize = 1024;
 const RETRY: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
 /// How often a provider may say that it does not know the log; it may be asked a moment before the tool starts.
 const UNKNOWN_LIMIT: u32 = 5;
+
+/// A log is asked for so long after its run began, or when the run is over: most tools that do little write nothing, and then there is nothing to ask for.
+const ASK_AFTER: Duration = Duration::from_millis(10);
+
+/// How a follower that waits hears that its run is over: whether it never wrote anything, so that there is nothing to do.
+pub(crate) type Told = oneshot::Sender<bool>;
 
 /// One execution's log.
 #[derive(Debug)]
@@ -161,6 +167,17 @@ impl Logs {
         Ok(())
     }
 
+    /// Ends a log to which nothing was ever written; that is durable.
+    pub(crate) fn end_silent(&self, execution: ExecutionId) {
+        if let Some(log) = self.get(&execution).filter(|log| !log.has_ended()) {
+            let weight = log.change(|state| {
+                state.ended = true;
+                state.lines.weight()
+            });
+            self.retire(execution, weight);
+        }
+    }
+
     fn retire(&self, execution: ExecutionId, weight: usize) {
         let mut book = self.book();
         book.ended.push_back((execution, weight));
@@ -185,14 +202,29 @@ pub(crate) struct Source {
 }
 
 /// Follows a log from the provider until it ends, or until `gone`: then what has come is all there is.
-pub(crate) async fn follow(net: Net, source: Source, logs: Arc<Logs>, store: Store, gone: CancellationToken) -> Result<(), StoreError> {
+pub(crate) async fn follow(
+    net: Net,
+    source: Source,
+    logs: Arc<Logs>,
+    store: Store,
+    told: oneshot::Receiver<bool>,
+    gone: CancellationToken,
+) -> Result<(), StoreError> {
     let log = logs.open(source.execution);
     if log.has_ended() {
         return Ok(());
     }
+    let fetched = async {
+        let is_silent = matches!(tokio::time::timeout(ASK_AFTER, told).await, Ok(Ok(true)));
+        if !is_silent {
+            fetch(&net, source, &log).await;
+        }
+        is_silent
+    };
     tokio::select! {
         () = gone.cancelled() => log.change(|state| state.lines.miss()),
-        () = fetch(&net, source, &log) => {}
+        // Whoever said so has staged its end.
+        is_silent = fetched => if is_silent { return Ok(()) },
     }
     logs.end(source.execution, &store).await
 }

@@ -34,6 +34,8 @@ use crate::places::Place;
 
 /// Streams and questions on their way to one session.
 const VISITS_MAX: usize = 16;
+/// Frames and news of runs that are taken together: what they want kept shares one commit, and none of them waits long for the others.
+const TOGETHER: usize = 64;
 /// Between two turns of the clock while something runs, at most.
 const TICK_RUNNING: Duration = Duration::from_millis(250);
 /// Between two turns of the clock while nothing runs.
@@ -256,15 +258,36 @@ impl Clerk {
 
     async fn on_frame(&mut self, frame: Option<AgentFrame>) -> Result<(), Broken> {
         match frame {
-            // The desk has not looked at this one.
-            Some(AgentFrame::LetGo(_)) => {
-                let fault = Fault::new(FaultCode::WRONG_STATE, "a session is let go of on a stream of its own");
-                self.say(ProviderFrame::Refused(fault));
-                Ok(())
-            }
-            Some(frame) => self.turn(ProviderInput::Frame(frame)).await,
+            Some(frame) => self.turns(Vec::from_iter(self.input_of(frame))).await,
             None => self.on_gone().await,
         }
+    }
+
+    /// What a frame means to the machine.
+    fn input_of(&self, frame: AgentFrame) -> Option<ProviderInput> {
+        match frame {
+            // The desk has not looked at this one.
+            AgentFrame::LetGo(_) => {
+                let fault = Fault::new(FaultCode::WRONG_STATE, "a session is let go of on a stream of its own");
+                self.say(ProviderFrame::Refused(fault));
+                None
+            }
+            frame => Some(ProviderInput::Frame(frame)),
+        }
+    }
+
+    /// Hands the machine these inputs and those that have come at the same time; what all of them want kept is committed at once.
+    async fn turns(&mut self, mut inputs: Vec<ProviderInput>) -> Result<(), Broken> {
+        while inputs.len() < TOGETHER {
+            let frame = self.line.as_mut().and_then(Line::heard_already).and_then(|frame| self.input_of(frame));
+            let event = self.executor.as_mut().and_then(Executor::told_already).map(|event| self.input_of_run(event));
+            if frame.is_none() && event.is_none() {
+                break;
+            }
+            inputs.extend(frame.into_iter().chain(event));
+        }
+        let effects = inputs.into_iter().flat_map(|input| self.step(input)).collect();
+        self.finish_turn(effects).await
     }
 
     async fn on_gone(&mut self) -> Result<(), Broken> {
@@ -278,14 +301,19 @@ impl Clerk {
     }
 
     async fn on_run(&mut self, event: RunEvent) -> Result<(), Broken> {
+        let input = self.input_of_run(event);
+        self.turns(vec![input]).await
+    }
+
+    /// What news of a run mean to the machine.
+    fn input_of_run(&mut self, event: RunEvent) -> ProviderInput {
         match event {
-            RunEvent::Started(execution) => self.turn(ProviderInput::Started(execution)).await,
+            RunEvent::Started(execution) => ProviderInput::Started(execution),
             RunEvent::Ended(run) => {
                 if let Some(executor) = &mut self.executor {
                     executor.forget(run.execution);
                 }
-                let input = ProviderInput::Ended { execution: run.execution, usage: run.usage, end: run.end, exit_code: run.exit_code };
-                self.turn(input).await
+                ProviderInput::Ended { execution: run.execution, usage: run.usage, end: run.end, exit_code: run.exit_code }
             }
         }
     }

@@ -24,8 +24,8 @@ use crate::output::Logs;
 use crate::toolbox::Toolbox;
 use run::{Order, Run};
 
-/// News of runs on their way: each run has two, and all of them wait if the session is slow.
-const EVENTS_MAX: usize = 16;
+/// News of runs on their way: each run has two, and all of them wait if the session is slow. As many as a session takes together.
+const EVENTS_MAX: usize = 64;
 
 /// What a run tells.
 #[derive(Debug)]
@@ -94,6 +94,11 @@ impl Executor {
             // Cannot be: this side holds a sender.
             None => std::future::pending().await,
         }
+    }
+
+    /// News of a run that are here already.
+    pub(crate) fn told_already(&mut self) -> Option<RunEvent> {
+        self.events.try_recv().ok()
     }
 
     /// Starts a tool. One that cannot even be tried is answered at once.

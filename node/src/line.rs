@@ -75,6 +75,11 @@ impl Line {
         self.heard.recv().await
     }
 
+    /// A frame that is here already.
+    pub(crate) fn heard_already(&mut self) -> Option<AgentFrame> {
+        self.heard.try_recv().ok()
+    }
+
     /// Says something; false when the agent does not listen and the line is cut.
     pub(crate) fn say(&self, frame: ProviderFrame) -> bool {
         self.put(Said::Frame(frame))

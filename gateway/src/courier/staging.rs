@@ -5,9 +5,11 @@ use std::collections::BTreeMap;
 use orien_bootstrap::clock;
 use orien_protocol::fault::{Fault, FaultCode};
 use orien_protocol::frame::CloseReason;
+use orien_protocol::id::ExecutionId;
 use orien_protocol::session::agent::AgentRecord;
 
 use super::Courier;
+use crate::lines::Lines;
 use crate::rows::{Closing, ExecutionRow, SessionFacts};
 use crate::store::{Put, StoreError};
 
@@ -27,6 +29,9 @@ impl Courier {
                     let row = ExecutionRow { fault: None, ..row.receipted(work, receipt.at) };
                     if row.is_over() {
                         self.staged.push(Put::execution(&work.execution, &row)?);
+                        if work.usage.bytes_out == 0 {
+                            self.stage_silence(work.execution)?;
+                        }
                     }
                     self.abandoned.remove(&work.execution);
                     self.rows.insert(work.execution, row);
@@ -54,8 +59,21 @@ impl Courier {
         Ok(())
     }
 
+    /// Stages the end of a log to which nothing was written, unless it is being asked for already.
+    fn stage_silence(&mut self, execution: ExecutionId) -> Result<(), StoreError> {
+        let is_free = match self.followed.insert(execution, None) {
+            None => true,
+            Some(told) => told.is_some_and(|told| told.send(true).is_ok()),
+        };
+        if is_free {
+            self.staged.push(Put::output(&execution, &Lines::default().tail())?);
+            self.silent.insert(execution);
+        }
+        Ok(())
+    }
+
     /// The row of an execution as it will be once everything staged is durable.
-    fn row(&self, execution: orien_protocol::id::ExecutionId) -> Option<ExecutionRow> {
+    fn row(&self, execution: ExecutionId) -> Option<ExecutionRow> {
         let known = self.rows.get(&execution).or_else(|| self.abandoned.get(&execution));
         known.cloned().or_else(|| self.desk.read(|state| state.runs.get(&execution).cloned()))
     }

@@ -1,6 +1,6 @@
 //! The machine's news, as others see it.
 
-use std::mem;
+use std::collections::btree_map::Entry;
 use std::sync::Arc;
 
 use orien_bootstrap::clock;
@@ -44,7 +44,7 @@ impl Courier {
                 self.rows.remove(&execution);
                 let tool = self.desk.read(|state| state.runs.get(&execution).map(|row| row.tool.clone()));
                 let data = json!({ "executionId": execution.to_string(), "toolId": tool, "status": "failed", "fault": fault_data(&fault) });
-                self.show("run", data, |state| forget(state, execution));
+                self.show("run", data, |state| state.forget(execution));
                 self.end_quietly(execution);
             }
             AgentEvent::Receipt(receipt) => self.on_receipt(&receipt),
@@ -59,7 +59,7 @@ impl Courier {
             AgentEvent::Closed(_) => {
                 self.rows.clear();
                 let runs = self.desk.read(|state| state.runs.keys().copied().collect::<Vec<_>>());
-                self.show_end(|state| state.runs.clear());
+                self.show_end(State::forget_all);
                 runs.into_iter().for_each(|execution| self.end_quietly(execution));
             }
         }
@@ -87,15 +87,20 @@ impl Courier {
     fn on_receipt(&mut self, receipt: &Receipt) {
         let mut data =
             json!({ "number": receipt.number, "at": Time(receipt.at).to_string(), "budgetConsumed": receipt.charged.to_string() });
-        let rows = mem::take(&mut self.rows);
-        let ended: Vec<(ExecutionId, ExecutionRow)> =
-            rows.iter().filter(|(_, row)| row.is_over()).map(|(id, row)| (*id, row.clone())).collect();
+        let row = receipt.work.as_ref().and_then(|work| Some((work.execution, self.rows.remove(&work.execution)?)));
+        let ended = row.clone().filter(|(_, row)| row.is_over());
         let mut over = false;
         if let Some(work) = &receipt.work {
             over = work.outcome.is_some();
             // Before anybody can see that it is over, so that whoever does can wait for the rest of its output.
             if !over || work.usage.bytes_out > 0 {
                 self.follow(work.execution);
+            }
+            if over && self.silent.remove(&work.execution) {
+                self.context.logs.end_silent(work.execution);
+            } else if over && let Some(told) = self.followed.get_mut(&work.execution).and_then(Option::take) {
+                // One that asks for the log already needs no telling.
+                let _ = told.send(false);
             }
             if let Value::Object(members) = &mut data {
                 members.insert("executionId".to_owned(), work.execution.to_string().into());
@@ -109,15 +114,13 @@ impl Courier {
         self.show("receipt", data, |state| {
             state.note(receipt);
             state.promised = promised;
-            for (execution, row) in rows {
-                if row.is_over() {
-                    forget(state, execution);
-                } else {
-                    state.runs.insert(execution, row);
-                }
+            match row {
+                Some((execution, row)) if row.is_over() => state.forget(execution),
+                Some((execution, row)) => drop(state.runs.insert(execution, row)),
+                None => {}
             }
         });
-        for (execution, row) in ended {
+        if let Some((execution, row)) = ended {
             self.show("run", ended_data(execution, &row), |_| {});
             self.look_for_artifacts(execution, &row);
         }
@@ -136,7 +139,8 @@ impl Courier {
 
     /// Ends the log of a run that nobody follows: it never wrote anything.
     fn end_quietly(&mut self, execution: ExecutionId) {
-        if self.followed.insert(execution) {
+        if let Entry::Vacant(entry) = self.followed.entry(execution) {
+            entry.insert(None);
             let (logs, store) = (Arc::clone(&self.context.logs), self.context.store.clone());
             self.followers.spawn(async move { logs.end(execution, &store).await });
         }
@@ -177,12 +181,6 @@ impl Courier {
             state.news.tell_from(least, "end", data);
         });
     }
-}
-
-pub(super) fn forget(state: &mut State, execution: ExecutionId) {
-    state.meters.forget(&execution);
-    state.runs.remove(&execution);
-    state.heard.remove(&execution);
 }
 
 /// A run that is over, as its receipt says.

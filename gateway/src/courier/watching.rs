@@ -190,7 +190,7 @@ impl Courier {
                 state.handover = Some(handover);
             }
             for execution in &abandoned {
-                super::telling::forget(state, *execution);
+                state.forget(*execution);
             }
             if let Some((name, mut data)) = event {
                 if let serde_json::Value::Object(members) = &mut data {

@@ -118,7 +118,7 @@ async fn end(app: &App, execution: ExecutionId) -> Event {
         Ok(Some(row)) if !row.is_over() => {
             if let Some(desk) = app.sessions.desk(&row.session) {
                 // Without it the status is the one of now.
-                let _ = desk.wait(OUTCOME_LIMIT, |state| (!state.runs.contains_key(&execution)).then_some(())).await;
+                desk.wait_over(execution, OUTCOME_LIMIT).await;
             }
             app.sessions.execution(execution).await.ok().flatten().or(Some(row))
         }

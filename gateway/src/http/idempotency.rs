@@ -35,6 +35,8 @@ const REPLAYED: HeaderName = HeaderName::from_static("idempotency-replayed");
 pub(crate) struct Done {
     status: StatusCode,
     body: String,
+    /// Whether it is durable already, with what it is about.
+    is_kept: bool,
 }
 
 impl Done {
@@ -46,7 +48,7 @@ impl Done {
     /// A body to be answered and kept.
     pub(crate) fn new(status: StatusCode, body: &impl Serialize) -> Result<Self, Refusal> {
         let body = serde_json::to_string(body).map_err(|error| Refusal::internal(&error))?;
-        Ok(Self { status, body })
+        Ok(Self { status, body, is_kept: false })
     }
 }
 
@@ -75,6 +77,8 @@ impl IntoResponse for Outcome {
 pub(crate) struct Ticket {
     /// What the ids of things made by the request follow from; unique, and its first bytes are a time.
     pub(crate) seed: [u8; 16],
+    /// Whether the key was never seen: then nothing was begun under it.
+    pub(crate) is_first: bool,
     key: Vec<u8>,
     row: KeyRow,
 }
@@ -83,6 +87,12 @@ impl Ticket {
     /// To be made durable no later than the first effect of the request.
     pub(crate) fn mark(&self) -> Result<Put, StoreError> {
         Put::key(&self.key, &self.row)
+    }
+
+    /// The same for a request whose answer is known beforehand: it is durable with the first effect, and nothing is written for it afterwards.
+    pub(crate) fn mark_answered(&self, done: Done) -> Result<(Put, Done), StoreError> {
+        let done = Done { is_kept: true, ..done };
+        Ok((Put::key(&self.key, &KeyRow { answer: Some(KeptAnswer::of(&done)), ..self.row.clone() })?, done))
     }
 }
 
@@ -167,6 +177,7 @@ impl Keys {
         let hash = hash(operation, request);
         let now = clock::wall();
         let kept = self.store.key(scope.clone()).await?.filter(|row| row.until > now.seconds());
+        let is_first = kept.is_none();
         let row = match kept {
             Some(row) if row.request != hash => {
                 return Err(Refusal::new(
@@ -180,7 +191,7 @@ impl Keys {
             Some(row) => row,
             None => KeyRow { request: hash, seed: seed()?, answer: None, until: now.plus(KEPT).seconds() },
         };
-        Ok(Begun::New(running, Ticket { seed: row.seed, key: scope, row }))
+        Ok(Begun::New(running, Ticket { seed: row.seed, is_first, key: scope, row }))
     }
 
     fn claim(&self, key: &[u8]) -> Result<Running, Refusal> {
@@ -228,11 +239,18 @@ fn seed() -> Result<[u8; 16], Refusal> {
     Ok(*id.as_bytes())
 }
 
+impl KeptAnswer {
+    fn of(done: &Done) -> Self {
+        Self { status: done.status.as_u16(), body: Some(done.body.clone()), refusal: None }
+    }
+}
+
 async fn finish(store: &Store, ticket: Ticket, acted: &Result<Done, Refusal>) -> Result<(), StoreError> {
     let answer = match acted {
         Err(refusal) if refusal.is_passing() => return store.write(vec![Put::forget_key(&ticket.key)]).await,
         Err(refusal) => KeptAnswer { status: refusal.status, body: None, refusal: Some(refusal.clone()) },
-        Ok(done) => KeptAnswer { status: done.status.as_u16(), body: Some(done.body.clone()), refusal: None },
+        Ok(done) if done.is_kept => return Ok(()),
+        Ok(done) => KeptAnswer::of(done),
     };
     let row = KeyRow { answer: Some(answer), ..ticket.row };
     store.write(vec![Put::key(&ticket.key, &row)?]).await
@@ -243,7 +261,7 @@ fn kept(kept: KeptAnswer) -> Result<Done, Refusal> {
         (Some(refusal), _) => Err(refusal),
         (None, body) => {
             let status = StatusCode::from_u16(kept.status).unwrap_or(StatusCode::OK);
-            Ok(Done { status, body: body.unwrap_or_default() })
+            Ok(Done { status, body: body.unwrap_or_default(), is_kept: true })
         }
     }
 }

@@ -9,7 +9,7 @@ use axum::response::{IntoResponse, Response};
 use orien_bootstrap::clock;
 use orien_door::{Json, Path, Query};
 use orien_protocol::fault::{Fault, FaultCode};
-use orien_protocol::id::ExecutionId;
+use orien_protocol::id::{ExecutionId, SessionId};
 use orien_protocol::job::{ARGUMENTS_LIMIT_BYTES, Stdin};
 use orien_protocol::money::Usdc;
 use orien_protocol::offer::Tool;
@@ -99,12 +99,12 @@ pub(super) struct RunBody {
 ))]
 pub(super) async fn run(State(app): Shared, keyed: Keyed<RunBody>) -> Response {
     let Keyed { key, text, body } = keyed;
-    let (own, wait) = (Arc::clone(&app), body.wait);
+    let (own, wait, session) = (Arc::clone(&app), body.wait, body.session_id.parse().ok());
     let running = |ticket: Ticket| async move { start(&own, body, &ticket).await };
     let outcome = app.keys.outcome("POST /tools/run", &key, &[text.get().as_bytes()], running).await;
     match (wait, &outcome.acted) {
         (Some(seconds), Ok(done)) => {
-            let acted = waited(&app, done, Duration::from_secs(seconds.min(WAIT_SECONDS))).await;
+            let acted = waited(&app, session, done, Duration::from_secs(seconds.min(WAIT_SECONDS))).await;
             Outcome { acted, ..outcome }.into_response()
         }
         _ => outcome.into_response(),
@@ -112,17 +112,20 @@ pub(super) async fn run(State(app): Shared, keyed: Keyed<RunBody>) -> Response {
 }
 
 /// The run that was started, as it stands when it is over or the wait is. Nothing hangs on the caller: the run is as it would be if nobody waited.
-async fn waited(app: &App, started: &Done, limit: Duration) -> Result<Done, Refusal> {
+async fn waited(app: &App, session: Option<SessionId>, started: &Done, limit: Duration) -> Result<Done, Refusal> {
     let started: Begun = serde_json::from_str(started.body()).map_err(|error| Refusal::internal(&error))?;
-    let (execution, row) = find(app, &started.execution_id).await?;
-    if !row.is_over()
-        && let Some(desk) = app.sessions.desk(&row.session)
-    {
-        let over = desk.wait(limit, |state| (!state.runs.contains_key(&execution)).then_some(()));
+    if let (Ok(execution), Some(desk)) = (started.execution_id.parse(), session.and_then(|session| app.sessions.desk(&session))) {
         // Whoever stops the gateway does not wait for our callers.
-        let _ = app.stopping.run_until_cancelled(over).await;
+        let _ = app.stopping.run_until_cancelled(desk.wait_over(execution, limit)).await;
     }
-    Done::new(StatusCode::CREATED, &whole(app, &started.execution_id).await?)
+    let (execution, row) = find(app, &started.execution_id).await?;
+    match &row.fault {
+        // It never ran, and nobody here wanted that.
+        Some(fault) if row.started_at.is_none() && ![FaultCode::CANCELLED, FaultCode::SESSION_ENDED].contains(&fault.code) => {
+            Err(fault.clone().into())
+        }
+        _ => Done::new(StatusCode::CREATED, &whole(app, execution, &row).await?),
+    }
 }
 
 /// What is needed of the answer to a run that was started.
@@ -135,19 +138,29 @@ struct Begun {
 async fn start(app: &App, body: RunBody, ticket: &Ticket) -> Result<Done, Refusal> {
     let execution = ExecutionId::from_bytes(ticket.seed);
     let text = body.stdin.as_ref().and_then(StdinBody::text).map(str::to_owned);
-    if app.sessions.execution(execution).await?.is_none() {
+    if ticket.is_first || app.sessions.execution(execution).await?.is_none() {
         let session = session_id(&body.session_id)?;
+        // Input that is still to be delivered is part of what has to be done before there is an answer.
+        let is_all = body.wait.is_some() && text.is_none();
         let ended = || Refusal::from(Fault::new(FaultCode::SESSION_ENDED, "the session has ended"));
         let view = app.view(session).await?;
         check_handover(&view)?;
         let desk = app.sessions.desk(&session).ok_or_else(ended)?;
         let (order, row) = order(&view.facts.tools, body, execution, session)?;
+        // Whoever waits for the end is answered with what the run is then, so what was known at its beginning is enough to find it again.
+        let (along, answered_with) = match is_all {
+            true => ticket.mark_answered(begun(execution, &row)?).map(|(put, done)| (put, Some(done)))?,
+            false => (ticket.mark()?, None),
+        };
         let (answer, answered) = oneshot::channel();
-        desk.command(Command::Run { order: Box::new(order), row: Box::new(row), along: Some(ticket.mark()?), answer })?;
+        desk.command(Command::Run { order: Box::new(order), row: Box::new(row), along: Some(along), answer })?;
         if let Err(refusal) = answered.await.map_err(|_| ended()).and_then(|taken| taken.map_err(Refusal::from)) {
             // Its provider may have been lost in this very moment.
             check_handover(&app.view(session).await?)?;
             return Err(refusal);
+        }
+        if let Some(done) = answered_with {
+            return Ok(done);
         }
         wait_heard(&desk, execution).await;
     }
@@ -158,9 +171,14 @@ async fn start(app: &App, body: RunBody, ticket: &Ticket) -> Result<Done, Refusa
     if let Some(text) = text {
         stdin::deliver(app, row.session, execution, text).await?;
     }
+    begun(execution, &row)
+}
+
+/// The answer to a run that was started.
+fn begun(execution: ExecutionId, row: &ExecutionRow) -> Result<Done, Refusal> {
     let started = StartedJson {
         execution_id: execution.to_string(),
-        status: run_status(&row),
+        status: run_status(row),
         started_at: Time(row.started_at.unwrap_or(row.asked_at)),
     };
     Done::new(StatusCode::CREATED, &started)
@@ -195,7 +213,7 @@ pub(super) fn order(
     tools: &[Tool],
     body: RunBody,
     execution: ExecutionId,
-    session: orien_protocol::id::SessionId,
+    session: SessionId,
 ) -> Result<(RunOrder, ExecutionRow), Refusal> {
     let Some(tool) = tools.iter().find(|tool| tool.id == body.tool_id) else {
         let known: Vec<&str> = tools.iter().map(|tool| tool.id.as_str()).collect();
@@ -256,12 +274,12 @@ async fn wait_heard(desk: &Desk, execution: ExecutionId) {
     (status = 404, description = "`execution_not_found`"),
 ))]
 pub(super) async fn one(State(app): Shared, Path(id): Path<String>) -> Result<Json<ExecutionJson>, Refusal> {
-    whole(&app, &id).await.map(Json)
+    let (execution, row) = find(&app, &id).await?;
+    whole(&app, execution, &row).await.map(Json)
 }
 
 /// A run with its output.
-async fn whole(app: &App, id: &str) -> Result<ExecutionJson, Refusal> {
-    let (execution, row) = find(app, id).await?;
+async fn whole(app: &App, execution: ExecutionId, row: &ExecutionRow) -> Result<ExecutionJson, Refusal> {
     if row.is_over()
         && !row.is_abandoned()
         && let Some(log) = app.sessions.context.logs.get(&execution)
@@ -269,7 +287,7 @@ async fn whole(app: &App, id: &str) -> Result<ExecutionJson, Refusal> {
         log.wait_ended(OUTPUT_LIMIT).await;
     }
     let output = output(app, execution, TAIL_BYTES).await?;
-    Ok(ExecutionJson::new(execution, &row, output, usize::MAX))
+    Ok(ExecutionJson::new(execution, row, output, usize::MAX))
 }
 
 #[derive(Deserialize, IntoParams)]

@@ -181,16 +181,28 @@ enum Run {
         kill: Option<EndReason>,
         paused: bool,
     },
-    /// Given back without having run.
-    Dropped(Hash),
-    Ended(Hash),
 }
 
 impl Run {
     const fn job_hash(&self) -> Hash {
         match self {
             Self::Waiting(job, _) | Self::Running { job, .. } => job.hash(),
-            Self::Dropped(hash) | Self::Ended(hash) => *hash,
+        }
+    }
+}
+
+/// What became of a job, with its content id.
+#[derive(Clone, Copy, Debug)]
+enum Over {
+    /// Given back without having run.
+    Dropped(Hash),
+    Ended(Hash),
+}
+
+impl Over {
+    const fn job_hash(self) -> Hash {
+        match self {
+            Self::Dropped(hash) | Self::Ended(hash) => hash,
         }
     }
 }
@@ -219,7 +231,10 @@ pub struct ProviderSession {
     vouched: Option<Signed<Receipt>>,
     /// Receipts without a voucher: number to receipt.
     unanswered: BTreeMap<u64, Verified<Receipt>>,
+    /// Jobs that wait or run: what is looked through at every turn.
     runs: BTreeMap<ExecutionId, Run>,
+    /// The others, which are only looked up.
+    over: BTreeMap<ExecutionId, Over>,
     waiting: VecDeque<ExecutionId>,
     /// What ended runs worked beyond what could be charged for want of credit. It is never charged, and counts as unvouchered until every receipt is answered: else whoever does not
     /// sign would be given one more look's worth of work with every run that ends.
@@ -277,6 +292,20 @@ impl ProviderSession {
     /// Executions that run now.
     pub fn running(&self) -> impl Iterator<Item = ExecutionId> + '_ {
         self.runs.iter().filter(|(_, run)| matches!(run, Run::Running { .. })).map(|(id, _)| *id)
+    }
+
+    /// Whether and with what job an execution id was used.
+    fn job_hash(&self, execution: &ExecutionId) -> Option<Hash> {
+        self.runs.get(execution).map(Run::job_hash).or_else(|| self.over.get(execution).map(|over| over.job_hash()))
+    }
+
+    /// A job neither waits nor runs any more; whether it did.
+    fn put_away(&mut self, execution: ExecutionId, how: fn(Hash) -> Over) -> bool {
+        let run = self.runs.remove(&execution);
+        if let Some(run) = &run {
+            self.over.insert(execution, how(run.job_hash()));
+        }
+        run.is_some()
     }
 
     /// Takes one input and says what to do.

@@ -3,7 +3,7 @@
 //! A receipt never charges more than the allowance, nor more than was promised plus the credit: time beyond that is the provider's. Interim receipts come once per metering interval, and earlier
 //! when half of the credit is used, so that an agent that answers is never paused.
 
-use super::{Effects, ProviderEffect, ProviderEnv, ProviderPhase, ProviderRecord, ProviderSession, Run, Want};
+use super::{Effects, Over, ProviderEffect, ProviderEnv, ProviderPhase, ProviderRecord, ProviderSession, Run, Want};
 use crate::frame::{CloseReason, ProviderFrame};
 use crate::id::ExecutionId;
 use crate::money::{AmountOverflow, Meter, Price, Usdc};
@@ -151,9 +151,7 @@ impl ProviderSession {
             (_, None) => end,
         };
         self.report(execution, Some(Outcome::of(end, exit_code)), env, fx);
-        if let Some(run) = self.runs.get_mut(&execution) {
-            *run = Run::Ended(run.job_hash());
-        }
+        self.put_away(execution, Over::Ended);
         self.settle_up(env, fx);
     }
 

@@ -27,6 +27,7 @@ impl ProviderSession {
             vouched: None,
             unanswered: std::collections::BTreeMap::new(),
             runs: std::collections::BTreeMap::new(),
+            over: std::collections::BTreeMap::new(),
             waiting: std::collections::VecDeque::new(),
             written_off: Usdc::ZERO,
             short_since: None,

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{Effects, ProviderEnv, ProviderKeys, ProviderPhase, ProviderRecord, ProviderSession, Run};
+use super::{Effects, Over, ProviderEnv, ProviderKeys, ProviderPhase, ProviderRecord, ProviderSession, Run};
 use crate::frame::CloseReason;
 use crate::id::ExecutionId;
 use crate::job::Job;
@@ -58,6 +58,7 @@ impl ProviderSession {
             vouched: None,
             unanswered: BTreeMap::new(),
             runs: BTreeMap::new(),
+            over: BTreeMap::new(),
             waiting: std::collections::VecDeque::new(),
             written_off: Usdc::ZERO,
             short_since: None,
@@ -79,9 +80,7 @@ impl ProviderSession {
             ProviderRecord::ToppedUp(allowance) => self.allowance = Some(self.check_allowance(allowance)?),
             ProviderRecord::Job(job) => self.replay_job(job)?,
             ProviderRecord::JobDropped(execution) => {
-                if let Some(run) = self.runs.get_mut(&execution) {
-                    *run = Run::Dropped(run.job_hash());
-                }
+                self.put_away(execution, Over::Dropped);
             }
             ProviderRecord::Receipt(receipt) => self.replay_receipt(receipt, usages)?,
             ProviderRecord::Voucher(voucher) => {
@@ -120,9 +119,7 @@ impl ProviderSession {
     }
 
     fn mark_ended(&mut self, execution: ExecutionId) {
-        if let Some(run) = self.runs.get_mut(&execution) {
-            *run = Run::Ended(run.job_hash());
-        }
+        self.put_away(execution, Over::Ended);
     }
 
     fn end_interrupted(&mut self, usages: &BTreeMap<ExecutionId, Usage>, env: &ProviderEnv<'_>, fx: &mut Effects) {

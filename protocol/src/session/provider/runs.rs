@@ -1,6 +1,6 @@
 //! Jobs: taken, waiting, started, cancelled.
 
-use super::{Effects, ProviderEffect, ProviderEnv, ProviderPhase, ProviderRecord, ProviderSession, Run};
+use super::{Effects, Over, ProviderEffect, ProviderEnv, ProviderPhase, ProviderRecord, ProviderSession, Run};
 use crate::fault::{Fault, FaultCode};
 use crate::frame::ProviderFrame;
 use crate::id::ExecutionId;
@@ -35,8 +35,8 @@ impl ProviderSession {
         if job.session != self.terms.session {
             return fault(FaultCode::NOT_YOURS, "the job names another session");
         }
-        if let Some(run) = self.runs.get(&job.execution) {
-            let same = run.job_hash() == job.hash();
+        if let Some(known) = self.job_hash(&job.execution) {
+            let same = known == job.hash();
             return if same { Ok(None) } else { fault(FaultCode::CONFLICT, "this execution id was used for another job") };
         }
         match self.phase {
@@ -49,7 +49,7 @@ impl ProviderSession {
         if env.now.wall >= self.terms.work_until.timestamp() {
             return fault(FaultCode::SESSION_ENDED, "the session's time is over");
         }
-        if self.waiting.len() >= WAITING_LIMIT || self.runs.len() >= RUNS_LIMIT {
+        if self.waiting.len() >= WAITING_LIMIT || self.runs.len().saturating_add(self.over.len()) >= RUNS_LIMIT {
             return fault(FaultCode::BUSY, "too many jobs wait in this session, or it has run too many");
         }
         job.check().map_err(|error| Fault::new(FaultCode::TOO_LARGE, error))?;
@@ -97,9 +97,9 @@ impl ProviderSession {
     fn repeat_state(&self, execution: ExecutionId, env: &ProviderEnv<'_>, fx: &mut Effects) {
         match self.runs.get(&execution) {
             Some(Run::Waiting(..)) => fx.push(ProviderEffect::Send(ProviderFrame::Waiting(execution))),
-            Some(Run::Dropped(_)) => fx.push(given_back(execution)),
             Some(Run::Running { .. }) => fx.push(ProviderEffect::Send(ProviderFrame::Started { execution, at: env.now.wall })),
-            Some(Run::Ended(_)) | None => {}
+            None if matches!(self.over.get(&execution), Some(Over::Dropped(_))) => fx.push(given_back(execution)),
+            None => {}
         }
     }
 
@@ -157,16 +157,15 @@ impl ProviderSession {
                 self.drop_job(execution, Fault::new(FaultCode::CANCELLED, "cancelled before its turn came"), fx);
             }
             Some(Run::Running { .. }) => self.kill(execution, EndReason::Cancelled, fx),
+            None if matches!(self.over.get(&execution), Some(Over::Ended(_))) => {}
             // Taken back before it arrived, or given back already.
-            Some(Run::Dropped(_)) | None => fx.push(given_back(execution)),
-            Some(Run::Ended(_)) => {}
+            None => fx.push(given_back(execution)),
         }
     }
 
     /// Gives a waiting job back: it never ran and costs nothing.
     pub(super) fn drop_job(&mut self, execution: ExecutionId, fault: Fault, fx: &mut Effects) {
-        if let Some(run) = self.runs.get_mut(&execution) {
-            *run = Run::Dropped(run.job_hash());
+        if self.put_away(execution, Over::Dropped) {
             fx.push(ProviderEffect::Persist(Box::new(ProviderRecord::JobDropped(execution))));
             fx.push(ProviderEffect::Send(ProviderFrame::JobRefused { execution, fault }));
         }
