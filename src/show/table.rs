@@ -58,7 +58,8 @@ impl Rows {
         let taken = others.iter().fold(0, |sum: u16, width| sum.saturating_add(*width).saturating_add(GAP));
         let fits = taken.saturating_add(last.min(WORDS_WIDTH)) <= width;
         for (number, column) in table.column_iter_mut().enumerate() {
-            column.set_padding((0, GAP));
+            // The rest of the gap is the place of a line that is not drawn.
+            column.set_padding((0, GAP.saturating_sub(1)));
             if fits && number < others.len() {
                 column.set_constraint(ColumnConstraint::ContentWidth);
             }
@@ -87,6 +88,18 @@ pub(crate) fn facts(facts: &[(&str, String)]) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn where_it_fits_only_the_words_of_the_last_column_are_folded() {
+        let mut rows = Rows::new(&["LABEL", "USDC/MIN", "UPTIME", "START", "LEVEL", "REGION", "FREE", "TOOLS"], &[1, 2, 3, 6]);
+        let cells = ["example_workshop", "0.06", "99.99 %", "24 ms", "S2", "local", "7/8", "run_build compile_file count_words wait"];
+        rows.add(cells.map(str::to_owned).to_vec());
+        let drawn = rows.drawn();
+        for word in cells.iter().flat_map(|cell| cell.split(' ')) {
+            assert!(drawn.contains(word), "{word} is cut:\n{drawn}");
+        }
+        assert!(drawn.lines().all(|line| line.chars().count() <= usize::from(USUAL_WIDTH)), "{drawn}");
+    }
 
     #[test]
     fn a_row_is_one_line_with_tabs_where_nobody_looks_and_a_drawn_table_fits_the_width() {

@@ -198,7 +198,7 @@ fn trees_go_both_ways_and_what_is_there_already_is_left_out() {
     let cast = cast();
     let session = cast.open("0.5");
     write(&cast, "tree/a.txt", "a");
-    write(&cast, "tree/sub/b.bin", vec![0xa5; 900_000]);
+    write(&cast, "tree/sub/b.bin", vec![0xa5; 3_000_000]);
     write(&cast, "tree/sub/run.sh", "#!/bin/sh\n");
     let script = cast.root.path().join("tree/sub/run.sh");
     std::fs::set_permissions(&script, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
@@ -223,12 +223,18 @@ fn trees_go_both_ways_and_what_is_there_already_is_left_out() {
     cast.end(&session);
 }
 
+/// A file that takes a moment to copy, in the folder of the cast.
+fn big_file(cast: &Cast) -> Vec<u8> {
+    let contents: Vec<u8> = (0..48_000_000_u32).map(|i| (i.wrapping_mul(2_654_435_761) >> 13) as u8).collect();
+    write(cast, "big.bin", &contents);
+    contents
+}
+
 #[test]
-fn a_copy_that_was_killed_goes_on_where_it_broke_off() {
+fn a_download_that_was_killed_goes_on_where_it_broke_off() {
     let cast = cast();
     let session = cast.open("0.5");
-    let contents: Vec<u8> = (0..48_000_000_u32).map(|i| (i.wrapping_mul(2_654_435_761) >> 13) as u8).collect();
-    write(&cast, "big.bin", &contents);
+    let contents = big_file(&cast);
     assert_eq!(ask_json(&cast, &["session", "cp", "--json", "big.bin", &format!("{session}:")])["copied"], 1);
     let words = ["session", "cp", "--json", &format!("{session}:big.bin"), "back/"];
     let back = cast.root.path().join("back");
@@ -238,17 +244,49 @@ fn a_copy_that_was_killed_goes_on_where_it_broke_off() {
         sizes.filter_map(|entry| Some(entry.metadata().ok()?.len())).find(|size| *size > 0)
     };
     let mut child = agent(&cast, &words).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
-    wait_for("a part of the file", || partial().or_else(|| back.join("big.bin").exists().then_some(0)));
+    wait_for("a part of the file", partial);
     child.kill().unwrap();
     child.wait().unwrap();
-    let held = partial();
+    let held = partial().unwrap();
     let done = ask_json(&cast, &words);
-    assert_eq!(std::fs::read(back.join("big.bin")).unwrap(), contents);
-    // Where the copy was faster than the kill there is nothing to go on with.
-    if let Some(held) = held {
-        assert!(held > 0 && done["copied"] == 1, "{done} after {held}");
-    }
+    assert_eq!(done["files"][0]["action"], "resumed", "{done}");
+    assert!(done["bytes"].as_u64().unwrap() <= 48_000_000 - held, "{done} after {held}");
+    assert!(std::fs::read(back.join("big.bin")).unwrap() == contents);
     assert_eq!(partial(), None, "nothing is left behind");
+    // What is left of another state of the file is not gone on with.
+    std::fs::remove_file(back.join("big.bin")).unwrap();
+    std::fs::write(back.join(part_name("big.bin")), vec![0; 1_000_000]).unwrap();
+    assert_eq!(ask_json(&cast, &words)["copied"], 1);
+    assert!(std::fs::read(back.join("big.bin")).unwrap() == contents);
+    cast.end(&session);
+}
+
+/// Where a download is kept until it is whole.
+fn part_name(name: &str) -> String {
+    format!(".orien-{}.part", &orien_protocol::hash::Hash::of(name.as_bytes()).to_string()[..16])
+}
+
+#[test]
+fn an_upload_that_was_killed_goes_on_where_it_broke_off() {
+    let cast = cast();
+    let session = cast.open("0.5");
+    let contents = big_file(&cast);
+    let words = ["session", "cp", "--json", "big.bin", &format!("{session}:in/")];
+    let mut child = agent(&cast, &words).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    wait_for("a part of the upload", || {
+        let io = std::fs::read_to_string(format!("/proc/{}/io", child.id())).ok()?;
+        let read: u64 = io.lines().find_map(|line| line.strip_prefix("rchar: "))?.parse().ok()?;
+        (read > 12_000_000).then_some(())
+    });
+    child.kill().unwrap();
+    assert!(child.wait().unwrap().code().is_none(), "it was still at it");
+    let path = format!("/api/sessions/{session}/files/in/big.bin");
+    let held = wait_for("what the provider holds", || cast.gateway().held(&path));
+    assert!(held > 0 && held < 48_000_000, "{held}");
+    let done = ask_json(&cast, &words);
+    assert_eq!((&done["files"][0]["action"], &done["bytes"]), (&json!("resumed"), &json!(48_000_000 - held)), "{done}");
+    let (status, bytes) = cast.gateway().download(&path);
+    assert!(status == 200 && bytes == contents);
     cast.end(&session);
 }
 

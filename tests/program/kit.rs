@@ -251,6 +251,12 @@ impl Door {
         (status, bytes)
     }
 
+    /// Bytes that are held of an upload that broke off.
+    pub(crate) fn held(&self, path: &str) -> Option<u64> {
+        let request = self.agent.head(format!("{}{path}?upload=true", self.base)).header("Authorization", self.bearer());
+        request.call().unwrap().headers().get("upload-offset")?.to_str().ok()?.parse().ok()
+    }
+
     /// Every log line of an execution, until it ends.
     pub(crate) fn log(&self, execution: &str) -> Vec<String> {
         let url = format!("{}/logs/{execution}", self.base);

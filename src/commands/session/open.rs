@@ -8,7 +8,7 @@ use crate::cli::{Ask, Opening};
 use crate::client::Client;
 use crate::commands::providers::each;
 use crate::output;
-use crate::show::table::facts;
+use crate::show::table::{Rows, facts};
 use crate::show::{money, text, usdc, when};
 
 /// Carries out the command.
@@ -30,10 +30,10 @@ pub(crate) fn run(client: &Client, provider: &str, opening: &Opening, tools: &[S
     output::line(text(&session["id"]));
     if is_talkative(ask) {
         output::note(format!(
-            "open with {} until {}, at most {}; chosen because: {}",
+            "open with {}, at most {}, expires {}; chosen because: {}",
             text(&session["providerLabel"]),
-            when(&session["expiresAt"]),
             money(&session["budgetAllowance"]),
+            when(&session["expiresAt"]),
             text(&session["whyProvider"])
         ));
     }
@@ -71,11 +71,13 @@ fn quote(quote: &Value) {
         ("because", text(&quote["whyProvider"])),
         ("budget", money(&quote["budgetAllowance"])),
         ("at least", money(&quote["minimumCharge"])),
-        ("until", when(&quote["expiresAt"])),
+        ("expires", when(&quote["expiresAt"])),
         ("available", quote["funds"]["available"].is_null().then(String::new).unwrap_or_else(|| money(&quote["funds"]["available"]))),
     ]);
+    let mut rows = Rows::new(&["TOOL", "USDC/MIN", "PER CALL", "THE BUDGET BUYS"], &[1, 2, 3]);
     for tool in each(&quote["tools"]) {
-        let buys = tool["budgetBuysSeconds"].as_f64().map(|seconds| format!("; the budget buys {seconds} s")).unwrap_or_default();
-        output::line(format!("{}  {} USDC per minute{buys}", text(&tool["toolId"]), usdc(&tool["pricePerMinute"])));
+        let buys = tool["budgetBuysSeconds"].as_f64().map(|seconds| format!("{seconds} s")).unwrap_or_default();
+        rows.add(vec![text(&tool["toolId"]), usdc(&tool["pricePerMinute"]), usdc(&tool["callFee"]), buys]);
     }
+    rows.print("no tools");
 }
