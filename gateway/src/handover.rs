@@ -12,8 +12,9 @@ use orien_bootstrap::clock;
 use orien_protocol::fault::{Fault, FaultCode};
 use orien_protocol::id::SessionId;
 use orien_protocol::time::Timestamp;
-use serde_json::json;
+use serde_json::{Value, json};
 
+use crate::decimal::Time;
 use crate::desk::{Blame, By};
 use crate::opening::{Choice, OpenError, OpenRequest};
 use crate::plan::{Handover, LEAST_LEFT, Plan, Stage};
@@ -69,11 +70,19 @@ impl Sessions {
         if let Some(desk) = self.desk(&old) {
             desk.change(|state| {
                 state.handover = Some(handover);
-                state.news.tell(name, data);
+                state.news.tell(name, dated(data));
             });
         }
         Ok(())
     }
+}
+
+/// An event's data with its time, as all have it.
+pub(crate) fn dated(mut data: Value) -> Value {
+    if let Value::Object(members) = &mut data {
+        members.insert("at".to_owned(), Time(clock::wall()).to_string().into());
+    }
+    data
 }
 
 fn failed(refusal: &Refusal) -> Stage {

@@ -23,6 +23,7 @@ use tokio::sync::mpsc;
 use crate::courier::{COMMANDS, Courier};
 use crate::desk::{Blame, By, Desk, State};
 use crate::experience::Known;
+use crate::handover::dated;
 use crate::link::Link;
 use crate::matching::{Candidate, Ranked, rank};
 use crate::plan::Plan;
@@ -235,7 +236,7 @@ impl Sessions {
         let replaces = plan.replaces;
         let desk = Arc::new(Desk::new(id, facts, plan, commands));
         if let Some(old) = replaces {
-            desk.change(|state| state.news.tell("replaces", serde_json::json!({ "sessionId": old.to_string() })));
+            desk.change(|state| state.news.tell("replaces", dated(serde_json::json!({ "sessionId": old.to_string() }))));
         }
         let mut courier = Courier::new(Arc::clone(&self.context), machine, Arc::clone(&desk), queue, 0, Some(link));
         puts.into_iter().for_each(|put| courier.stage(put));

@@ -15,6 +15,7 @@ use tokio::sync::oneshot;
 use super::Courier;
 use crate::decimal::Time;
 use crate::desk::Phase;
+use crate::handover::dated;
 use crate::plan::{EndedBy, Handover, Loss, Plan, Stage, VANISHED_AFTER};
 use crate::rows::ExecutionRow;
 use crate::store::{Put, StoreError};
@@ -192,11 +193,8 @@ impl Courier {
             for execution in &abandoned {
                 state.forget(*execution);
             }
-            if let Some((name, mut data)) = event {
-                if let serde_json::Value::Object(members) = &mut data {
-                    members.insert("at".to_owned(), Time(clock::wall()).to_string().into());
-                }
-                state.news.tell(name, data);
+            if let Some((name, data)) = event {
+                state.news.tell(name, dated(data));
             }
         });
         if is_given_up && let Some(told) = self.gives_up.take() {
