@@ -59,6 +59,11 @@ impl Client {
         Ok(text)
     }
 
+    /// Removes something.
+    pub(crate) fn delete(&self, path: &str) -> anyhow::Result<Value> {
+        answer(path, self.agent.delete(self.url(path)).header("Authorization", self.bearer()).call())
+    }
+
     /// Stores bytes.
     pub(crate) fn put(&self, path: &str, bytes: &[u8]) -> anyhow::Result<Value> {
         answer(path, self.agent.put(self.url(path)).header("Authorization", self.bearer()).send(bytes))

@@ -6,8 +6,10 @@ pub(crate) mod doctor;
 pub(crate) mod init;
 pub(crate) mod keys;
 pub(crate) mod mcp;
+pub(crate) mod open;
 pub(crate) mod settlement;
 pub(crate) mod status;
+pub(crate) mod token;
 pub(crate) mod tools;
 
 use std::future::Future;
@@ -33,6 +35,8 @@ pub(crate) fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Demo(args) => done(runtime()?.block_on(demo::run(args.json))),
         Command::Mcp(args) => role(|cancel| mcp::run(args, cancel)),
         Command::Init(args) => done(init::run(&args)),
+        Command::Token { command } => done(token::run(command)),
+        Command::Open(args) => done(open::run(&args)),
         Command::Status(args) => status::run(&args),
         Command::Audit(args) => audit::run(&args),
         Command::Keys(args) => done(keys::run(&args)),

@@ -6,6 +6,7 @@ mod cast;
 mod clients;
 mod crashes;
 mod discovery;
+mod door;
 mod failover;
 mod host;
 mod input;

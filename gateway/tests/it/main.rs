@@ -13,4 +13,5 @@ mod lists;
 mod money;
 mod restart;
 mod shop;
+mod spending;
 mod world;
