@@ -9,8 +9,10 @@ pub(crate) mod mcp;
 pub(crate) mod providers;
 pub(crate) mod run;
 pub(crate) mod session;
+pub(crate) mod open;
 pub(crate) mod settlement;
 pub(crate) mod status;
+pub(crate) mod token;
 pub(crate) mod tools;
 pub(crate) mod words;
 
@@ -45,6 +47,8 @@ pub(crate) fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Demo(args) => done(runtime()?.block_on(demo::run(args.json))),
         Command::Mcp(args) => role(|cancel| mcp::run(args, cancel)),
         Command::Init(args) => done(init::run(&args)),
+        Command::Token { command } => done(token::run(command)),
+        Command::Open(args) => done(open::run(&args)),
         Command::Status(args) => status::run(&args),
         Command::Audit(args) => audit::run(&args),
         Command::Keys(args) => done(keys::run(&args)),

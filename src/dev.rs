@@ -18,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 use crate::cli::DevArgs;
 use crate::client::Client;
 use crate::client::pointer::Pointer;
+use crate::commands::open;
 use crate::{examples, output, shutdown};
 
 /// Longest wait for a role to open its door.
@@ -222,7 +223,9 @@ pub(crate) async fn run(args: DevArgs) -> anyhow::Result<()> {
     let pointer = Pointer::write(dev.root());
     let gateway = DoorFile::read(&dev.root().join("gateway"))?;
     let (address, token) = (gateway.address, gateway.token_file.display());
-    output::line(format!("console   http://{address}/"));
+    let client = Client::open(address, &gateway.token_file)?;
+    let link = tokio::task::spawn_blocking(move || open::link(&client)).await??;
+    output::line(format!("console   {link}"));
     output::line(format!("token     {token}"));
     output::line(format!("try       curl -H \"Authorization: Bearer $(cat {token})\" http://{address}/api/providers"));
     output::line(format!("mcp       {}", mcp_config(&dev.root().join("gateway"))?));

@@ -30,6 +30,7 @@ fn main() -> ExitCode {
         Err(error) => return misspelt(&error),
     };
     start_logging(&cli);
+    raise_descriptors();
     match commands::run(cli) {
         Ok(code) => code,
         Err(error) => {
@@ -58,6 +59,21 @@ fn install_panic_hook() {
         tracing::error!("this is a bug in orien; what was committed is safe, the process stops");
         std::process::abort();
     }));
+}
+
+/// Descriptors that a process asks for: every bound of every role together stays far below.
+const DESCRIPTORS: u64 = 65_536;
+
+/// A role holds a descriptor for each connection and file. The usual soft limit is for programs that use `select`; ours do not.
+fn raise_descriptors() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let limit = getrlimit(Resource::Nofile);
+    let wanted = limit.maximum.map_or(DESCRIPTORS, |most| most.min(DESCRIPTORS));
+    if limit.current.is_some_and(|current| current < wanted)
+        && let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: Some(wanted), maximum: limit.maximum })
+    {
+        tracing::debug!(%error, "the limit of descriptors stays as it is");
+    }
 }
 
 fn start_logging(cli: &cli::Cli) {

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
 use orien_bootstrap::{DoorSettings, Network, PeerConfig, RoleName};
+use orien_door::TlsFiles;
 use orien_net::NetLimits;
 use orien_protocol::credit::CreditPolicy;
 use orien_protocol::money::Usdc;
@@ -66,7 +67,8 @@ pub(crate) fn peer(role: RoleName, args: &PeerArgs) -> anyhow::Result<(PeerConfi
         limits: NetLimits::default(),
     };
     let address = args.http.unwrap_or_else(|| SocketAddr::from((Ipv4Addr::LOCALHOST, door_port(role))));
-    let door = DoorSettings { address, allow_remote: args.allow_remote_http, extra_hosts: Vec::new() };
+    let tls = args.tls_cert.clone().zip(args.tls_key.clone()).map(|(certificate, key)| TlsFiles { certificate, key });
+    let door = DoorSettings { address, allow_remote: args.allow_remote_http, tls, extra_hosts: Vec::new() };
     Ok((peer, door))
 }
 

@@ -2,10 +2,10 @@
 //!
 //! Always true: `door.json` names a door that listened when it was written, by the process it names; an orderly stop removes it, a crash leaves it.
 
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
-use orien_door::{Door, DoorConfig, OpenDoorError};
+use orien_door::{Door, DoorConfig, OpenDoorError, TlsFiles};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
@@ -21,8 +21,10 @@ const FILE_LIMIT: u64 = 16 * 1024;
 pub struct DoorSettings {
     /// Where to listen. Port 0 takes a free one.
     pub address: SocketAddr,
-    /// Whether an address that other machines can reach is meant.
+    /// Whether an address that other machines can reach is meant although there is no TLS.
     pub allow_remote: bool,
+    /// What to encrypt with.
+    pub tls: Option<TlsFiles>,
     /// Names beside the loopback ones that callers may use for this machine.
     pub extra_hosts: Vec<String>,
 }
@@ -30,7 +32,7 @@ pub struct DoorSettings {
 impl DoorSettings {
     /// For callers on this machine only.
     pub const fn local(address: SocketAddr) -> Self {
-        Self { address, allow_remote: false, extra_hosts: Vec::new() }
+        Self { address, allow_remote: false, tls: None, extra_hosts: Vec::new() }
     }
 }
 
@@ -38,7 +40,7 @@ impl DoorSettings {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct DoorFile {
-    /// The address it listens on.
+    /// The address by which this machine reaches it.
     pub address: SocketAddr,
     /// The file with its token.
     pub token_file: PathBuf,
@@ -80,11 +82,11 @@ impl DoorFile {
 
 /// Opens the local door of a peer and writes down where it is.
 pub async fn open(peer: &Peer, settings: DoorSettings) -> Result<Door, PeerDoorError> {
-    let DoorSettings { address, allow_remote, extra_hosts } = settings;
-    let config = DoorConfig { extra_hosts, allow_remote, ..DoorConfig::local(address, peer.data_dir().door_token()) };
+    let DoorSettings { address, allow_remote, tls, extra_hosts } = settings;
+    let config = DoorConfig { extra_hosts, allow_remote, tls, ..DoorConfig::local(address, peer.data_dir().door_token()) };
     let door = Door::bind(config).await?;
     let file = DoorFile {
-        address: door.address(),
+        address: from_here(door.address()),
         token_file: door.token_file().to_owned(),
         role: peer.role().name().to_owned(),
         peer_id: peer.id().to_string(),
@@ -95,6 +97,15 @@ pub async fn open(peer: &Peer, settings: DoorSettings) -> Result<Door, PeerDoorE
         serde_json::to_vec_pretty(&file).map_err(|error| PeerDoorError::Malformed { path: path.clone(), reason: error.to_string() })?;
     files::replace(&path, &text)?;
     Ok(door)
+}
+
+/// The address by which this machine itself reaches a door.
+fn from_here(address: SocketAddr) -> SocketAddr {
+    match address {
+        SocketAddr::V4(v4) if v4.ip().is_unspecified() => SocketAddr::from((Ipv4Addr::LOCALHOST, v4.port())),
+        SocketAddr::V6(v6) if v6.ip().is_unspecified() => SocketAddr::from((Ipv6Addr::LOCALHOST, v6.port())),
+        other => other,
+    }
 }
 
 /// Removes what [`open`] wrote; the last step before the peer stops.

@@ -120,6 +120,8 @@ pub(crate) struct State {
     pub(crate) phase: Phase,
     pub(crate) connected: bool,
     pub(crate) budget: Usdc,
+    /// The highest budget that was asked for, whether or not it was given yet.
+    pub(crate) asked: Usdc,
     pub(crate) charged: Usdc,
     pub(crate) promised: Usdc,
     /// How the opening went; none while it goes on.
@@ -252,6 +254,7 @@ impl Desk {
             phase: Phase::Opening,
             connected: false,
             budget: facts.budget,
+            asked: facts.budget,
             charged: Usdc::ZERO,
             promised: Usdc::ZERO,
             opening: None,

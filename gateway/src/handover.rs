@@ -20,6 +20,7 @@ use crate::opening::{Choice, OpenError, OpenRequest};
 use crate::plan::{Handover, LEAST_LEFT, Plan, Stage};
 use crate::rows::{Refusal, SessionRow};
 use crate::sessions::Sessions;
+use crate::spending::Spender;
 use crate::store::{Put, StoreError};
 
 /// First and longest wait between two attempts.
@@ -120,6 +121,7 @@ fn request(old: SessionId, row: &SessionRow, handover: &Handover, now: Timestamp
         plan,
         expiry: left,
         seed: handover.seed,
+        spender: Spender::default(),
     })
 }
 
@@ -130,6 +132,6 @@ fn is_passing(error: &OpenError) -> bool {
         OpenError::Blame(Blame { by: By::Provider | By::ProviderGone | By::SettlementGone, .. }) => true,
         OpenError::Blame(Blame { fault, by: By::Settlement }) => matches!(fault.code, FaultCode::BUSY | FaultCode::INTERNAL),
         OpenError::Blame(Blame { fault, by: By::Us }) => fault.code == FaultCode::INTERNAL,
-        OpenError::Store(_) => false,
+        OpenError::Commit(_) | OpenError::Store(_) => false,
     }
 }

@@ -30,6 +30,7 @@ mod quoting;
 mod rows;
 mod run;
 mod sessions;
+mod spending;
 mod store;
 
 pub use http::bodies;

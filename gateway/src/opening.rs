@@ -29,6 +29,7 @@ use crate::matching::{Candidate, Ranked, rank};
 use crate::plan::Plan;
 use crate::rows::SessionFacts;
 use crate::sessions::Sessions;
+use crate::spending::{CommitError, Spender};
 use crate::store::{Put, StoreError};
 
 /// Vouchers stay redeemable for so long after the last work: a provider that was down for a working day still earns.
@@ -69,6 +70,8 @@ pub(crate) struct OpenRequest {
     pub(crate) expiry: Millis,
     /// What the session's id follows from.
     pub(crate) seed: [u8; 16],
+    /// Whose cap it counts against. One that goes on for another has the opener of that one, and its budget is a part of what that one had.
+    pub(crate) spender: Spender,
 }
 
 /// A provider that may be asked, and why.
@@ -105,6 +108,9 @@ pub(crate) enum OpenError {
     /// It was tried and did not open.
     #[error("{}", .0.fault)]
     Blame(Blame),
+    /// Whoever asks may not commit so much.
+    #[error(transparent)]
+    Commit(#[from] CommitError),
     /// Nothing more can be opened here now.
     #[error("too many sessions are open")]
     Full,
@@ -153,6 +159,10 @@ impl Sessions {
                 Some(view) => return Ok(view.id),
             }
         }
+        let _held = match request.plan.replaces {
+            None => self.commit(&request.spender, ids(request.seed).collect(), request.budget).await?,
+            Some(_) => None,
+        };
         let free = ids(request.seed).skip(used);
         let (providers, auto) = match &request.choice {
             Choice::Named(provider) => (vec![Standing::named(*provider)], false),
@@ -232,7 +242,12 @@ impl Sessions {
         let proposed = AgentSession::propose(terms, request.budget, self.context.network.id(), self.context.keys.clone());
         let (machine, first) = proposed.map_err(|error| us(FaultCode::MALFORMED, error))?;
         let (commands, queue) = mpsc::channel(COMMANDS);
-        let puts = [Put::session(&id, &facts)?, Put::plan(&id, &plan)?];
+        let opener = match plan.replaces {
+            Some(old) => self.context.store.opener(old).await?,
+            None => request.spender.token().map(str::to_owned),
+        };
+        let mut puts = vec![Put::session(&id, &facts)?, Put::plan(&id, &plan)?];
+        puts.extend(opener.map(|token| Put::opener(&id, &token)));
         let replaces = plan.replaces;
         let desk = Arc::new(Desk::new(id, facts, plan, commands));
         if let Some(old) = replaces {

@@ -29,6 +29,7 @@ use crate::errand::Errand;
 use crate::experience::{Experience, Measures};
 use crate::plan::{Handover, Plan};
 use crate::rows::{Closing, ExecutionRow, SessionFacts, SessionRow};
+use crate::spending::Spending;
 use crate::store::{Store, StoreError};
 
 /// Most sessions at once: each holds a control stream, and a log stream for each run.
@@ -111,6 +112,7 @@ pub(crate) struct Sessions {
     pub(crate) context: Arc<Context>,
     pub(crate) directory: Directory,
     live: Mutex<BTreeMap<SessionId, Arc<Desk>>>,
+    pub(crate) spending: Spending,
     couriers: TaskTracker,
     errands: Semaphore,
     attempts: Semaphore,
@@ -127,6 +129,7 @@ impl Sessions {
             context,
             directory,
             live: Mutex::new(BTreeMap::new()),
+            spending: Spending::new(),
             couriers: TaskTracker::new(),
             errands: Semaphore::new(ERRANDS_LIMIT),
             attempts: Semaphore::new(ATTEMPTS_LIMIT),

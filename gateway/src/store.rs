@@ -49,6 +49,9 @@ const PLANS: TableDefinition<'_, &Id, &[u8]> = TableDefinition::new("plans");
 /// Sessions that go on elsewhere.
 const HANDOVERS: TableDefinition<'_, &Id, &[u8]> = TableDefinition::new("handovers");
 
+/// Which token opened a session; the owner's are not in it.
+const OPENERS: TableDefinition<'_, &Id, &str> = TableDefinition::new("openers");
+
 /// First byte of every stored value: the layout of what follows.
 const VERSION: u8 = 1;
 /// Writes that wait for the next commit; a caller beyond it waits to hand over its own.
@@ -100,6 +103,7 @@ enum Change {
     Release { session: Id, is_owed: bool },
     Measures { session: Id, value: Vec<u8> },
     Plan { session: Id, value: Vec<u8> },
+    Opener { session: Id, token: String },
     Handover { session: Id, value: Vec<u8> },
 }
 
@@ -127,6 +131,11 @@ impl Put {
     /// That a session goes on elsewhere, and how far that is.
     pub(crate) fn handover(session: &SessionId, handover: &Handover) -> Result<Self, StoreError> {
         Ok(Self(Change::Handover { session: *session.as_bytes(), value: pack("handover", handover)? }))
+    }
+
+    /// Which token opens a session.
+    pub(crate) fn opener(session: &SessionId, token: &str) -> Self {
+        Self(Change::Opener { session: *session.as_bytes(), token: token.to_owned() })
     }
 
     /// A run.
@@ -300,6 +309,28 @@ impl Store {
                 }
             }
             Ok(pending)
+        })
+        .await
+    }
+
+    /// The token that opened a session; none if the owner did, or there is no such session.
+    pub(crate) async fn opener(&self, session: SessionId) -> Result<Option<String>, StoreError> {
+        self.read(move |read| Ok(read.open_table(OPENERS)?.get(session.as_bytes())?.map(|token| token.value().to_owned()))).await
+    }
+
+    /// The sessions that a token opened.
+    pub(crate) async fn opened_by(&self, token: String) -> Result<Vec<(SessionId, SessionFacts)>, StoreError> {
+        self.read(move |read| {
+            let (sessions, mut found) = (read.open_table(SESSIONS)?, Vec::new());
+            for entry in read.open_table(OPENERS)?.iter()? {
+                let (key, opener) = entry?;
+                if opener.value() == token
+                    && let Some(facts) = get(&sessions, "session", key.value())?
+                {
+                    found.push((SessionId::from_bytes(*key.value()), facts));
+                }
+            }
+            Ok(found)
         })
         .await
     }
@@ -506,6 +537,7 @@ fn make_tables(database: &Database) -> Result<(), redb::Error> {
     write.open_table(RELEASES)?;
     write.open_table(MEASURES)?;
     write.open_table(PLANS)?;
+    write.open_table(OPENERS)?;
     write.open_table(HANDOVERS)?;
     Ok(write.commit()?)
 }
@@ -554,6 +586,9 @@ fn apply(write: &WriteTransaction, change: &Change) -> Result<(), redb::Error> {
         }
         Change::Measures { session, value } => {
             write.open_table(MEASURES)?.insert(session, value.as_slice())?;
+        }
+        Change::Opener { session, token } => {
+            write.open_table(OPENERS)?.insert(session, token.as_str())?;
         }
         Change::Plan { session, value } => {
             write.open_table(PLANS)?.insert(session, value.as_slice())?;

@@ -1,6 +1,7 @@
 //! What can be said on the command line. Every flag of a role can also be given as an environment variable; secrets never are flags.
 
 mod agent;
+mod door;
 mod host;
 mod mcp;
 mod roles;
@@ -9,6 +10,7 @@ mod settlement;
 use clap::{Parser, Subcommand, ValueEnum};
 
 pub(crate) use agent::{Ask, Call, CompletionsArgs, ManArgs, OneSession, Opening, ProvidersArgs, RunArgs, SessionCommand, SortName, Wish};
+pub(crate) use door::{AtDoor, OpenArgs, TokenCommand};
 pub(crate) use host::{AuditArgs, BenchCommand, DoctorArgs, KeysArgs, LevelName, StatusArgs, ToolsCommand};
 pub(crate) use mcp::McpArgs;
 pub(crate) use roles::{DemoArgs, DevArgs, GatewayArgs, InitArgs, NodeArgs, PeerArgs, RoleName, SettlementArgs};
@@ -67,6 +69,13 @@ pub(crate) enum Command {
     Mcp(McpArgs),
     /// Make a data directory for a role: keys, network file, example configuration
     Init(InitArgs),
+    /// Make, list and take back tokens for agents
+    Token {
+        #[command(subcommand)]
+        command: TokenCommand,
+    },
+    /// Print a link that lets a browser in once, and open it if there is a display
+    Open(OpenArgs),
     /// Show what runs in a data directory, from its local doors
     Status(StatusArgs),
     /// Recompute a settlement batch from its published evidence alone

@@ -27,9 +27,15 @@ pub(crate) struct PeerArgs {
     /// The local HTTP door [default: 127.0.0.1 with 8401 bootstrap, 8402 gateway, 8403 node, 8404 settlement]
     #[arg(long, env = "ORIEN_HTTP")]
     pub(crate) http: Option<SocketAddr>,
-    /// Let the HTTP door be bound to something other than loopback; put TLS in front of it
+    /// Let the HTTP door be bound to something other than loopback without TLS; put TLS in front of it
     #[arg(long)]
     pub(crate) allow_remote_http: bool,
+    /// A certificate (PEM, with those between it and its root): callers from other machines then have to speak TLS
+    #[arg(long, env = "ORIEN_TLS_CERT", requires = "tls_key")]
+    pub(crate) tls_cert: Option<PathBuf>,
+    /// Its private key (PEM)
+    #[arg(long, env = "ORIEN_TLS_KEY", requires = "tls_cert")]
+    pub(crate) tls_key: Option<PathBuf>,
 }
 
 #[derive(Args, Debug)]

@@ -8,6 +8,7 @@ mod clients;
 mod crashes;
 mod discovery;
 mod examples;
+mod door;
 mod failover;
 mod host;
 mod input;

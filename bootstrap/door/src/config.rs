@@ -4,6 +4,8 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::tls::TlsFiles;
+
 /// Where a door opens and who may come in.
 #[derive(Clone, Debug)]
 pub struct DoorConfig {
@@ -13,8 +15,10 @@ pub struct DoorConfig {
     pub token_file: PathBuf,
     /// Names beside the loopback ones that a caller may put into `Host`, as `name` or `name:port`.
     pub extra_hosts: Vec<String>,
-    /// Whether an address other than loopback may be used (`--allow-remote-http`). There is no TLS here.
+    /// Whether an address other than loopback may be used without TLS (`--allow-remote-http`).
     pub allow_remote: bool,
+    /// What to encrypt with; needed for any other address without `allow_remote`.
+    pub tls: Option<TlsFiles>,
     /// How much of everything.
     pub limits: DoorLimits,
 }
@@ -23,14 +27,14 @@ impl DoorConfig {
     /// A door for callers on this machine only, with the usual limits.
     #[must_use]
     pub fn local(address: SocketAddr, token_file: PathBuf) -> Self {
-        Self { address, token_file, extra_hosts: Vec::new(), allow_remote: false, limits: DoorLimits::default() }
+        Self { address, token_file, extra_hosts: Vec::new(), allow_remote: false, tls: None, limits: DoorLimits::default() }
     }
 }
 
 /// The bounds of a door. Every one closes or refuses; none waits for ever.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DoorLimits {
-    /// Connections served at once; one more is answered 503.
+    /// Connections at once. One more takes the place of the one that has been idle for longest; it is answered 503 if a request is in flight on each.
     pub connections: usize,
     /// Bytes of a request body read by an extractor; a route may set its own with `DefaultBodyLimit`.
     pub body_bytes: usize,
@@ -59,8 +63,8 @@ pub struct DoorLimits {
 impl Default for DoorLimits {
     fn default() -> Self {
         Self {
-            // A console, a few agents and their event streams; far below the usual 1024 descriptors.
-            connections: 256,
+            // A console, many agents and their event streams; half of the usual 1024 descriptors.
+            connections: 512,
             // The largest JSON anybody sends is a catalogue-sized config; files go through streaming routes.
             body_bytes: 1024 * 1024,
             // Twice what browsers send at their worst.

@@ -3,6 +3,7 @@
 //! Always true: nothing listens beyond loopback unless the operator said so; when [`Door::serve`] returns, no
 //! connection and no task of it is left.
 
+use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 use std::path::Path;
@@ -13,23 +14,29 @@ use axum::Router;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio::task::{JoinError, JoinSet};
+use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
 use crate::access::Access;
 use crate::auth::Auth;
 use crate::config::{DoorConfig, DoorLimits};
-use crate::connection;
+use crate::connection::{self, Serving};
 use crate::guard::Guard;
 use crate::host::Hosts;
 use crate::login::Logins;
 use crate::own::{self, Own};
+use crate::places::{Offered, Places};
 use crate::reentry::WayIn;
 use crate::request::RequestIds;
+use crate::tls::{self, TlsError};
 use crate::token::{Token, TokenFileError};
 use crate::tokens::{self, Tokens, TokensFileError};
 
 /// Connections beyond the limit that are being told so at once; any more are dropped without a word.
 const REFUSALS_MAX: usize = 32;
+
+/// The least wait for somebody to leave: less is spinning.
+const WAIT_MIN: Duration = Duration::from_millis(5);
 
 /// How long accepting rests after a failure: long enough not to spin, short enough not to be noticed.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
@@ -38,14 +45,20 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
 const ACCEPT_FAILURES_MAX: u32 = 300;
 
 /// A door that listens but lets nobody in yet.
-#[derive(Debug)]
 pub struct Door {
     listener: TcpListener,
     address: SocketAddr,
     auth: Auth,
     hosts: Hosts,
     ids: RequestIds,
+    tls: Option<TlsAcceptor>,
     limits: DoorLimits,
+}
+
+impl fmt::Debug for Door {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("Door").field("address", &self.address).field("has_tls", &self.tls.is_some()).finish_non_exhaustive()
+    }
 }
 
 impl Door {
@@ -55,10 +68,11 @@ impl Door {
     /// The address is not loopback and that was not allowed, it is in use or unusable, the token file is unusable, or
     /// an extra host is not a host.
     pub async fn bind(config: DoorConfig) -> Result<Self, OpenDoorError> {
-        let DoorConfig { address, token_file, extra_hosts, allow_remote, limits } = config;
-        if !address.ip().to_canonical().is_loopback() && !allow_remote {
+        let DoorConfig { address, token_file, extra_hosts, allow_remote, tls, limits } = config;
+        if !address.ip().to_canonical().is_loopback() && !allow_remote && tls.is_none() {
             return Err(OpenDoorError::RemoteNotAllowed { address });
         }
+        let tls = tls.map(|files| tls::acceptor(&files)).transpose()?;
         let token = Token::read_or_create(&token_file)?;
         let listener = TcpListener::bind(address).await.map_err(|source| match source.kind() {
             io::ErrorKind::AddrInUse => OpenDoorError::AddressInUse { address },
@@ -70,7 +84,7 @@ impl Door {
         let tokens = Tokens::load(tokens::file_beside(&token_file), limits.requests_per_second)?;
         let logins = Logins::new(address.port(), limits.login_code, limits.login);
         let auth = Auth::new(token, token_file, tokens, logins, &limits);
-        Ok(Self { listener, address, auth, hosts, ids, limits })
+        Ok(Self { listener, address, auth, hosts, ids, tls, limits })
     }
 
     /// What each route takes; see [`Access`] for what is not named.
@@ -117,7 +131,7 @@ impl Door {
     /// # Errors
     /// The listener failed for good.
     pub async fn serve(self, router: Router, cancel: CancellationToken) -> Result<(), ServeError> {
-        let Self { listener, address, mut auth, hosts, ids, limits } = self;
+        let Self { listener, address, mut auth, hosts, ids, tls, limits } = self;
         auth.access = own::access(auth.access);
         let tokens = auth.tokens.clone();
         let router = router.merge(own::routes(Own { tokens: tokens.clone(), logins: Arc::clone(&auth.logins) }));
@@ -129,11 +143,9 @@ impl Door {
         way_in.open(router.clone());
         let mut connections = Connections {
             tasks: JoinSet::new(),
-            places: Arc::new(Semaphore::new(limits.connections.min(Semaphore::MAX_PERMITS))),
+            places: Places::new(limits.connections),
             refusals: Arc::new(Semaphore::new(REFUSALS_MAX)),
-            router,
-            limits,
-            stop: stop.clone(),
+            serving: Serving { router, limits, tls, stop: stop.clone() },
         };
         let served = connections.accept(&listener).await;
         drop(listener);
@@ -150,11 +162,9 @@ impl Door {
 /// The connections of a door that is being served.
 struct Connections {
     tasks: JoinSet<()>,
-    places: Arc<Semaphore>,
+    places: Arc<Places>,
     refusals: Arc<Semaphore>,
-    router: Router,
-    limits: DoorLimits,
-    stop: CancellationToken,
+    serving: Serving,
 }
 
 impl Connections {
@@ -164,7 +174,7 @@ impl Connections {
         loop {
             let accepted = tokio::select! {
                 biased;
-                () = self.stop.cancelled() => return Ok(()),
+                () = self.serving.stop.cancelled() => return Ok(()),
                 Some(ended) = self.tasks.join_next() => {
                     report(ended);
                     continue;
@@ -172,9 +182,9 @@ impl Connections {
                 accepted = listener.accept() => accepted,
             };
             match accepted {
-                Ok((stream, _)) => {
+                Ok((stream, peer)) => {
                     failures = 0;
-                    self.take_in(stream);
+                    self.take_in(stream, peer).await;
                 }
                 Err(error) if is_the_clients(&error) => {}
                 Err(error) => {
@@ -185,25 +195,37 @@ impl Connections {
                     if failures >= ACCEPT_FAILURES_MAX {
                         return Err(error);
                     }
-                    tokio::select! {
-                        () = self.stop.cancelled() => return Ok(()),
-                        () = tokio::time::sleep(ACCEPT_PAUSE) => {}
-                    }
+                    self.pause(ACCEPT_PAUSE).await;
                 }
             }
         }
     }
 
-    fn take_in(&mut self, stream: TcpStream) {
-        let limits = self.limits;
-        if let Ok(place) = Arc::clone(&self.places).try_acquire_owned() {
-            let (router, stop) = (self.router.clone(), self.stop.clone());
-            self.tasks.spawn(async move {
-                connection::serve(stream, router, limits, stop).await;
-                drop(place);
-            });
-        } else if let Ok(place) = Arc::clone(&self.refusals).try_acquire_owned() {
-            tracing::warn!(limit = limits.connections, "too many connections; one is refused");
+    async fn pause(&self, time: Duration) {
+        tokio::select! {
+            () = self.serving.stop.cancelled() => {}
+            () = tokio::time::sleep(time) => {}
+        }
+    }
+
+    /// Gives a newcomer a place. Those behind it wait with the system for as long as somebody is about to leave.
+    async fn take_in(&mut self, stream: TcpStream, peer: SocketAddr) {
+        while !self.serving.stop.is_cancelled() {
+            match self.places.offer() {
+                Offered::Place(place) => {
+                    self.tasks.spawn(connection::serve(stream, peer, place, self.serving.clone()));
+                    return;
+                }
+                Offered::Later(wait) => self.pause(wait.max(WAIT_MIN)).await,
+                Offered::Nothing => return self.refuse(stream),
+            }
+        }
+    }
+
+    fn refuse(&mut self, stream: TcpStream) {
+        let limits = self.serving.limits;
+        if let Ok(place) = Arc::clone(&self.refusals).try_acquire_owned() {
+            tracing::warn!(limit = limits.connections, "a request is in flight on every connection there can be; one more is refused");
             self.tasks.spawn(async move {
                 connection::refuse(stream, limits).await;
                 drop(place);
@@ -213,7 +235,7 @@ impl Connections {
 
     /// Waits for connections to end, but not for ever.
     async fn finish(mut self) {
-        let ended = tokio::time::timeout(self.limits.grace, async {
+        let ended = tokio::time::timeout(self.serving.limits.grace, async {
             while let Some(ended) = self.tasks.join_next().await {
                 report(ended);
             }
@@ -242,8 +264,8 @@ fn report(ended: Result<(), JoinError>) {
 pub enum OpenDoorError {
     /// The address can be reached from other machines, and nobody allowed that.
     #[error(
-        "{address} can be reached from other machines and this door has no TLS; use a loopback address, or allow it \
-         with --allow-remote-http"
+        "{address} can be reached from other machines and this door has no TLS; use a loopback address, give it a certificate with --tls-cert and \
+         --tls-key, or allow it with --allow-remote-http if something in front of it speaks TLS"
     )]
     RemoteNotAllowed {
         /// The address asked for.
@@ -272,6 +294,9 @@ pub enum OpenDoorError {
     /// The token file is unusable.
     #[error(transparent)]
     Token(#[from] TokenFileError),
+    /// The certificate or its key is unusable.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
     /// The file of the other tokens is unusable.
     #[error(transparent)]
     Tokens(#[from] TokensFileError),

@@ -12,7 +12,6 @@ use std::time::Duration;
 use bytes::Bytes;
 use hyper::body::{Body, Frame, Incoming, SizeHint};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
 use tokio::time::Sleep;
 
 /// A deadline that exists only while something is being waited for.
@@ -50,13 +49,13 @@ pub(crate) struct Stalled;
 
 /// A client's socket.
 #[derive(Debug)]
-pub(crate) struct PatientStream {
-    inner: TcpStream,
+pub(crate) struct PatientStream<S> {
+    inner: S,
     writing: Patience,
 }
 
-impl PatientStream {
-    pub(crate) fn new(inner: TcpStream, write_stall: Duration) -> Self {
+impl<S> PatientStream<S> {
+    pub(crate) fn new(inner: S, write_stall: Duration) -> Self {
         Self { inner, writing: Patience::new(write_stall) }
     }
 
@@ -67,13 +66,13 @@ impl PatientStream {
     }
 }
 
-impl AsyncRead for PatientStream {
+impl<S: AsyncRead + Unpin> AsyncRead for PatientStream<S> {
     fn poll_read(mut self: Pin<&mut Self>, context: &mut Context<'_>, into: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.inner).poll_read(context, into)
     }
 }
 
-impl AsyncWrite for PatientStream {
+impl<S: AsyncWrite + Unpin> AsyncWrite for PatientStream<S> {
     fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let wrote = Pin::new(&mut self.inner).poll_write(context, bytes);
         self.judge_write(context, wrote)

@@ -58,6 +58,7 @@ impl Courier {
             }
             Err(NoAllowance { blame, is_sure }) => match self.top_up.take() {
                 Some(top_up) => {
+                    self.desk.change(|state| state.asked = state.budget);
                     // Whoever asked may be gone; nothing has changed.
                     let _ = top_up.send(Err(blame));
                 }
@@ -85,6 +86,7 @@ impl Courier {
         } else if let Some(terms) = self.machine.terms() {
             let terms = terms.to_signed();
             self.top_up = Some(answer);
+            self.desk.change(|state| state.asked = ceiling);
             return self.ask_for(terms, ceiling);
         } else {
             refused(FaultCode::WRONG_STATE, "the session is not open".to_owned())

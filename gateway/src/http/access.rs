@@ -2,7 +2,8 @@
 //!
 //! Always true: what is not named here is closed: reading it takes `read`, anything else `admin`. Each scope opens the routes of the weaker ones.
 //!
-//! A route opened to `run` is open to `spend` too; whether a spender may use a session that it has not opened is asked where the session is known.
+//! A route opened to `run` is open to `spend` too; whether a spender may use a session that it has not opened is asked in
+//! [`super::rights`].
 
 use axum::http::Method;
 use orien_door::{Access, Scope};

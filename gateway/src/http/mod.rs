@@ -23,6 +23,7 @@ mod problems;
 mod providers;
 mod quotes;
 mod receipts;
+mod rights;
 mod runs;
 mod sessions;
 mod stdin;
@@ -151,7 +152,8 @@ fn router() -> OpenApiRouter<Arc<App>> {
 /// All routes. The document of them is made once.
 pub(crate) fn routes(app: Arc<App>) -> Router {
     let (router, api) = router().split_for_parts();
-    router.layer(axum::Extension(openapi::Document::new(api))).with_state(app)
+    let checked = router.layer(axum::middleware::from_fn_with_state(Arc::clone(&app), rights::check));
+    checked.layer(axum::Extension(openapi::Document::new(api))).with_state(app)
 }
 
 #[derive(Serialize, ToSchema)]

@@ -181,6 +181,7 @@ impl From<OpenError> for Refusal {
         match error {
             OpenError::Blame(blame) => blame.into(),
             OpenError::Store(error) => error.into(),
+            OpenError::Commit(error) => error.into(),
             OpenError::Full => Fault::new(FaultCode::BUSY, "this gateway has as many sessions open as it can; end one").into(),
             OpenError::NoProvider { rejected } => {
                 let detail = match rejected.len() {

@@ -7,7 +7,7 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use orien_bootstrap::clock;
-use orien_door::{Json, Path, Query};
+use orien_door::{Caller, Json, Path, Query};
 use orien_protocol::fault::{Fault, FaultCode};
 use orien_protocol::id::{ExecutionId, SessionId};
 use orien_protocol::job::{ARGUMENTS_LIMIT_BYTES, Stdin};
@@ -26,7 +26,7 @@ use super::models::{ExecutionJson, LISTED_ARGS_BYTES, Shown, StartedJson, ToolJs
 use super::openapi::KeyHeader;
 use super::problems::SUCCESSOR;
 use super::stdin::{self, StdinBody};
-use super::{App, Keyed, Shared, session_id, shown};
+use super::{App, Keyed, Shared, rights, session_id, shown};
 use crate::arguments::Args;
 use crate::decimal::{Decimal, Time};
 use crate::desk::{Command, Desk};
@@ -97,8 +97,11 @@ pub(super) struct RunBody {
     (status = 502, description = "`provider_unreachable`"),
     (status = 503, description = "`busy`, `stopping`, `failing_over`"),
 ))]
-pub(super) async fn run(State(app): Shared, keyed: Keyed<RunBody>) -> Response {
+pub(super) async fn run(State(app): Shared, caller: Caller, keyed: Keyed<RunBody>) -> Response {
     let Keyed { key, text, body } = keyed;
+    if let Err(refusal) = rights::check_use(&app, &caller, &body.session_id).await {
+        return refusal.into_response();
+    }
     let (own, wait, session) = (Arc::clone(&app), body.wait, body.session_id.parse().ok());
     let running = |ticket: Ticket| async move { start(&own, body, &ticket).await };
     let outcome = app.keys.outcome("POST /tools/run", &key, &[text.get().as_bytes()], running).await;

@@ -7,7 +7,7 @@ use axum::extract::{Request, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use orien_bootstrap::clock;
-use orien_door::{Json, Path, Query};
+use orien_door::{Caller, Json, Path, Query};
 use orien_protocol::fault::{Fault, FaultCode};
 use orien_protocol::id::SessionId;
 use serde::{Deserialize, Serialize};
@@ -20,7 +20,7 @@ use super::models::{ExecutionJson, LISTED_ARGS_BYTES, SessionJson, status};
 use super::openapi::KeyHeader;
 use super::quotes::DryRunJson;
 use super::wishes::OpenBody;
-use super::{App, Keyed, PerhapsKeyed, Shared, providers, runs, session_id};
+use super::{App, Keyed, PerhapsKeyed, Shared, providers, rights, runs, session_id};
 use crate::decimal::Decimal;
 use crate::desk::{Command, Phase};
 use crate::opening::OpenRequest;
@@ -50,7 +50,7 @@ const TOP_UP_LIMIT: Duration = Duration::from_secs(30);
     (status = 502, description = "`provider_unreachable`, `settlement_unreachable`"),
     (status = 503, description = "`busy`, `stopping`"),
 ))]
-pub(super) async fn open(State(app): Shared, asked: PerhapsKeyed<OpenBody>) -> Response {
+pub(super) async fn open(State(app): Shared, caller: Caller, asked: PerhapsKeyed<OpenBody>) -> Response {
     let PerhapsKeyed { key, text, body } = asked;
     let is_dry = body.dry_run;
     // A key is asked for first: without one nothing is looked up.
@@ -64,11 +64,11 @@ pub(super) async fn open(State(app): Shared, asked: PerhapsKeyed<OpenBody>) -> R
         Err(refusal) => return refusal.into_response(),
     };
     let Some(key) = key.filter(|_| !is_dry) else { return quote(&app, &request).await.into_response() };
-    let own = Arc::clone(&app);
+    let (own, spender) = (Arc::clone(&app), rights::spender(&caller));
     let opening = |ticket: super::idempotency::Ticket| async move {
         // Durable before anything is begun, so that a repetition after a crash finds it.
         own.sessions.context.store.write(vec![ticket.mark()?]).await?;
-        let session = own.sessions.open(&OpenRequest { seed: ticket.seed, ..request }).await?;
+        let session = own.sessions.open(&OpenRequest { seed: ticket.seed, spender, ..request }).await?;
         let view = own.view(session).await?;
         Done::new(StatusCode::CREATED, &SessionJson::new(&view, &own.sessions.context.own))
     };
@@ -207,17 +207,18 @@ pub(super) struct TopUpBody {
     (status = 502, description = "`settlement_unreachable`"),
     (status = 503, description = "`busy`, `stopping`"),
 ))]
-pub(super) async fn top_up(State(app): Shared, Path(id): Path<String>, keyed: Keyed<TopUpBody>) -> Response {
+pub(super) async fn top_up(State(app): Shared, caller: Caller, Path(id): Path<String>, keyed: Keyed<TopUpBody>) -> Response {
     let Keyed { key, text, body } = keyed;
     let session = match session_id(&id) {
         Ok(session) => session,
         Err(refusal) => return refusal.into_response(),
     };
-    let own = Arc::clone(&app);
+    let (own, spender) = (Arc::clone(&app), rights::spender(&caller));
     let raising = |_| async move {
         own.view(session).await?;
         let gone = || Refusal::from(Fault::new(FaultCode::SESSION_ENDED, "the session has ended"));
         let desk = own.sessions.desk(&session).ok_or_else(gone)?;
+        let _held = own.sessions.commit(&spender, vec![session], body.budget_allowance.0).await?;
         let (answer, answered) = oneshot::channel();
         desk.command(Command::TopUp { ceiling: body.budget_allowance.0, answer })?;
         match tokio::time::timeout(TOP_UP_LIMIT, answered).await {

@@ -15,6 +15,7 @@ use crate::matching::{Order, Wish, confinement};
 use crate::opening::{Choice, LIFETIME, OpenRequest};
 use crate::plan::Plan;
 use crate::rows::Refusal;
+use crate::spending::Spender;
 
 /// Time until the gateway ends a session: shortest, and unless the caller says another. It can be extended up to the end of its terms.
 const EXPIRY_SECONDS: (u64, u64) = (10, 3600);
@@ -122,6 +123,15 @@ impl OpenBody {
         };
         let failover = self.failover.unwrap_or(choice == Choice::Auto);
         let plan = Plan { labels: self.labels, idle_timeout, failover, wish, ..Plan::default() };
-        Ok(OpenRequest { choice, avoid: None, budget: self.budget_allowance.0, mission: self.mission, plan, expiry, seed: [0; 16] })
+        Ok(OpenRequest {
+            choice,
+            avoid: None,
+            budget: self.budget_allowance.0,
+            mission: self.mission,
+            plan,
+            expiry,
+            seed: [0; 16],
+            spender: Spender::default(),
+        })
     }
 }

@@ -17,4 +17,5 @@ mod openapi;
 mod restart;
 mod shop;
 mod trees;
+mod spending;
 mod world;

@@ -119,6 +119,33 @@ async fn a_connection_too_many_is_told_so_and_a_place_that_frees_is_given() {
 }
 
 #[tokio::test]
+async fn connections_that_ask_nothing_leave_their_places_and_a_request_in_flight_stays() {
+    let house = House::open_with(|config| config.limits.connections = 4).await;
+    let mut busy = house.connect().await;
+    busy.write_all(house.request("GET /slow", "", "").as_bytes()).await.unwrap();
+    house.in_slow.notified().await;
+    // Held open, and far more than there are places: silent ones, half a head, and one that was answered and asks no more.
+    let mut idle = Vec::new();
+    for number in 0..24 {
+        let mut stream = house.connect().await;
+        match number % 3 {
+            0 => {}
+            1 => stream.write_all(b"GET /health HTTP/1.1\r\nhost: 127.0.0.1\r\nx-slow").await.unwrap(),
+            _ => {
+                let request = house.request("GET /health", "", "").replace("connection: close\r\n", "");
+                stream.write_all(request.as_bytes()).await.unwrap();
+                read_until(&mut stream, "uptime").await;
+            }
+        }
+        idle.push(stream);
+        assert_eq!(house.get("/id").await.status, 200, "after {number}");
+    }
+    house.finish_slow.notify_one();
+    assert_eq!(Answer::read(&mut busy).await.status, 200);
+    house.close().await;
+}
+
+#[tokio::test]
 async fn one_connection_serves_many_requests() {
     let house = House::open().await;
     let keep = house.request("GET /number/1", "", "").replace("connection: close\r\n", "");

@@ -5,6 +5,7 @@
 mod admission;
 mod answers;
 mod bodies;
+mod encrypted;
 mod events;
 mod house;
 mod lifecycle;
