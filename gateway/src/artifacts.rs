@@ -86,7 +86,7 @@ pub(crate) async fn look(context: Arc<Context>, desk: Arc<Desk>) -> Result<(), S
             return Ok(());
         }
         let workspace = Workspace { net: &context.net, provider: desk.facts.provider, session: desk.id };
-        match workspace.list(String::new()).await {
+        match workspace.list(String::new(), None).await {
             Ok((entries, more)) => desk.change(|state| {
                 for (execution, files) in state.artifacts.made(ended, entries) {
                     state.news.tell("artifact", event(execution, &files, more));

@@ -16,6 +16,6 @@ mod money;
 mod openapi;
 mod restart;
 mod shop;
-mod trees;
 mod spending;
+mod trees;
 mod world;
