@@ -105,7 +105,8 @@ async fn upload(
     expected: Option<Hash>,
 ) -> Option<FileAnswer> {
     let size = offset + length;
-    let mut bytes = match seen.lock().unwrap().unfinished.remove(&path) {
+    let kept = seen.lock().unwrap().unfinished.remove(&path);
+    let mut bytes = match kept {
         Some((held, whole)) if held.len() as u64 == offset && whole == size => held,
         Some(other) if offset > 0 => {
             seen.lock().unwrap().unfinished.insert(path, other);
