@@ -265,7 +265,9 @@ impl Courier {
                 self.carry_out(effects).await?;
             }
             for Taken { asked, answer } in taken {
-                asked.map(|asked| self.desk.change(|state| state.news.tell("run", asked)));
+                if let Some(asked) = asked {
+                    self.desk.change(|state| state.news.tell("run", asked));
+                }
                 // Whoever asked may be gone; the run is recorded either way.
                 let _ = answer.send(Ok(()));
             }

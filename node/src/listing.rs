@@ -16,6 +16,8 @@ use crate::store::Past;
 const MEMORY_FILE: &str = "/proc/meminfo";
 /// Hundredths of a percent.
 const WHOLE: u64 = 10_000;
+/// A start takes a moment, which counts as time up: otherwise the first offer of a new node says that it was hardly ever there.
+const START_MS: u64 = 10_000;
 
 /// What does not change while the node runs.
 #[derive(Clone, Debug)]
@@ -73,8 +75,8 @@ impl Listing {
     }
 
     fn record(&self, now: Timestamp, past: &Past) -> Record {
-        // The time since the last note has not been noted yet.
-        let ran_ms = past.ran_ms.max(now.since(self.up_since).0);
+        // The time since the last note has not been noted yet, and a node that is starting is up.
+        let ran_ms = past.ran_ms.max(now.since(self.up_since).0).saturating_add(START_MS);
         let since_first_ms = now.since(past.first_start).0;
         let uptime = match ran_ms.saturating_mul(WHOLE).checked_div(since_first_ms) {
             Some(uptime) => u16::try_from(uptime.min(WHOLE)).unwrap_or(u16::MAX),
