@@ -41,8 +41,7 @@ impl Honest {
     fn end(self) {
         self.stop.store(true, Ordering::Relaxed);
         let (asked, longest) = self.thread.join().unwrap();
-        println!("the honest client asked {asked} times; the longest answer took {longest:?}");
-        assert!(asked > 0);
+        assert!(asked > 0, "the honest client asked nothing; its longest answer took {longest:?}");
     }
 }
 
@@ -169,7 +168,6 @@ fn ten_thousand_idle_connections_take_nobodys_place() {
     let at = address(&door);
     let honest = Honest::begin(cast.gateway(), session.clone());
     let mut idle = Vec::with_capacity(IDLE);
-    let begun = Instant::now();
     for number in 0..IDLE {
         let mut stream = TcpStream::connect(at).unwrap();
         if number % 2 == 0 {
@@ -177,7 +175,6 @@ fn ten_thousand_idle_connections_take_nobodys_place() {
         }
         idle.push(stream);
     }
-    println!("{IDLE} connections were made in {:?}", begun.elapsed());
     let run = cast.start_run(&session, "say", json!({ "words": "still here" }));
     assert_eq!(cast.ended(&run)["status"], "completed");
     honest.end();
