@@ -85,6 +85,8 @@ pub(crate) struct Courier {
     followed: BTreeMap<ExecutionId, Option<logs::Told>>,
     /// Logs of which the end is staged: nothing was ever written to them.
     silent: BTreeSet<ExecutionId>,
+    /// Runs that are over and whose logs did not arrive before the gateway stopped.
+    unread: Vec<ExecutionId>,
     /// Logs are followed until this.
     gone: CancellationToken,
     inputs: VecDeque<AgentInput>,
@@ -138,6 +140,7 @@ impl Courier {
             followers: JoinSet::new(),
             followed: BTreeMap::new(),
             silent: BTreeSet::new(),
+            unread: Vec::new(),
             inputs: VecDeque::new(),
             begun: Default::default(),
             seq,
@@ -157,6 +160,11 @@ impl Courier {
     /// Makes something durable together with the first record.
     pub(crate) fn stage(&mut self, put: Put) {
         self.staged.push(put);
+    }
+
+    /// Has the logs of runs fetched that are over, as soon as the provider is in reach.
+    pub(crate) fn fetch_logs(&mut self, unread: Vec<ExecutionId>) {
+        self.unread = unread;
     }
 
     /// Drives the session until it is over or `stop`; a session that is stopped stays open at its provider. What is left to be given back is for the errand.
@@ -212,15 +220,19 @@ impl Courier {
         if let Some(link) = self.link.take_if(|_| !is_owing) {
             link.finish().await;
         }
-        self.end_logs().await?;
+        if self.is_over() {
+            self.end_logs().await?;
+        } else {
+            // The provider keeps them: what has come is not all, and nothing of it is kept as if it were.
+            self.followers.shutdown().await;
+        }
         Ok(is_owing.then(|| Errand::after(self.context, self.machine, &self.desk.facts, self.seq, self.link, self.hand_back)))
     }
 
     async fn end_logs(&mut self) -> Result<(), StoreError> {
-        let limit = if self.is_over() { LAST_LOGS } else { Duration::ZERO };
         let gone = self.gone.clone();
         let late = async move {
-            tokio::time::sleep(limit).await;
+            tokio::time::sleep(LAST_LOGS).await;
             gone.cancel();
         };
         let mut followers = std::mem::take(&mut self.followers);
@@ -374,6 +386,7 @@ impl Courier {
                 let running: Vec<ExecutionId> =
                     self.desk.read(|state| state.runs.iter().filter(|(_, row)| row.started_at.is_some()).map(|(id, _)| *id).collect());
                 running.into_iter().for_each(|execution| self.follow(execution));
+                self.follow_unread();
             }
             Some(Err(error)) => tracing::info!(session = %self.desk.id, %error, "the provider cannot be reached"),
             None => tracing::error!(session = %self.desk.id, "an attempt to connect panicked"),
@@ -431,6 +444,10 @@ impl Courier {
         }
         self.begun.1.push(Taken { asked, answer });
         Ok(())
+    }
+
+    fn follow_unread(&mut self) {
+        std::mem::take(&mut self.unread).into_iter().for_each(|execution| self.follow(execution));
     }
 
     /// Follows the log of an execution, once.

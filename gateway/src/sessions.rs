@@ -210,11 +210,15 @@ impl Sessions {
         let seq = u64::try_from(records.len()).unwrap_or(u64::MAX);
         let (commands, queue) = mpsc::channel(COMMANDS);
         let desk = Arc::new(Desk::new(session, row.facts, row.plan, commands));
+        let mut ended = Vec::new();
         let disputed = records.iter().any(|record| matches!(record, AgentRecord::Disputed(_)));
         for record in &records {
             if let AgentRecord::Answered { receipt, .. } = record {
                 let receipt = receipt.unverified();
                 desk.change(|state| state.note(receipt));
+                ended.extend(
+                    receipt.work.as_ref().filter(|work| work.outcome.is_some() && work.usage.bytes_out > 0).map(|work| work.execution),
+                );
                 if let Some(work) = &receipt.work
                     && let Some(row) = runs.get_mut(&work.execution)
                 {
@@ -245,11 +249,12 @@ impl Sessions {
             // Who was warned before the restart is not warned again.
             let _ = state.warning();
         });
-        desk.read(|state| state.runs.keys().copied().collect::<Vec<ExecutionId>>()).into_iter().for_each(|execution| {
-            self.context.logs.open(execution);
-        });
+        let unread = self.store().without_output(ended).await?;
+        let unfinished = desk.read(|state| state.runs.keys().copied().collect::<Vec<ExecutionId>>());
+        unfinished.iter().chain(&unread).for_each(|execution| drop(self.context.logs.open(*execution)));
         let is_sealed = machine.sealed().is_some();
         let mut courier = Courier::new(Arc::clone(&self.context), machine, Arc::clone(&desk), queue, seq, None);
+        courier.fetch_logs(unread);
         if is_sealed {
             courier.abandon(self.store().abandoned_of(session).await?);
         }

@@ -414,6 +414,21 @@ impl Store {
         self.read(move |read| get(&read.open_table(OUTPUTS)?, "output", execution.as_bytes())).await
     }
 
+    /// Those of these runs whose output is not kept here.
+    pub(crate) async fn without_output(&self, executions: Vec<ExecutionId>) -> Result<Vec<ExecutionId>, StoreError> {
+        self.read(move |read| {
+            let table = read.open_table(OUTPUTS)?;
+            let mut without = Vec::new();
+            for execution in executions {
+                if table.get(execution.as_bytes())?.is_none() {
+                    without.push(execution);
+                }
+            }
+            Ok(without)
+        })
+        .await
+    }
+
     /// A request that was made under this key.
     pub(crate) async fn key(&self, key: Vec<u8>) -> Result<Option<KeyRow>, StoreError> {
         self.read(move |read| {

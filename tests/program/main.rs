@@ -5,6 +5,7 @@ mod bad_input;
 mod cast;
 mod cli;
 mod clients;
+mod comeback;
 mod crashes;
 mod discovery;
 mod door;

@@ -57,6 +57,8 @@ impl Courier {
                 self.show("voucher_refused", json!({ "fault": fault_data(&fault) }), |_| {});
             }
             AgentEvent::Closed(_) => {
+                // The last chance: the provider keeps them only a little longer.
+                self.follow_unread();
                 self.rows.clear();
                 let runs = self.desk.read(|state| state.runs.keys().copied().collect::<Vec<_>>());
                 self.show_end(State::forget_all);

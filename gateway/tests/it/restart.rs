@@ -106,3 +106,29 @@ async fn what_was_reserved_for_a_session_that_did_not_open_is_given_back_also_af
     shop.close().await;
     world.close().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn output_that_had_not_arrived_when_the_gateway_stopped_arrives_after_its_start() {
+    let mut world = World::new().await;
+    let shop = world.shop("shop", ShopPlan::default()).await;
+    let id = world.open("open", &shop, "0.5").await;
+    shop.see(|seen| seen.holds_logs = true);
+    let run = world.run("echo", &id, "echo", json!({ "text": "late" })).await;
+    let before = world.over(&run).await;
+    assert_eq!((&before["status"], &before["output"]), (&json!("completed"), &json!("")));
+    world.stop_gateway().await;
+    world.start_gateway().await;
+    // A reader who has the first line waits for the second instead of being told that there is none.
+    let reader = tokio::spawn({
+        let (client, path) = (world.client(), format!("/logs/{run}"));
+        async move { client.send("GET", &path, "last-event-id: 1\r\n", b"").await }
+    });
+    shop.see(|seen| seen.holds_logs = false);
+    let read = reader.await.unwrap();
+    assert!(read.status == 200 && read.text().contains("\"line\":\"late\"") && read.text().contains("event: end"), "{}", read.text());
+    assert!(!read.text().contains("hello"), "{}", read.text());
+    let after = world.over(&run).await;
+    assert_eq!((&after["output"], &after["usage"]["outputVerified"]), (&json!("hello\nlate\n"), &json!(true)));
+    shop.close().await;
+    world.close().await;
+}

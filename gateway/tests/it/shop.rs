@@ -64,6 +64,8 @@ pub(crate) struct Seen {
     pub(crate) lets_go: bool,
     pub(crate) asked_to_let_go: usize,
     pub(crate) inputs: input::Inputs,
+    /// Whether logs are given to nobody for now.
+    pub(crate) holds_logs: bool,
     logs: BTreeMap<ExecutionId, (Vec<LogFrame>, bool)>,
     sessions: BTreeMap<SessionId, mpsc::Sender<ToSession>>,
 }
@@ -385,6 +387,9 @@ async fn log(seen: Arc<Mutex<Seen>>, stream: NetStream) {
     let mut frames = FrameStream::new(stream, STREAM_FRAME_LIMIT);
     let Ok(Some(request)) = frames.recv::<LogRequest>().await else { return };
     let mut next = usize::try_from(request.from).unwrap();
+    while seen.lock().unwrap().holds_logs {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
     loop {
         let found = seen
             .lock()
