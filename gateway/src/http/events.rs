@@ -31,7 +31,7 @@ const OUTCOME_LIMIT: Duration = Duration::from_secs(3);
 
 /// The output of a run, line by line: what was written, then what is being written, then `end`.
 #[utoipa::path(get, path = "/logs/{id}", operation_id = "followLog", tag = "runs", params(super::openapi::FollowHeader), responses(
-    (status = 200, description = "Events `stdout`, `stderr`, `gap`, `end`.", content((String = "text/event-stream"), (String = "application/x-ndjson"))),
+    (status = 200, description = "Events `stdout`, `stderr`, `gap`, `end`.", content((crate::http::openapi::EventJson = "text/event-stream"), (crate::http::openapi::EventLineJson = "application/x-ndjson"))),
     (status = 204, description = "The run has ended, and you have everything."),
     (status = 400, description = "`invalid_last_event_id`"),
     (status = 404, description = "`execution_not_found`"),

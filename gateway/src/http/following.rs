@@ -46,7 +46,7 @@ const METER: Duration = Duration::from_secs(1);
 /// | `gap` | `events` that are gone for good; null if nobody knows how many |
 /// | `end` | `reason`, `status`, `budgetConsumed`, `fault`; nothing follows |
 #[utoipa::path(get, path = "/api/sessions/{id}/events", operation_id = "followSession", tag = "sessions", params(super::openapi::FollowHeader), responses(
-    (status = 200, description = "Events until the session ends.", content((String = "text/event-stream"), (String = "application/x-ndjson"))),
+    (status = 200, description = "Events until the session ends.", content((crate::http::openapi::EventJson = "text/event-stream"), (crate::http::openapi::EventLineJson = "application/x-ndjson"))),
     (status = 204, description = "The session has ended, and you have everything."),
     (status = 400, description = "`invalid_last_event_id`"),
     (status = 404, description = "`session_not_found`"),

@@ -43,7 +43,7 @@ const TOP_UP_LIMIT: Duration = Duration::from_secs(30);
     (status = 201, description = "The session is open.", body = SessionJson),
     (status = 402, description = "`insufficient_funds`, `budget_exhausted`, `debt`, `unredeemed_limit`, `daily_cap`; `missing` says how much."),
     (status = 404, description = "`no_provider`, `provider_not_found`"),
-    (status = 409, description = "`in_progress`, `offer_changed`, `clocks_apart`, `times`, `conflict`, `provider_ambiguous`"),
+    (status = 409, description = "`in_progress`, `offer_changed`, `clocks_apart`, `times_refused`, `conflict`, `provider_ambiguous`"),
     (status = 413, description = "`body_too_large`"),
     (status = 415, description = "`unsupported_media_type`"),
     (status = 422, description = "`invalid_body`, `idempotency_mismatch`"),

@@ -20,7 +20,10 @@ use utoipa::openapi::security::{ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder
 use utoipa::openapi::{Components, InfoBuilder, OpenApi, RefOr};
 use utoipa::openapi::{OpenApiBuilder, PathItem, SecurityRequirement, Server};
 
-pub(in crate::http) use params::{FollowHeader, HealthJson, KeyHeader};
+pub(in crate::http) use params::{EventJson, EventLineJson, FollowHeader, HealthJson, KeyHeader};
+
+/// What is passed on as it is.
+const BINARY: [&str; 2] = ["application/octet-stream", "application/x-tar"];
 
 /// Where the document is.
 pub(in crate::http) const DOCUMENT: &str = "/openapi.json";
@@ -81,6 +84,17 @@ fn operations(item: &mut PathItem) -> impl Iterator<Item = &mut Operation> {
 /// Adds what is the same for every route.
 fn finish(operation: &mut Operation, is_open: bool) {
     problem::add_common(operation, is_open);
+    let asked = operation.request_body.iter_mut().flat_map(|body| &mut body.content);
+    let answered = operation.responses.responses.values_mut().filter_map(|response| match response {
+        RefOr::T(response) => Some(&mut response.content),
+        RefOr::Ref(_) => None,
+    });
+    for (kind, content) in asked.chain(answered.flatten()) {
+        // Bytes, not a list of numbers.
+        if let (RefOr::T(content), true) = (content, BINARY.contains(&kind.as_str())) {
+            content.schema = Some(scalars::bytes());
+        }
+    }
     for (status, response) in &mut operation.responses.responses {
         if let (RefOr::T(response), true) = (response, status.starts_with(['4', '5'])) {
             problem::describe(response);

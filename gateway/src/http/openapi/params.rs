@@ -34,3 +34,34 @@ pub(in crate::http) struct HealthJson {
     /// Seconds since the role was started.
     uptime: u64,
 }
+
+/// One server-sent event.
+#[derive(ToSchema)]
+#[schema(as = Event)]
+#[expect(dead_code, reason = "only its shape is used; it is the door's Event")]
+pub(in crate::http) struct EventJson {
+    /// A number that grows; none for an event that is not counted.
+    #[schema(pattern = "^[0-9]+$", nullable = false)]
+    id: Option<String>,
+    /// What kind.
+    #[schema(example = "end")]
+    event: String,
+    /// JSON on one line.
+    data: String,
+}
+
+/// One event on a line of its own.
+#[derive(ToSchema)]
+#[schema(as = EventLine)]
+#[expect(dead_code, reason = "only its shape is used; it is the door's Event")]
+pub(in crate::http) struct EventLineJson {
+    /// As that of a server-sent event.
+    #[schema(nullable = false)]
+    id: Option<u64>,
+    /// What kind; `keep_alive` is only there so that nobody gives up.
+    #[schema(example = "end")]
+    event: String,
+    /// What exactly.
+    #[schema(value_type = Object)]
+    data: Option<()>,
+}

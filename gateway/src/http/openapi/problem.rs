@@ -9,7 +9,7 @@ const PROBLEM_JSON: &str = "application/problem+json";
 
 /// What the door may answer to any request before a route sees it, or instead of a route that failed.
 const DOOR: &[(&str, &str)] = &[
-    ("400", "`invalid_path`, `invalid_query`, `bad_request`"),
+    ("400", "`invalid_path`, `invalid_query`"),
     ("403", "`cross_origin`: a page of another site sent it."),
     ("408", "`body_stalled`: the body did not arrive."),
     ("421", "`host_not_allowed`: this is not the host it is meant for."),
@@ -50,6 +50,8 @@ struct ProblemJson {
     /// How much is missing, USDC as a decimal string.
     #[schema(example = "0.25")]
     missing: Option<String>,
+    /// The session that goes on for the one that was asked for.
+    successor: Option<String>,
     /// What is wrong with each part of the request.
     problems: Option<Vec<PartJson>>,
 }

@@ -51,3 +51,8 @@ impl PartialSchema for Time {
 }
 
 impl ToSchema for Time {}
+
+/// Bytes.
+pub(super) fn bytes() -> RefOr<Schema> {
+    ObjectBuilder::new().schema_type(Type::String).format(Some(SchemaFormat::KnownFormat(KnownFormat::Binary))).into()
+}
