@@ -84,12 +84,15 @@ fn operations(item: &mut PathItem) -> impl Iterator<Item = &mut Operation> {
 /// Adds what is the same for every route.
 fn finish(operation: &mut Operation, is_open: bool) {
     problem::add_common(operation, is_open);
-    let asked = operation.request_body.iter_mut().flat_map(|body| &mut body.content);
+    let asked = operation.request_body.iter_mut().filter_map(|body| match body {
+        RefOr::T(body) => Some(&mut body.content),
+        RefOr::Ref(_) => None,
+    });
     let answered = operation.responses.responses.values_mut().filter_map(|response| match response {
         RefOr::T(response) => Some(&mut response.content),
         RefOr::Ref(_) => None,
     });
-    for (kind, content) in asked.chain(answered.flatten()) {
+    for (kind, content) in asked.flatten().chain(answered.flatten()) {
         // Bytes, not a list of numbers.
         if let (RefOr::T(content), true) = (content, BINARY.contains(&kind.as_str())) {
             content.schema = Some(scalars::bytes());
