@@ -181,7 +181,8 @@ async fn a_run_that_is_waited_for_is_answered_whole_and_one_that_goes_on_as_it_s
     assert_eq!((&cancelled["id"], &cancelled["endReason"]), (&sleeping["id"], &json!("cancelled")));
     assert_eq!(again.header("idempotency-replayed"), Some("true"));
     let seconds = cancelled["effectiveDurationSeconds"].as_f64().unwrap();
-    let expected = 0.01 + (seconds * 1000.0 * 600_000.0 / 60_000.0).floor() / 1e6;
+    let milliseconds = (seconds * 1000.0).round();
+    let expected = 0.01 + milliseconds * 600_000.0 / 60_000.0 / 1e6;
     assert!((cancelled["cost"].as_f64().unwrap() - expected).abs() < 1e-9, "only elapsed time is charged: {cancelled}");
     assert_eq!(client.get(&format!("/executions/{other}")).await.ok(200)["status"], "running");
 
