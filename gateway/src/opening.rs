@@ -163,18 +163,23 @@ impl Sessions {
             None => self.commit(&request.spender, ids(request.seed).collect(), request.budget).await?,
             Some(_) => None,
         };
-        let free = ids(request.seed).skip(used);
+        let mut free = ids(request.seed).skip(used).peekable();
         let (providers, auto) = match &request.choice {
             Choice::Named(provider) => (vec![Standing::named(*provider)], false),
             Choice::Auto => (self.standings(request)?.wanted, true),
         };
         let mut last = us(FaultCode::BUSY, "this request has been tried too often; use another Idempotency-Key");
-        for (Standing { provider, why, .. }, id) in providers.into_iter().take(AUTO_ATTEMPTS).zip(free) {
+        for Standing { provider, why, .. } in providers.into_iter().take(AUTO_ATTEMPTS) {
+            let Some(&id) = free.peek() else { break };
             match self.attempt(request, provider, why, id).await {
                 Ok(()) => return Ok(id),
                 Err(error) if auto && is_passing(&error) && !self.has_reserved(id).await? => {
                     tracing::info!(%provider, %error, "a provider cannot take a session now; trying the next");
                     last = error;
+                    // One that was never proposed is free for the next: a gap would hide from a repetition what comes after it.
+                    if self.view(id).await?.is_some() {
+                        free.next();
+                    }
                 }
                 Err(error) => return Err(error),
             }
