@@ -331,22 +331,12 @@ impl SessionCommand {
     }
 }
 
-/// A length of time: `90`, `90s`, `5m`, `2h`.
-fn seconds(text: &str) -> Result<u64, String> {
-    let (number, unit) = match text.strip_suffix(['s', 'm', 'h']) {
-        Some(number) => (
-            number,
-            if text.ends_with('s') {
-                1
-            } else if text.ends_with('m') {
-                60
-            } else {
-                3600
-            },
-        ),
-        None => (text, 1),
-    };
-    let refused = || "a length of time is such as 90s, 5m or 2h".to_owned();
+/// A length of time: `90`, `90s`, `5m`, `2h`, `30d`.
+pub(super) fn seconds(text: &str) -> Result<u64, String> {
+    let units = [('s', 1), ('m', 60), ('h', 3600), ('d', 24 * 3600)];
+    let with_unit = units.iter().find_map(|(letter, unit)| text.strip_suffix(*letter).map(|number| (number, *unit)));
+    let (number, unit): (&str, u64) = with_unit.unwrap_or((text, 1));
+    let refused = || "a length of time is such as 90s, 5m, 2h or 30d".to_owned();
     let count: u64 = number.parse().map_err(|_| refused())?;
     count.checked_mul(unit).filter(|seconds| *seconds > 0).ok_or_else(refused)
 }
@@ -378,10 +368,10 @@ mod tests {
 
     #[test]
     fn a_length_of_time_has_a_unit_or_is_seconds() {
-        for (text, count) in [("90", 90), ("90s", 90), ("5m", 300), ("2h", 7200)] {
+        for (text, count) in [("90", 90), ("90s", 90), ("5m", 300), ("2h", 7200), ("30d", 2_592_000)] {
             assert_eq!(seconds(text), Ok(count));
         }
-        for text in ["", "0", "m", "-5", "1d", "5 m", "99999999999999999999h"] {
+        for text in ["", "0", "m", "-5", "d", "1w", "1.5h", "5 m", "99999999999999999999h", "18446744073709551615d"] {
             assert!(seconds(text).is_err(), "{text}");
         }
     }

@@ -1,16 +1,8 @@
 //! Words of the commands for a door: tokens for agents, and a link for a browser.
 
-use std::path::PathBuf;
-
 use clap::{Args, Subcommand, ValueEnum};
 
-/// Which running role's door.
-#[derive(Args, Debug)]
-pub(crate) struct AtDoor {
-    /// The data directory of the role, or a folder with one named gateway [default: $ORIEN_HOME or ~/.local/share/orien]
-    #[arg(long, env = "ORIEN_DATA_DIR")]
-    pub(crate) data_dir: Option<PathBuf>,
-}
+use super::agent::{Ask, seconds};
 
 #[derive(ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum ScopeName {
@@ -38,28 +30,22 @@ pub(crate) enum TokenCommand {
         #[arg(long)]
         cap: Option<String>,
         /// How long it is good for, such as 30d, 12h or 15m [default: until it is revoked]
-        #[arg(long)]
-        expires: Option<String>,
-        /// Print JSON
-        #[arg(long)]
-        json: bool,
+        #[arg(long, value_name = "TIME", value_parser = seconds)]
+        expires: Option<u64>,
         #[command(flatten)]
-        at: AtDoor,
+        ask: Ask,
     },
     /// List the tokens there are, without their secrets
     List {
-        /// Print JSON
-        #[arg(long)]
-        json: bool,
         #[command(flatten)]
-        at: AtDoor,
+        ask: Ask,
     },
     /// Take a token back, at once
     Revoke {
         /// Its id, such as tok_0123456789abcdef
         id: String,
         #[command(flatten)]
-        at: AtDoor,
+        ask: Ask,
     },
 }
 
@@ -69,5 +55,5 @@ pub(crate) struct OpenArgs {
     #[arg(long)]
     pub(crate) print: bool,
     #[command(flatten)]
-    pub(crate) at: AtDoor,
+    pub(crate) ask: Ask,
 }

@@ -10,7 +10,7 @@ mod settlement;
 use clap::{Parser, Subcommand, ValueEnum};
 
 pub(crate) use agent::{Ask, Call, CompletionsArgs, ManArgs, OneSession, Opening, ProvidersArgs, RunArgs, SessionCommand, SortName, Wish};
-pub(crate) use door::{AtDoor, OpenArgs, TokenCommand};
+pub(crate) use door::{OpenArgs, TokenCommand};
 pub(crate) use host::{AuditArgs, BenchCommand, DoctorArgs, KeysArgs, LevelName, StatusArgs, ToolsCommand};
 pub(crate) use mcp::McpArgs;
 pub(crate) use roles::{DemoArgs, DevArgs, GatewayArgs, InitArgs, NodeArgs, PeerArgs, RoleName, SettlementArgs};

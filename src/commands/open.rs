@@ -10,7 +10,10 @@ use crate::client::Client;
 use crate::output;
 
 pub(crate) fn run(args: &OpenArgs) -> anyhow::Result<()> {
-    let link = link(&super::token::door(&args.at)?)?;
+    let link = link(&Client::find(&args.ask)?)?;
+    if args.ask.json {
+        return output::json(&json!({ "url": link }));
+    }
     output::line(&link);
     let has_display = ["DISPLAY", "WAYLAND_DISPLAY"].iter().any(|name| std::env::var_os(name).is_some_and(|value| !value.is_empty()));
     if args.print || !has_display {

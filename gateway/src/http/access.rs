@@ -24,7 +24,7 @@ pub(super) fn table() -> Access {
         .post("/executions/{id}/stdin", Scope::Run)
         .unsafe_methods("/api/sessions/{id}/files/{*path}", Scope::Run)
         .method(Method::PUT, "/api/sessions/{id}/archive", Scope::Run)
-        // Everything is POST there; what each tool takes is asked with `Caller::require` when it is called.
+        // Everything is POST there; each tool comes in again through this same door, with the caller's own rights.
         .unsafe_methods("/mcp", Scope::Read)
         .unsafe_methods("/mcp/s/{sessionId}", Scope::Read)
 }
