@@ -79,11 +79,13 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("protocol", &["orien-protocol"]),
     ("bootstrap/net", &["orien-protocol"]),
     ("bootstrap/door", &[]),
-    ("bootstrap", &["orien-protocol", "orien-net", "orien-door"]),
+    // Itself, with the local chain, for its tests.
+    ("bootstrap/chain", &["orien-protocol", "orien-chain"]),
+    ("bootstrap", &["orien-protocol", "orien-net", "orien-door", "orien-chain"]),
     ("node/sandbox", &[]),
-    ("node", &["orien-protocol", "orien-bootstrap", "orien-net", "orien-door", "orien-sandbox"]),
-    ("gateway", &["orien-protocol", "orien-bootstrap", "orien-net", "orien-door"]),
-    ("settlement", &["orien-protocol", "orien-bootstrap", "orien-net", "orien-door"]),
+    ("node", &["orien-protocol", "orien-bootstrap", "orien-net", "orien-door", "orien-chain", "orien-sandbox"]),
+    ("gateway", &["orien-protocol", "orien-bootstrap", "orien-net", "orien-door", "orien-chain"]),
+    ("settlement", &["orien-protocol", "orien-bootstrap", "orien-net", "orien-door", "orien-chain"]),
     // No part of the product: it stands above everything, and nothing stands on it.
     ("tests/fuzz", &["orien-protocol", "orien-bootstrap", "orien-node", "orien-sandbox", "orien-gateway", "orien-settlement"]),
 ];
