@@ -121,7 +121,13 @@ impl MoneyKey {
 
     /// Signs a money statement (RFC 6979, low S).
     pub fn sign(&self, statement: &impl MoneyStatement, domain: &MoneyDomain) -> MoneySignature {
-        let message = Message::from_digest(*statement.digest(domain).as_bytes());
+        self.sign_digest(&statement.digest(domain))
+    }
+
+    /// Signs the digest of something that is no statement of ours: a transaction, or what a token wants signed. Whoever calls this has made the digest
+    /// itself; one that came from outside may be the digest of anything.
+    pub fn sign_digest(&self, digest: &Hash) -> MoneySignature {
+        let message = Message::from_digest(*digest.as_bytes());
         let (id, compact) = RecoverableSignature::sign_ecdsa_recoverable(message, &self.secret).serialize_compact();
         let (mut r, mut s) = ([0; 32], [0; 32]);
         r.copy_from_slice(&compact[..32]);

@@ -1,0 +1,243 @@
+//! What the escrow logged, in its order.
+//!
+//! Always true: a node that has not come as far as the last block asked for gives an error and not fewer logs; every log is the escrow's own and inside
+//! the range; ranges that are too long for a node are split here.
+
+use alloy_primitives::{B256, Log, U256};
+use alloy_sol_types::SolEventInterface;
+use orien_protocol::channel::ChannelId;
+use orien_protocol::hash::Hash;
+use orien_protocol::money::Usdc;
+use orien_protocol::signing::Address;
+use orien_protocol::time::UnixSeconds;
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+
+use crate::abi::Escrow::EscrowEvents as Events;
+use crate::chain::{Chain, head, hex_number};
+use crate::error::ChainError;
+use crate::facts::ChainLimits;
+use crate::rpc::node::Node;
+use crate::rpc::wire::{RawLog, hash, ours, theirs};
+use crate::types::TxHash;
+
+const METHOD: &str = "eth_getLogs";
+
+/// Why the escrow passed a claim over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[expect(missing_docs, reason = "the names are the contract's and say it")]
+pub enum Refusal {
+    ChannelClosed,
+    SignerUnknown,
+    KeyUnknown,
+    BadVoucher,
+    NoAllowance,
+    BadAllowance,
+    TooLate,
+    BadClose,
+    /// A number that this version does not know.
+    Other(u8),
+}
+
+impl Refusal {
+    const fn of(number: u8) -> Self {
+        match number {
+            1 => Self::ChannelClosed,
+            2 => Self::SignerUnknown,
+            3 => Self::KeyUnknown,
+            4 => Self::BadVoucher,
+            5 => Self::NoAllowance,
+            6 => Self::BadAllowance,
+            7 => Self::TooLate,
+            8 => Self::BadClose,
+            other => Self::Other(other),
+        }
+    }
+}
+
+impl std::fmt::Display for Refusal {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::ChannelClosed => "the channel is closed",
+            Self::SignerUnknown => "the settlement signer is not one of the escrow's, or no longer",
+            Self::KeyUnknown => "the spending key is not one of the account's, or no longer",
+            Self::BadVoucher => "the voucher's signature does not match",
+            Self::NoAllowance => "there is no allowance for the channel",
+            Self::BadAllowance => "the allowance's signature does not match",
+            Self::TooLate => "the time to redeem is over",
+            Self::BadClose => "the close does not match the channel",
+            Self::Other(number) => return write!(f, "refused for reason {number}"),
+        })
+    }
+}
+
+/// Something that happened at the escrow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[expect(missing_docs, reason = "fields are named as in the contract, where they are explained")]
+pub enum EscrowEvent {
+    /// Money came in. A key that was not known before has its own [`EscrowEvent::KeyAuthorized`].
+    Deposited { account: Address, spending_key: Address, amount: Usdc },
+    /// A key may promise an account's money.
+    KeyAuthorized { account: Address, key: Address },
+    /// What a key promises counts until then.
+    KeyRevoked { account: Address, key: Address, until: UnixSeconds },
+    /// The most that may be reserved of an account in a day; zero for no cap.
+    DailyCapSet { account: Address, cap: Usdc },
+    /// Money was asked back; an earlier request is replaced.
+    ExitRequested { account: Address, amount: Usdc, due: UnixSeconds },
+    /// The request was taken back.
+    ExitCancelled { account: Address },
+    /// The request was carried out, as far as money was free; it is over.
+    Withdrawn { account: Address, amount: Usdc },
+    /// A claim was paid; `redeemed` is the channel's total after it.
+    Redeemed { channel: ChannelId, account: Address, payout: Address, paid: Usdc, redeemed: Usdc, closed: bool },
+    /// A claim was passed over.
+    ClaimRefused { channel: ChannelId, reason: Refusal },
+    /// Money was set aside for a channel.
+    Locked { channel: ChannelId, account: Address, amount: Usdc, until: UnixSeconds },
+    /// What was left of it is the account's again.
+    Unlocked { channel: ChannelId, account: Address, amount: Usdc },
+    /// Another settlement signer. The first one's `from` is the zero address.
+    SignerChanged { from: Address, to: Address, old_until: UnixSeconds },
+    /// Another operator was proposed.
+    OperatorProposed { next: Address },
+    /// Another operator.
+    OperatorChanged { operator: Address },
+    /// Other recipients of fees were proposed.
+    RecipientsProposed { platform: Address, reserve: Address, due: UnixSeconds },
+    /// Other recipients of fees.
+    RecipientsChanged { platform: Address, reserve: Address },
+    /// Fees were sent to their recipient.
+    FeesCollected { recipient: Address, amount: Usdc },
+    /// A payment could not be delivered and waits.
+    Credited { payee: Address, amount: Usdc },
+    /// It was delivered after all.
+    CreditPaid { payee: Address, amount: Usdc },
+}
+
+/// Something that happened, and where.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EscrowLog {
+    /// The height of its block.
+    pub block: u64,
+    /// The hash of its block.
+    pub block_hash: Hash,
+    /// The transaction that did it.
+    pub transaction: TxHash,
+    /// Its number among all logs of the block.
+    pub index: u64,
+    /// What happened.
+    pub event: EscrowEvent,
+}
+
+impl Chain {
+    /// Everything that the escrow logged from one block to another, both included.
+    pub async fn logs(&self, from: u64, to: u64) -> Result<Vec<EscrowLog>, ChainError> {
+        let escrow = self.facts().escrow;
+        let limits = self.limits;
+        self.nodes.agreed("the escrow's logs", |node| logs_of(node, escrow, limits, from, to)).await
+    }
+}
+
+/// All of a range that one node gives.
+async fn logs_of(node: Node, escrow: Address, limits: ChainLimits, from: u64, to: u64) -> Result<Vec<EscrowLog>, ChainError> {
+    head(node.clone(), json!(hex_number(to))).await?;
+    let mut found = Vec::new();
+    let mut next = from;
+    while next <= to {
+        let end = next.saturating_add(node.log_blocks() - 1).min(to);
+        let filter = json!([{ "address": theirs(&escrow), "fromBlock": hex_number(next), "toBlock": hex_number(end) }]);
+        match node.ask::<_, Vec<RawLog>>(METHOD, filter).await {
+            Ok(logs) => {
+                for log in logs {
+                    let log = escrow_log(&node, &escrow, &log)?;
+                    in_place(&node, &log, found.last(), next, end)?;
+                    found.push(log);
+                }
+                if found.len() > limits.logs {
+                    return Err(ChainError::TooMany { what: "the escrow's log", limit: limits.logs });
+                }
+                let Some(after) = end.checked_add(1) else { break };
+                next = after;
+            }
+            // Nodes say in many words that a range is too long or an answer too large; half as much is always worth a try.
+            Err(ChainError::Refused { .. } | ChainError::Unanswered { .. }) if end > next => node.shorten_logs((end - next).div_ceil(2)),
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(found)
+}
+
+/// Refuses a log that is not where it can be.
+fn in_place(node: &Node, log: &EscrowLog, before: Option<&EscrowLog>, from: u64, to: u64) -> Result<(), ChainError> {
+    if log.block < from || log.block > to {
+        return Err(node.malformed(METHOD, format!("a log of block {} for blocks {from} to {to}", log.block)));
+    }
+    if before.is_some_and(|before| (before.block, before.index) >= (log.block, log.index)) {
+        return Err(node.malformed(METHOD, "logs that are out of order or repeated"));
+    }
+    Ok(())
+}
+
+/// A log of the escrow, understood.
+pub(crate) fn escrow_log(node: &Node, escrow: &Address, raw: &RawLog) -> Result<EscrowLog, ChainError> {
+    let bad = |reason: &str| node.malformed(METHOD, reason);
+    if ours(raw.address) != *escrow {
+        return Err(bad("a log of another contract"));
+    }
+    let (Some(block), Some(block_hash), Some(transaction), Some(index), false) =
+        (raw.block_number, raw.block_hash, raw.transaction_hash, raw.log_index, raw.removed)
+    else {
+        return Err(bad("a log that is in no block"));
+    };
+    let data = Log::new(raw.address, raw.topics.clone(), raw.data.clone()).ok_or_else(|| bad("a log with more than four topics"))?;
+    let event = Events::decode_log(&data).map_err(|error| node.malformed(METHOD, error))?;
+    let event = event_of(event.data).ok_or_else(|| bad("an event that the escrow does not have, or an amount that cannot be"))?;
+    let (block_hash, transaction) = (hash(block_hash), TxHash::from_hash(hash(transaction)));
+    Ok(EscrowLog { block: block.to(), block_hash, transaction, index: index.to(), event })
+}
+
+fn event_of(event: Events) -> Option<EscrowEvent> {
+    let usdc = Usdc::from_micros;
+    let sum = |amount: U256| u64::try_from(amount).ok().map(Usdc::from_micros);
+    let channel = |id: B256| ChannelId::from_hash(hash(id));
+    let (until, account) = (UnixSeconds, ours);
+    Some(match event {
+        Events::Deposited(e) => {
+            EscrowEvent::Deposited { account: account(e.account), spending_key: account(e.spendingKey), amount: usdc(e.amount) }
+        }
+        Events::KeyAuthorized(e) => EscrowEvent::KeyAuthorized { account: account(e.account), key: account(e.key) },
+        Events::KeyRevoked(e) => EscrowEvent::KeyRevoked { account: account(e.account), key: account(e.key), until: until(e.until) },
+        Events::DailyCapSet(e) => EscrowEvent::DailyCapSet { account: account(e.account), cap: usdc(e.cap) },
+        Events::ExitRequested(e) => EscrowEvent::ExitRequested { account: account(e.account), amount: usdc(e.amount), due: until(e.due) },
+        Events::ExitCancelled(e) => EscrowEvent::ExitCancelled { account: account(e.account) },
+        Events::Withdrawn(e) => EscrowEvent::Withdrawn { account: account(e.account), amount: usdc(e.amount) },
+        Events::Redeemed(e) => EscrowEvent::Redeemed {
+            channel: channel(e.channelId),
+            account: account(e.account),
+            payout: account(e.payout),
+            paid: usdc(e.paid),
+            redeemed: usdc(e.redeemed),
+            closed: e.closed,
+        },
+        Events::ClaimRefused(e) => EscrowEvent::ClaimRefused { channel: channel(e.channelId), reason: Refusal::of(e.reason) },
+        Events::Locked(e) => EscrowEvent::Locked {
+            channel: channel(e.channelId),
+            account: account(e.account),
+            amount: usdc(e.amount),
+            until: until(e.until),
+        },
+        Events::Unlocked(e) => EscrowEvent::Unlocked { channel: channel(e.channelId), account: account(e.account), amount: usdc(e.amount) },
+        Events::SignerChanged(e) => EscrowEvent::SignerChanged { from: account(e.from), to: account(e.to), old_until: until(e.oldUntil) },
+        Events::OperatorProposed(e) => EscrowEvent::OperatorProposed { next: account(e.next) },
+        Events::OperatorChanged(e) => EscrowEvent::OperatorChanged { operator: account(e.operator) },
+        Events::RecipientsProposed(e) => {
+            EscrowEvent::RecipientsProposed { platform: account(e.platform), reserve: account(e.reserve), due: until(e.due) }
+        }
+        Events::RecipientsChanged(e) => EscrowEvent::RecipientsChanged { platform: account(e.platform), reserve: account(e.reserve) },
+        Events::FeesCollected(e) => EscrowEvent::FeesCollected { recipient: account(e.recipient), amount: sum(e.amount)? },
+        Events::Credited(e) => EscrowEvent::Credited { payee: account(e.payee), amount: sum(e.amount)? },
+        Events::CreditPaid(e) => EscrowEvent::CreditPaid { payee: account(e.payee), amount: sum(e.amount)? },
+        Events::EIP712DomainChanged(_) => return None,
+    })
+}

@@ -1,0 +1,192 @@
+//! Handing transactions to nodes, and what they say of them afterwards.
+//!
+//! Always true: no answer is never a no. Whether a transaction did what it should is said by final logs alone; everything here is a hint on the way.
+
+use alloy_primitives::{B256, Bytes, U64, keccak256};
+use alloy_sol_types::{Revert as Reason, SolError, SolInterface};
+use orien_protocol::signing::Address;
+use serde_json::json;
+
+use crate::abi::Escrow::EscrowErrors;
+use crate::chain::Chain;
+use crate::error::ChainError;
+use crate::logs::escrow_log;
+use crate::reads::is_revert;
+use crate::refusal::classify;
+use crate::rpc::node::{Node, cut};
+use crate::rpc::wire::{FeeHistory, RawReceipt, hash, ours, theirs, word};
+use crate::types::{FeeQuote, Receipt, Revert, Sent, TxHash, Wei};
+
+/// Blocks whose tips are looked at.
+const FEE_BLOCKS: u64 = 8;
+
+/// The share of a block's gas, in percent, that paid no more than the tip that is looked at.
+const FEE_PERCENTILE: u64 = 50;
+
+impl Chain {
+    /// Hands signed bytes to every node. One that took them is enough; if none did and one did not answer, nothing is known.
+    pub async fn send_raw(&self, raw: &[u8]) -> Result<Sent, ChainError> {
+        let bytes = Bytes::copy_from_slice(raw);
+        let told = self.nodes.each(|node| send(node, bytes.clone())).await;
+        let mut best: Option<Sent> = None;
+        let mut unknown = None;
+        for (_, answer) in told {
+            match answer {
+                Ok(sent) => {
+                    if best.as_ref().is_none_or(|known| rank(&sent) < rank(known)) {
+                        best = Some(sent);
+                    }
+                }
+                // It asks for patience before it looks at anything.
+                Err(error @ ChainError::RateLimited { .. }) => unknown = Some(unknown.unwrap_or(error)),
+                Err(error) => unknown = Some(error),
+            }
+        }
+        match (best, unknown) {
+            (Some(sent @ (Sent::Accepted | Sent::AlreadyKnown)), _) => Ok(sent),
+            (Some(sent), None | Some(ChainError::RateLimited { .. })) => Ok(sent),
+            (_, Some(error)) => Err(error),
+            (None, None) => Err(ChainError::Config("no node of the chain is known".to_owned())),
+        }
+    }
+
+    /// What a node says of a transaction in a block; nothing if none that answers knows it.
+    pub async fn receipt(&self, of: &TxHash) -> Result<Option<Receipt>, ChainError> {
+        let of = word(of.hash());
+        let escrow = self.facts().escrow;
+        let mut failure = None;
+        for (_, answer) in self.nodes.each(|node| receipt_of(node, of, escrow)).await {
+            match answer {
+                Ok(Some(receipt)) => return Ok(Some(receipt)),
+                Ok(None) => {}
+                Err(error) => failure = Some(error),
+            }
+        }
+        failure.map_or(Ok(None), Err)
+    }
+
+    /// Whether a node has a transaction, in its pool or in a block. That none has it means little: public nodes of some chains hide what waits.
+    pub async fn is_known(&self, transaction: &TxHash) -> Result<bool, ChainError> {
+        let of = word(transaction.hash());
+        let mut failure = None;
+        for (_, answer) in
+            self.nodes.each(|node| async move { node.ask::<_, Option<serde_json::Value>>("eth_getTransactionByHash", (of,)).await }).await
+        {
+            match answer {
+                Ok(Some(_)) => return Ok(true),
+                Ok(None) => {}
+                Err(error) => failure = Some(error),
+            }
+        }
+        failure.map_or(Ok(false), Err)
+    }
+
+    /// What gas costs now.
+    pub async fn fees_now(&self) -> Result<FeeQuote, ChainError> {
+        self.nodes.any(fees_of).await
+    }
+
+    /// Whether a call would be carried out now, at the newest block of one node: what it would return, or why it would be refused. It is no promise, and
+    /// it says nothing about gas.
+    pub async fn simulate(&self, from: &Address, to: &Address, data: &[u8]) -> Result<Result<Vec<u8>, Revert>, ChainError> {
+        let call = json!({ "from": theirs(from), "to": theirs(to), "data": Bytes::copy_from_slice(data) });
+        let answer: Result<Bytes, ChainError> = self
+            .nodes
+            .any(|node| {
+                let call = call.clone();
+                async move {
+                    match node.ask::<_, Bytes>("eth_call", (call, "latest")).await {
+                        // A refusal is an answer: another node is not asked.
+                        Err(error) if is_revert(&error) => Ok(Err(error)),
+                        answer => answer.map(Ok),
+                    }
+                }
+            })
+            .await?;
+        match answer {
+            Ok(bytes) => Ok(Ok(bytes.to_vec())),
+            Err(ChainError::Refused { data, message, .. }) => Ok(Err(revert(data.unwrap_or_default(), &message))),
+            Err(other) => Err(other),
+        }
+    }
+}
+
+/// Lower is what counts more of several nodes' answers.
+const fn rank(sent: &Sent) -> u8 {
+    match sent {
+        Sent::Accepted => 0,
+        Sent::AlreadyKnown => 1,
+        Sent::NonceTooLow => 2,
+        Sent::ReplacementUnderpriced => 3,
+        Sent::FeeTooLow => 4,
+        Sent::InsufficientFunds => 5,
+        Sent::Rejected(_) => 6,
+    }
+}
+
+async fn send(node: Node, raw: Bytes) -> Result<Sent, ChainError> {
+    const METHOD: &str = "eth_sendRawTransaction";
+    let expected = keccak256(&raw);
+    match node.tell::<_, B256>(METHOD, (raw,)).await {
+        Ok(found) if found == expected => Ok(Sent::Accepted),
+        Ok(found) => Err(node.malformed(METHOD, format!("the hash {found} for the transaction {expected}"))),
+        Err(ChainError::Refused { message, .. }) => Ok(classify(&message)),
+        Err(error) => Err(error),
+    }
+}
+
+async fn receipt_of(node: Node, of: B256, escrow: Address) -> Result<Option<Receipt>, ChainError> {
+    const METHOD: &str = "eth_getTransactionReceipt";
+    let found: Option<RawReceipt> = node.ask(METHOD, (of,)).await?;
+    // A receipt without a block is one of a block that is still being made.
+    let Some((raw, number, block)) = found.and_then(|raw| Some((raw.block_number?, raw.block_hash?)).map(|(n, h)| (raw, n, h))) else {
+        return Ok(None);
+    };
+    let logs = raw.logs.iter().filter(|log| ours(log.address) == escrow).map(|log| escrow_log(&node, &escrow, log));
+    Ok(Some(Receipt {
+        block: number.to(),
+        block_hash: hash(block),
+        success: raw.status == Some(U64::from(1)),
+        gas_used: raw.gas_used.to(),
+        effective_gas_price: Wei(raw.effective_gas_price.unwrap_or_default().to()),
+        contract: raw.contract_address.map(ours),
+        logs: logs.collect::<Result<Vec<_>, _>>()?,
+    }))
+}
+
+async fn fees_of(node: Node) -> Result<FeeQuote, ChainError> {
+    const METHOD: &str = "eth_feeHistory";
+    let history: FeeHistory = node.ask(METHOD, (U64::from(FEE_BLOCKS), "latest", [FEE_PERCENTILE])).await?;
+    // The last one is of the block that comes next.
+    let Some(base_fee) = history.base_fee_per_gas.last() else {
+        return Err(node.malformed(METHOD, "no base fee"));
+    };
+    let mut tips: Vec<u128> = history.reward.unwrap_or_default().iter().filter_map(|block| block.first()).map(|tip| tip.to()).collect();
+    tips.sort_unstable();
+    let tip = tips.get(tips.len() / 2).copied().unwrap_or_default();
+    Ok(FeeQuote { base_fee: Wei(base_fee.to()), tip: Wei(tip) })
+}
+
+/// Why a contract refused, in its own words.
+fn revert(data: Vec<u8>, message: &str) -> Revert {
+    let name = EscrowErrors::abi_decode(&data)
+        .ok()
+        .map(|error| named(&error))
+        .or_else(|| Reason::abi_decode(&data).ok().map(|reason| cut(&reason.reason)))
+        .unwrap_or_else(|| if message.is_empty() { "unknown".to_owned() } else { cut(message) });
+    Revert { name, data }
+}
+
+/// An error of the escrow as its source would write it.
+fn named(error: &EscrowErrors) -> String {
+    match error {
+        EscrowErrors::ExitNotDue(e) => format!("ExitNotDue({})", e.due),
+        EscrowErrors::Expired(e) => format!("Expired({})", e.deadline),
+        EscrowErrors::NotEnoughFree(e) => format!("NotEnoughFree({}, {})", e.free, e.wanted),
+        EscrowErrors::NotLockable(e) => format!("NotLockable({})", e.reason),
+        EscrowErrors::StillLocked(e) => format!("StillLocked({})", e.until),
+        EscrowErrors::TooEarly(e) => format!("TooEarly({})", e.due),
+        EscrowErrors::WrongAmountReceived(e) => format!("WrongAmountReceived({}, {})", e.expected, e.received),
+        other => EscrowErrors::signature_by_selector(other.selector()).unwrap_or("unknown").trim_end_matches("()").to_owned(),
+    }
+}
