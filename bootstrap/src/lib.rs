@@ -40,7 +40,7 @@ pub use files::FileError;
 pub use frame_stream::{FrameError, FrameReader, FrameStream, FrameWriter};
 pub use keeper::KeeperGone;
 pub use keys::{Keys, KeysError};
-pub use network_file::{Network, NetworkFileError, Settlement};
+pub use network_file::{Network, NetworkChain, NetworkFileError, Settlement};
 pub use peer::{Peer, PeerConfig, PeerFailure, StartPeerError};
 pub use publish::{OfferSource, OfferStamp, PublishError};
 pub use role::{BOOTSTRAP_DOOR_PORT, Config, RunError, run};

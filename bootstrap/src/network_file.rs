@@ -5,8 +5,11 @@
 //!
 //! It does not know how peers are reached or how money moves.
 
+mod chain;
+
 use std::path::{Path, PathBuf};
 
+use orien_chain::{ChainFacts, RpcUrl};
 use orien_protocol::network::{NETWORK_ID_LIMIT, NetworkId};
 use orien_protocol::peer::PeerId;
 use orien_protocol::signing::money_key::LEDGER_CHAIN_ID;
@@ -15,6 +18,8 @@ use orien_protocol::time::Millis;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
+pub use self::chain::NetworkChain;
+use self::chain::{ChainText, Rail};
 use crate::files::{self, FileError};
 
 /// Largest network file; a full one with every address has about 10 KiB.
@@ -84,20 +89,6 @@ struct SettlementText {
     addresses: Vec<String>,
 }
 
-#[derive(Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct ChainText {
-    rail: String,
-    #[serde(default = "usual_exit_delay")]
-    exit_delay_seconds: u64,
-    #[serde(default)]
-    finality_lag_seconds: u64,
-}
-
-const fn usual_exit_delay() -> u64 {
-    EXIT_DELAY_SECONDS
-}
-
 /// The peer that reserves and settles in a network.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settlement {
@@ -115,6 +106,7 @@ pub struct Network {
     name: String,
     id: NetworkId,
     settlement: Settlement,
+    rail: Rail,
     exit_delay: Millis,
     finality_lag: Millis,
     bootstrap: Vec<String>,
@@ -124,7 +116,19 @@ pub struct Network {
 impl Network {
     /// A network on the ledger rail, with the usual exit delay and no finality lag.
     pub fn new_ledger(name: &str, settlement: Settlement, bootstrap: Vec<String>) -> Result<Self, NetworkFileError> {
-        Self::build(name, settlement, Millis::from_secs(EXIT_DELAY_SECONDS), Millis(0), bootstrap)
+        Self::build(name, settlement, Rail::Ledger, Millis::from_secs(EXIT_DELAY_SECONDS), Millis(0), bootstrap)
+    }
+
+    /// A network whose money is on a chain. The exit delay is the escrow's own; the finality lag says how far the block that stays is behind at most.
+    pub fn new_evm(
+        name: &str,
+        settlement: Settlement,
+        chain: NetworkChain,
+        exit_delay: Millis,
+        finality_lag: Millis,
+        bootstrap: Vec<String>,
+    ) -> Result<Self, NetworkFileError> {
+        Self::build(name, settlement, Rail::Evm(chain), exit_delay, finality_lag, bootstrap)
     }
 
     /// Reads a network file.
@@ -140,23 +144,19 @@ impl Network {
     pub fn parse(text: &str, path: &Path) -> Result<Self, NetworkFileError> {
         let text: NetworkText = toml::from_str(text)
             .map_err(|error| NetworkFileError::Malformed { path: path.to_owned(), reason: error.to_string().trim_end().to_owned() })?;
-        match text.chain.rail.as_str() {
-            "ledger" => {}
-            "evm" => return Err(field("chain.rail", "`evm` is not available yet; use `ledger`")),
-            _ => return Err(field("chain.rail", "expected `ledger` or `evm`")),
-        }
+        let (rail, exit, lag) = text.chain.read()?;
         let settlement = Settlement {
             peer: text.settlement.peer.parse().map_err(|error| field("settlement.peer", error))?,
             signer: text.settlement.signer.parse().map_err(|error| field("settlement.signer", error))?,
             addresses: text.settlement.addresses,
         };
-        let (exit, lag) = (Millis::from_secs(text.chain.exit_delay_seconds), Millis::from_secs(text.chain.finality_lag_seconds));
-        Self::build(&text.name, settlement, exit, lag, text.bootstrap)
+        Self::build(&text.name, settlement, rail, exit, lag, text.bootstrap)
     }
 
     fn build(
         name: &str,
         settlement: Settlement,
+        rail: Rail,
         exit_delay: Millis,
         finality_lag: Millis,
         bootstrap: Vec<String>,
@@ -170,23 +170,26 @@ impl Network {
         if exit_delay > Millis::from_secs(EXIT_DELAY_MAX_SECONDS) {
             return Err(field("chain.exit_delay_seconds", format_args!("more than {EXIT_DELAY_MAX_SECONDS}")));
         }
+        rail.check(exit_delay)?;
         check_addresses("settlement.addresses", &settlement.addresses)?;
         check_addresses("bootstrap", &bootstrap)?;
         let introducers = introducers(&bootstrap)?;
         // The ledger's escrow address is itself derived from this id, so the zero address stands for it here.
+        let (chain_id, escrow) =
+            rail.chain().map_or((LEDGER_CHAIN_ID, Address::default()), |chain| (chain.facts.chain_id, chain.facts.escrow));
         let mut parameters = settlement.peer.as_bytes().to_vec();
         parameters.extend_from_slice(settlement.signer.as_bytes());
-        parameters.extend_from_slice(&LEDGER_CHAIN_ID.to_be_bytes());
-        parameters.extend_from_slice(Address::default().as_bytes());
+        parameters.extend_from_slice(&chain_id.to_be_bytes());
+        parameters.extend_from_slice(escrow.as_bytes());
         let id = NetworkId::derive(name, &parameters).map_err(|error| field("name", error))?;
-        Ok(Self { name: name.to_owned(), id, settlement, exit_delay, finality_lag, bootstrap, introducers })
+        Ok(Self { name: name.to_owned(), id, settlement, rail, exit_delay, finality_lag, bootstrap, introducers })
     }
 
     /// The same network with more peers to introduce us; addresses already there are not repeated.
     pub fn with_bootstrap(self, more: &[String]) -> Result<Self, NetworkFileError> {
         let mut bootstrap = self.bootstrap;
         bootstrap.extend(more.iter().filter(|address| !bootstrap.contains(address)).cloned().collect::<Vec<_>>());
-        Self::build(&self.name, self.settlement, self.exit_delay, self.finality_lag, bootstrap)
+        Self::build(&self.name, self.settlement, self.rail, self.exit_delay, self.finality_lag, bootstrap)
     }
 
     /// Writes the network file (0600), replacing one that is there.
@@ -204,11 +207,7 @@ impl Network {
                 signer: self.settlement.signer.to_string(),
                 addresses: self.settlement.addresses.clone(),
             },
-            chain: ChainText {
-                rail: "ledger".to_owned(),
-                exit_delay_seconds: self.exit_delay.0 / 1000,
-                finality_lag_seconds: self.finality_lag.0 / 1000,
-            },
+            chain: ChainText::of(&self.rail, self.exit_delay, self.finality_lag),
         };
         toml::to_string(&text).map_err(|error| field("the text", error))
     }
@@ -225,7 +224,20 @@ impl Network {
 
     /// The domain of money statements.
     pub fn domain(&self) -> MoneyDomain {
-        MoneyDomain::ledger(self.id.as_str(), &self.settlement.signer)
+        match self.chain() {
+            Some(facts) => facts.domain(),
+            None => MoneyDomain::ledger(self.id.as_str(), &self.settlement.signer),
+        }
+    }
+
+    /// Where the money is; nothing when it is the operator's credit.
+    pub fn chain(&self) -> Option<&ChainFacts> {
+        self.rail.chain().map(|chain| &chain.facts)
+    }
+
+    /// Nodes of the chain that the file names, for those who have none of their own.
+    pub fn rpc(&self) -> &[RpcUrl] {
+        self.rail.chain().map_or(&[], |chain| &chain.rpc)
     }
 
     /// Who settles.
@@ -357,7 +369,7 @@ mod tests {
     fn each_senseless_field_is_named() {
         let good = network().to_text().unwrap();
         let cases = [
-            (good.replace("\"ledger\"", "\"evm\""), "not available yet"),
+            (good.replace("\"ledger\"", "\"evm\""), "chain.id"),
             (good.replace("\"ledger\"", "\"paper\""), "chain.rail"),
             (good.replace("\"dev\"", "\"Dev!\""), "name of the network"),
             (good.replace("\"dev\"", &format!("\"{}\"", "d".repeat(40))), "longer than"),
