@@ -32,7 +32,7 @@ pub(crate) fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Gateway(args) => role(|cancel| roles::gateway(args, cancel)),
         Command::Settlement(mut args) => match args.command.take() {
             Some(command) => done(settlement::run(command)),
-            None => role(|cancel| roles::settlement(args, cancel)),
+            None => role(|cancel| roles::settlement(*args, cancel)),
         },
         Command::Bootstrap(args) => role(|cancel| roles::bootstrap(args, cancel)),
         Command::Providers(args) => Ok(told(done(providers::run(&args)), args.ask.json)),

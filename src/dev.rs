@@ -95,7 +95,12 @@ impl DevNetwork {
         let network = network.with_bootstrap(&addresses)?;
 
         let peer = self.peer(RoleName::Settlement, &network);
-        let config = orien_settlement::Config { peer, door: DoorSettings::local(free), batch_interval: Duration::from_secs(2) };
+        let config = orien_settlement::Config {
+            peer,
+            door: DoorSettings::local(free),
+            batch_interval: Duration::from_secs(2),
+            chain: orien_settlement::ChainConfig::default(),
+        };
         let stop = self.stop_of(RoleName::Settlement);
         self.roles.spawn(async move { (RoleName::Settlement, orien_settlement::run(config, stop).await.map_err(Into::into)) });
 

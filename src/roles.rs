@@ -10,10 +10,14 @@ use orien_net::NetLimits;
 use orien_protocol::credit::CreditPolicy;
 use orien_protocol::money::Usdc;
 use orien_protocol::signing::Address;
+use orien_protocol::time::Millis;
+use orien_settlement::ChainConfig;
+use orien_settlement::onchain::Works;
+use orien_settlement::paying::{Policy, Rules};
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
-use crate::cli::{GatewayArgs, NodeArgs, PeerArgs, SettlementArgs};
+use crate::cli::{GatewayArgs, NodeArgs, PayingArgs, PeerArgs, SettlementArgs};
 
 /// Usual port of a bootstrap peer; the others take a free one.
 const BOOTSTRAP_PORT: u16 = 4001;
@@ -107,7 +111,25 @@ pub(crate) async fn gateway(args: GatewayArgs, cancel: CancellationToken) -> any
 pub(crate) async fn settlement(args: SettlementArgs, cancel: CancellationToken) -> anyhow::Result<()> {
     let (peer, door) = peer(RoleName::Settlement, &args.peer)?;
     let batch_interval = std::time::Duration::from_secs(args.batch_seconds.max(1));
-    Ok(orien_settlement::run(orien_settlement::Config { peer, door, batch_interval }, cancel).await?)
+    let rpc = args.peer.rpc.iter().map(|url| url.parse().context("--rpc")).collect::<anyhow::Result<_>>()?;
+    let chain = ChainConfig { rpc, works: works(&args.paying)?, ..ChainConfig::default() };
+    Ok(orien_settlement::run(orien_settlement::Config { peer, door, batch_interval, chain }, cancel).await?)
+}
+
+/// When settlement sends transactions.
+fn works(args: &PayingArgs) -> anyhow::Result<Works> {
+    let optional = |flag: &str, text: &Option<String>| text.as_deref().map(|text| amount(flag, text)).transpose();
+    let policy = Policy {
+        amount: amount("--redeem-amount", &args.redeem_amount)?,
+        age: Millis::from_secs(args.redeem_age),
+        gas_percent: args.gas_percent,
+        coin_price: optional("--coin-price", &args.coin_price)?,
+        dust: amount("--dust", &args.dust)?,
+        payout_cap: optional("--payout-cap", &args.payout_cap)?,
+        day_cap: optional("--day-cap", &args.day_cap)?,
+        ..Policy::default()
+    };
+    Ok(Works { policy, rules: Rules::with_fee_cap_gwei(args.fee_cap), ..Works::default() })
 }
 
 /// Runs a bootstrap peer until `cancel`.

@@ -9,7 +9,7 @@ use orien_protocol::hash::Hash;
 use orien_protocol::id::{BatchId, PayoutId, SessionId};
 use orien_protocol::money::{Split, Usdc};
 use orien_protocol::signing::{Address, Layout, Signed, Statement};
-use orien_protocol::time::Timestamp;
+use orien_protocol::time::{Timestamp, UnixSeconds};
 use orien_protocol::voucher::SignedVoucher;
 use serde::{Deserialize, Serialize};
 
@@ -89,8 +89,22 @@ pub struct Batch {
 pub enum PayoutState {
     /// Owed and not handed out.
     Payable,
-    /// Handed to the operator to carry out; on this rail the last state.
+    /// Handed to the operator to carry out; on the ledger rail the last state.
     Exported(Timestamp),
+    /// The chain paid it, in this transaction, and the block is final.
+    Final {
+        /// The transaction.
+        transaction: Hash,
+        /// The block's time.
+        at: UnixSeconds,
+    },
+    /// The token refused the payee, and the escrow keeps it as the payee's credit; the block is final.
+    Credited {
+        /// The transaction.
+        transaction: Hash,
+        /// The block's time.
+        at: UnixSeconds,
+    },
 }
 
 impl PayoutState {
@@ -99,6 +113,16 @@ impl PayoutState {
         match self {
             Self::Payable => "payable",
             Self::Exported(_) => "exported",
+            Self::Final { .. } => "final",
+            Self::Credited { .. } => "credited",
+        }
+    }
+
+    /// The chain transaction that moved it, if one did.
+    pub const fn transaction(&self) -> Option<Hash> {
+        match self {
+            Self::Payable | Self::Exported(_) => None,
+            Self::Final { transaction, .. } | Self::Credited { transaction, .. } => Some(*transaction),
         }
     }
 }

@@ -8,6 +8,7 @@
 mod batching;
 mod claiming;
 mod granting;
+mod onchain;
 mod payouts;
 mod record;
 mod releasing;
@@ -28,11 +29,16 @@ use orien_protocol::time::UnixSeconds;
 use thiserror::Error;
 
 use crate::batch::{Payout, PayoutState};
+use onchain::ChainBooks;
+
 use crate::house::House;
 use crate::ledger::{Ledger, LedgerAccount, PostError, Sums};
 use crate::rail::Rail;
 
 pub use granting::Grant;
+pub use onchain::{
+    CHAIN_KEYS_MAX, Candidate, ChainAccount, ChainChange, ChainChannel, ChainTotals, Cursor, FinalLog, Halt, Parked, Redemption, Sight,
+};
 pub use record::{AccountRecord, Change, ChannelRecord, ChannelStatus, FirstAnswer, RequestKey, RequestRecord};
 pub use reserving::{LIVE_CHANNELS_MAX, REQUESTS_PER_CHANNEL_MAX};
 pub use restoring::Restore;
@@ -85,6 +91,7 @@ pub struct Books {
     requests: BTreeMap<RequestKey, RequestRecord>,
     payable: BTreeMap<PayoutId, Payout>,
     newest_batch: Hash,
+    chain: ChainBooks,
 }
 
 impl Books {
@@ -101,6 +108,7 @@ impl Books {
             requests: BTreeMap::new(),
             payable: BTreeMap::new(),
             newest_batch: Hash::ZERO,
+            chain: ChainBooks::default(),
         }
     }
 
@@ -127,8 +135,14 @@ impl Books {
         for payout in &change.payouts {
             match payout.state {
                 PayoutState::Payable => self.payable.insert(payout.id, *payout),
-                PayoutState::Exported(_) => self.payable.remove(&payout.id),
+                PayoutState::Exported(_) | PayoutState::Final { .. } | PayoutState::Credited { .. } => self.payable.remove(&payout.id),
             };
+        }
+        self.chain.apply(&change.chain);
+        for (channel, _, _) in &change.chain.channels {
+            if !self.channels.contains_key(channel) {
+                self.chain.set_aside(channel);
+            }
         }
         Ok(())
     }
@@ -175,13 +189,17 @@ impl Books {
         let over = self.channels.get(channel).is_some_and(|record| !record.live() && record.batched == record.redeemed);
         if over {
             self.channels.remove(channel);
+            self.chain.set_aside(channel);
         }
         over
     }
 
     /// Takes a channel back that was set aside, because somebody asks about it. Its sums are already counted.
-    pub fn recall(&mut self, record: ChannelRecord) {
+    pub fn recall(&mut self, record: ChannelRecord, chain: Option<ChainChannel>) {
         if !self.holds(&record.id()) {
+            if let Some(chain) = chain {
+                self.chain.put_channel(record.id(), record.account, chain);
+            }
             self.index(&record);
             self.channels.insert(record.id(), record);
         }
@@ -193,7 +211,11 @@ impl Books {
         let funded = self.rail.credit(state.record.granted);
         let (reserved, redeemed) = (micros(state.reserved), micros(state.redeemed));
         let standing = micros(self.ledger.balance(&LedgerAccount::Agent(*account)));
-        let available = standing.min(funded.excess_over(reserved).excess_over(redeemed));
+        let bound = self.chain.accounts.get(account).map_or(0, |chain| {
+            let wide = |amount: Usdc| u128::from(amount.micros());
+            self.locked_beyond(account).saturating_add(wide(chain.exiting)).saturating_add(wide(chain.uncovered))
+        });
+        let available = standing.min(funded.excess_over(reserved).excess_over(redeemed)).excess_over(micros(bound));
         Funds { funded, reserved, redeemed, available }
     }
 
@@ -245,8 +267,7 @@ impl Books {
     pub fn check_sums(&self) -> Result<(), BooksError> {
         let sums = self.sums();
         if !sums.balanced() {
-            let all = [sums.available, sums.reserved, sums.earned, sums.platform, sums.reserve, sums.settled];
-            let records = all.iter().fold(0_u128, |sum, part| sum.saturating_add(*part));
+            let records = sums.parts().iter().fold(0_u128, |sum, part| sum.saturating_add(*part));
             return Err(BooksError::Disagree { what: "the sum of all accounts".to_owned(), ledger: sums.granted, records });
         }
         let mut reserved = 0_u128;

@@ -5,6 +5,9 @@
 //!
 //! Calls block (disk, signatures); drivers make them on a thread for blocking work. The time and random ids are passed in.
 
+mod chain;
+
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -27,6 +30,8 @@ use crate::evidence::{CheckedClaim, CheckedRelease, check_terms};
 use crate::house::House;
 use crate::ledger::Sums;
 use crate::rail::Rail;
+pub use chain::{ChainStatus, HeldAgainst, Notice, Standing, TakeOff};
+
 use crate::store::{RestoreError, StorageBackend, Store, StoreError, settlement_key};
 
 /// Why the desk did not do something.
@@ -58,6 +63,8 @@ pub struct Desk {
 #[derive(Debug)]
 struct State {
     books: Books,
+    /// What the operator is told of the chain and nothing depends on, by its code.
+    notices: BTreeMap<&'static str, Notice>,
     shut: Option<Arc<str>>,
     failed: CancellationToken,
 }
@@ -80,7 +87,7 @@ impl Desk {
         store.restore(&mut restore)?;
         let books = restore.finish().map_err(RestoreError::from)?;
         let failed = CancellationToken::new();
-        let state = Mutex::new(State { books, shut: None, failed: failed.clone() });
+        let state = Mutex::new(State { books, notices: BTreeMap::new(), shut: None, failed: failed.clone() });
         Ok(Self { house, rail, store, failed, state })
     }
 
@@ -214,6 +221,9 @@ impl Desk {
         if let Some(made) = key.and_then(|key| state.books.batch_made(key)) {
             return Ok(made);
         }
+        if self.rail.follows_chain() {
+            return self.batch_of_transaction(&mut state, id, key, now);
+        }
         let channels: Vec<ChannelId> = state.books.unbatched().collect();
         let (mut claims, mut bytes) = (Vec::new(), 0_usize);
         for channel in &channels {
@@ -306,7 +316,8 @@ impl Desk {
             return Ok(());
         }
         if let Some(record) = self.store.channel(channel).map_err(|error| shut(state, &error))? {
-            state.books.recall(record);
+            let chain = self.store.chain_channel(channel).map_err(|error| shut(state, &error))?;
+            state.books.recall(record, chain);
         }
         Ok(())
     }

@@ -2,6 +2,7 @@
 //!
 //! Routes translate between JSON and the desk and decide nothing. Amounts are exact decimal texts of USDC. Whatever changes something takes an `Idempotency-Key`.
 
+mod chain;
 mod lines;
 mod problems;
 
@@ -15,14 +16,18 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use orien_bootstrap::clock;
 use orien_door::{Health, IdempotencyKey, Json, Path, Problem, Query, Uptime};
+use orien_protocol::hash::Hash;
 use orien_protocol::id::{BatchId, PayoutId};
 use orien_protocol::signing::Address;
 use serde::{Deserialize, Serialize};
+use tokio::sync::mpsc;
 
 use crate::batch::{Payout, Settlement};
 use crate::books::Grant;
 use crate::clerk::Clerk;
 use crate::file::{BatchFile, SummaryLine};
+use crate::onchain::CompareNow;
+pub(crate) use chain::ChainLine;
 use lines::{AccountLine, Amount, LedgerLine, PayoutRow, SettlementLine, csv};
 use problems::{not_found, refused, unreadable};
 
@@ -30,15 +35,25 @@ use problems::{not_found, refused, unreadable};
 const PAGE: usize = 100;
 const PAGE_MAX: usize = 1_000;
 
+/// What the routes know of a chain.
+#[derive(Clone, Debug)]
+pub(crate) struct ChainDoor {
+    /// What is fixed about it.
+    pub(crate) line: ChainLine,
+    /// Where comparisons are asked for.
+    pub(crate) compare: mpsc::Sender<CompareNow>,
+}
+
 /// What the routes work with.
 #[derive(Clone, Debug)]
 struct Shared {
     clerk: Clerk,
+    chain: Option<ChainDoor>,
     uptime: Uptime,
 }
 
 /// All routes; `/health` may be read without a token.
-pub(crate) fn router(clerk: Clerk) -> Router {
+pub(crate) fn router(clerk: Clerk, chain: Option<ChainDoor>) -> Router {
     Router::new()
         .route("/health", get(health))
         .route("/api/ledger", get(ledger))
@@ -49,7 +64,10 @@ pub(crate) fn router(clerk: Clerk) -> Router {
         .route("/api/payouts", get(payouts))
         .route("/api/payouts/export", post(export))
         .route("/api/settlements", get(settlements))
-        .with_state(Arc::new(Shared { clerk, uptime: Uptime::start() }))
+        .route("/api/chain", get(chain::status))
+        .route("/api/transactions", get(chain::flights))
+        .route("/api/reconcile", post(chain::reconcile))
+        .with_state(Arc::new(Shared { clerk, chain, uptime: Uptime::start() }))
 }
 
 type Here = State<Arc<Shared>>;
@@ -64,10 +82,17 @@ struct HealthLine {
     peer_id: String,
     rail: &'static str,
     live_channels: usize,
+    /// On a rail with a chain: `ok`, `starting`, `unread` or `halted`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    chain: Option<&'static str>,
 }
 
 async fn health(State(shared): Here) -> Result<Json<HealthLine>, Problem> {
     let (_, live_channels, _) = shared.clerk.call(|desk, _| desk.sums()).await.map_err(refused)?;
+    let chain = match &shared.chain {
+        Some(_) => Some(chain::state_of(&shared.clerk.call(|desk, _| desk.chain_status()).await.map_err(refused)?)),
+        None => None,
+    };
     let (desk, facts) = (shared.clerk.desk(), shared.clerk.desk().house().facts());
     Ok(Json(HealthLine {
         health: shared.uptime.health(),
@@ -76,6 +101,7 @@ async fn health(State(shared): Here) -> Result<Json<HealthLine>, Problem> {
         peer_id: facts.peer.to_string(),
         rail: desk.rail().name(),
         live_channels,
+        chain,
     }))
 }
 
@@ -211,7 +237,7 @@ struct Payouts {
 
 fn written(shared: &Shared, payouts: &[Payout], format: Format) -> Result<Response, Problem> {
     let rail = shared.clerk.desk().rail();
-    let payouts: Vec<PayoutRow> = payouts.iter().map(|payout| PayoutRow::of(payout, rail)).collect();
+    let payouts: Vec<PayoutRow> = payouts.iter().map(|payout| PayoutRow::of(payout, rail.name())).collect();
     match format {
         Format::Json => Ok(Json(Payouts { payouts }).into_response()),
         Format::Csv => {
@@ -236,8 +262,15 @@ struct Settlements {
 async fn settlements(State(shared): Here, Query(page): Query<Page>) -> Result<Json<Settlements>, Problem> {
     let limit = page.limit();
     let after = page.after.as_deref().map(lines::read_cursor).transpose().map_err(|error| unreadable("after", error))?;
-    let rows: Vec<Settlement> = shared.clerk.call(move |desk, _| desk.settlements(after.as_ref(), limit)).await.map_err(refused)?;
-    let next = rows.last().filter(|_| rows.len() == limit).map(lines::cursor);
+    let rows: Vec<(Settlement, Option<Hash>)> = shared
+        .clerk
+        .call(move |desk, _| {
+            let rows = desk.settlements(after.as_ref(), limit)?;
+            rows.into_iter().map(|row| Ok((row, desk.batch_transaction(&row.batch)?))).collect()
+        })
+        .await
+        .map_err(refused)?;
+    let next = rows.last().filter(|_| rows.len() == limit).map(|(row, _)| lines::cursor(row));
     let rail = shared.clerk.desk().rail().name();
-    Ok(Json(Settlements { settlements: rows.iter().map(|row| SettlementLine::of(row, rail)).collect(), next }))
+    Ok(Json(Settlements { settlements: rows.iter().map(|(row, hash)| SettlementLine::of(row, rail, *hash)).collect(), next }))
 }

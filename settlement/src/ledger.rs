@@ -33,6 +33,10 @@ pub enum LedgerAccount {
     Reserve,
     /// What a payout address earned and was sent.
     Settled(Address),
+    /// What an account took out of the escrow again.
+    Withdrawn(Address),
+    /// What was redeemed on chain through channels that these books do not know.
+    Elsewhere,
 }
 
 /// Why money moved.
@@ -50,6 +54,14 @@ pub enum Reason {
     Expire,
     /// A payout left.
     PayOut,
+    /// A deposit is final on chain.
+    Deposit,
+    /// A withdrawal is final on chain.
+    Withdraw,
+    /// The chain paid out what these books held for others; an alarm goes with it.
+    Uncovered,
+    /// The chain redeemed a channel that these books do not know.
+    Elsewhere,
 }
 
 /// Number of a transfer: from 1, without gaps.
@@ -119,15 +131,21 @@ pub struct Sums {
     pub reserve: u128,
     /// Sent to payees.
     pub settled: u128,
+    /// Taken out again by accounts.
+    pub withdrawn: u128,
+    /// Redeemed on chain through channels that are not in these books.
+    pub elsewhere: u128,
 }
 
 impl Sums {
+    /// Every place where granted money can stand.
+    pub const fn parts(&self) -> [u128; 8] {
+        [self.available, self.reserved, self.earned, self.platform, self.reserve, self.settled, self.withdrawn, self.elsewhere]
+    }
+
     /// Whether every granted micro-USDC stands somewhere, once.
     pub fn balanced(&self) -> bool {
-        [self.available, self.reserved, self.earned, self.platform, self.reserve, self.settled]
-            .iter()
-            .try_fold(0_u128, |sum, part| sum.checked_add(*part))
-            == Some(self.granted)
+        self.parts().iter().try_fold(0_u128, |sum, part| sum.checked_add(*part)) == Some(self.granted)
     }
 }
 
@@ -165,6 +183,8 @@ impl Ledger {
                 LedgerAccount::Platform => &mut sums.platform,
                 LedgerAccount::Reserve => &mut sums.reserve,
                 LedgerAccount::Settled(_) => &mut sums.settled,
+                LedgerAccount::Withdrawn(_) => &mut sums.withdrawn,
+                LedgerAccount::Elsewhere => &mut sums.elsewhere,
             };
             // All balances together are at most `granted`, which is checked where it grows.
             *part = part.saturating_add(*balance);

@@ -16,7 +16,7 @@ use crate::batch::Payout;
 use crate::books::Grant;
 use crate::desk::{Desk, DeskError, OpenDeskError};
 use crate::house::House;
-use crate::rail::LedgerRail;
+use crate::rail::{EvmRail, LedgerRail, Rail};
 
 /// Name of the store in the data directory.
 pub(crate) const STORE: &str = "settlement";
@@ -74,8 +74,13 @@ pub fn house(network: &Network, peer: &Arc<PeerKey>, money: &Arc<MoneyKey>) -> R
 }
 
 /// Opens the desk whose store is the file at `store`.
-pub(crate) fn open_desk(store: &Path, house: House) -> Result<Desk, OpenDeskError> {
-    Desk::open(store, Arc::new(house), Arc::new(LedgerRail))
+pub(crate) fn open_desk(store: &Path, house: House, rail: Arc<dyn Rail>) -> Result<Desk, OpenDeskError> {
+    Desk::open(store, Arc::new(house), rail)
+}
+
+/// How money comes and goes in a network.
+pub(crate) fn rail_of(network: &Network) -> Arc<dyn Rail> {
+    if network.chain().is_some() { Arc::new(EvmRail) } else { Arc::new(LedgerRail) }
 }
 
 /// The desk, with the data directory held for as long as this lives.
@@ -93,7 +98,7 @@ impl OfflineDesk {
         }
         let data = DataDir::open(path, RoleName::Settlement)?;
         let (network, keys) = (Network::load(&data.network_file())?, Keys::load_or_create(&data)?);
-        let desk = open_desk(&data.store(STORE), house(&network, keys.peer(), keys.money())?)?;
+        let desk = open_desk(&data.store(STORE), house(&network, keys.peer(), keys.money())?, rail_of(&network))?;
         Ok(Self { desk, _data: data })
     }
 

@@ -1,7 +1,8 @@
 //! How money reaches settlement and leaves it: one implementation per way.
 //!
 //! The books are the same on every rail; a rail says what an account's credit rests on and what becomes of a payout. [`LedgerRail`] is the embedded default for private
-//! networks: credit is what the operator granted, and a payout is a line in an exported file that the operator carries out.
+//! networks: credit is what the operator granted, and a payout is a line in an exported file that the operator carries out. On [`EvmRail`] credit is what an escrow contract holds, and
+//! a payout is what it paid in a final block.
 
 use std::fmt;
 
@@ -21,8 +22,8 @@ pub trait Rail: fmt::Debug + Send + Sync {
     /// Hands a payable payout over; the state that it is in then.
     fn pay_out(&self, payout: &Payout, at: Timestamp) -> PayoutState;
 
-    /// The chain transaction that moved a payout, if there is one.
-    fn transaction(&self, payout: &Payout) -> Option<String>;
+    /// Whether the books are folded from a chain's final logs: then only those redeem, and money comes by deposit.
+    fn follows_chain(&self) -> bool;
 }
 
 /// Credits granted by the operator; payouts exported.
@@ -42,7 +43,29 @@ impl Rail for LedgerRail {
         PayoutState::Exported(at)
     }
 
-    fn transaction(&self, _: &Payout) -> Option<String> {
-        None
+    fn follows_chain(&self) -> bool {
+        false
+    }
+}
+
+/// USDC in an escrow contract; redemptions and payouts are its transactions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub struct EvmRail;
+
+impl Rail for EvmRail {
+    fn name(&self) -> &'static str {
+        "evm"
+    }
+
+    fn credit(&self, granted: Usdc) -> Usdc {
+        granted
+    }
+
+    fn pay_out(&self, payout: &Payout, _: Timestamp) -> PayoutState {
+        payout.state
+    }
+
+    fn follows_chain(&self) -> bool {
+        true
     }
 }

@@ -10,23 +10,30 @@ use std::time::Duration;
 
 use orien_bootstrap::door::{self, DoorSettings, PeerDoorError};
 use orien_bootstrap::{Network, Peer, PeerConfig, PeerFailure, RoleName, StartPeerError};
+use orien_chain::{Chain, ChainError, ChainLimits, Expected, RpcUrl};
 use orien_door::ServeError;
 use orien_net::NetLimits;
+use orien_protocol::time::UnixSeconds;
 use thiserror::Error;
+use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::answering::answer_all;
 use crate::clerk::Clerk;
 use crate::desk::OpenDeskError;
-use crate::http;
-use crate::offline::{NotSettlement, house, open_desk};
+use crate::http::{self, ChainDoor, ChainLine};
+use crate::offline::{NotSettlement, house, open_desk, rail_of};
+use crate::onchain::{Follower, REQUESTS_MAX, Works, follow};
 use crate::rounds::make_rounds;
 
 /// Usual port of settlement's local door.
 pub const SETTLEMENT_DOOR_PORT: u16 = 8404;
 /// Usual time between two batches.
 pub const DEFAULT_BATCH_INTERVAL: Duration = Duration::from_secs(60);
+
+/// Usual time between two looks at the chain: final blocks come in seconds to minutes.
+const DEFAULT_CHAIN_POLL: Duration = Duration::from_secs(2);
 
 /// How to run settlement.
 #[derive(Clone, Debug)]
@@ -37,6 +44,27 @@ pub struct Config {
     pub door: DoorSettings,
     /// How often a batch is made, if there is anything to settle.
     pub batch_interval: Duration,
+    /// How it works with a chain, in a network that has one.
+    pub chain: ChainConfig,
+}
+
+/// How settlement works with a chain.
+#[derive(Clone, Debug)]
+pub struct ChainConfig {
+    /// Nodes of the chain; those that the network file names when there are none here.
+    pub rpc: Vec<RpcUrl>,
+    /// How nodes are asked.
+    pub limits: ChainLimits,
+    /// When claims are worth a transaction, and what is compared when.
+    pub works: Works,
+    /// How often new blocks are looked for.
+    pub poll: Duration,
+}
+
+impl Default for ChainConfig {
+    fn default() -> Self {
+        Self { rpc: Vec::new(), limits: ChainLimits::default(), works: Works::default(), poll: DEFAULT_CHAIN_POLL }
+    }
 }
 
 impl Config {
@@ -53,7 +81,7 @@ impl Config {
             limits: NetLimits::default(),
         };
         let door = DoorSettings::local(SocketAddr::from((Ipv4Addr::LOCALHOST, SETTLEMENT_DOOR_PORT)));
-        Self { peer, door, batch_interval: DEFAULT_BATCH_INTERVAL }
+        Self { peer, door, batch_interval: DEFAULT_BATCH_INTERVAL, chain: ChainConfig::default() }
     }
 }
 
@@ -78,6 +106,9 @@ pub enum RunError {
     /// The local door failed.
     #[error(transparent)]
     Serve(#[from] ServeError),
+    /// The chain cannot be used as the network file says.
+    #[error(transparent)]
+    Chain(#[from] ChainError),
     /// The desk was shut: a change was not stored, or did not fit.
     #[error("settlement stopped because it could not go on safely: {0}")]
     Shut(Arc<str>),
@@ -91,11 +122,11 @@ pub enum RunError {
 
 /// Runs settlement until `cancel`; when this returns, everything it started has stopped.
 pub async fn run(config: Config, cancel: CancellationToken) -> Result<(), RunError> {
-    let Config { peer, door, batch_interval } = config;
+    let Config { peer, door, batch_interval, chain } = config;
     // Cancelled by whoever runs us, by the peer when it fails, or by us.
     let stop = cancel.child_token();
     let peer = Peer::start(peer, stop.clone()).await?;
-    let worked = work(&peer, door, batch_interval, stop).await;
+    let worked = work(&peer, door, (batch_interval, chain), stop).await;
     peer.stop().await;
     match peer.failure() {
         Some(failure) => Err(RunError::Peer(failure)),
@@ -103,17 +134,51 @@ pub async fn run(config: Config, cancel: CancellationToken) -> Result<(), RunErr
     }
 }
 
-async fn work(peer: &Peer, settings: DoorSettings, batch_interval: Duration, stop: CancellationToken) -> Result<(), RunError> {
+/// Starts to follow the network's chain, if it has one.
+fn follow_chain(
+    peer: &Peer,
+    clerk: &Clerk,
+    config: ChainConfig,
+    parts: &mut JoinSet<Result<(), RunError>>,
+    stop: &CancellationToken,
+) -> Result<Option<ChainDoor>, RunError> {
+    let network = peer.network();
+    let Some(facts) = network.chain().copied() else { return Ok(None) };
+    let rpc = if config.rpc.is_empty() { network.rpc().to_vec() } else { config.rpc };
+    let port = Chain::new(facts, &rpc, config.limits)?;
+    let key = peer.money_key();
+    let line = ChainLine {
+        chain_id: facts.chain_id,
+        escrow: facts.escrow.to_string(),
+        token: facts.token.to_string(),
+        sender: key.address().to_string(),
+    };
+    let expected = Expected { signer: network.settlement().signer, exit_delay: UnixSeconds(network.exit_delay().0 / 1000) };
+    let (compare, requests) = mpsc::channel(REQUESTS_MAX);
+    let follower = Follower::new(port, clerk.clone(), facts, key, config.works);
+    let followed = follow(follower, expected, config.poll, requests, stop.clone());
+    parts.spawn(async { Ok(followed.await?) });
+    Ok(Some(ChainDoor { line, compare }))
+}
+
+async fn work(
+    peer: &Peer,
+    settings: DoorSettings,
+    (batch_interval, chain): (Duration, ChainConfig),
+    stop: CancellationToken,
+) -> Result<(), RunError> {
     let questions = peer.take_questions().ok_or(RunError::OtherRole)?;
     let house = house(peer.network(), &peer.key(), &peer.money_key())?;
     let store = peer.data_dir().store(crate::offline::STORE);
-    let desk = Arc::new(tokio::task::spawn_blocking(move || open_desk(&store, house)).await??);
+    let rail = rail_of(peer.network());
+    let desk = Arc::new(tokio::task::spawn_blocking(move || open_desk(&store, house, rail)).await??);
     let failed = desk.failed().clone();
     let clerk = Clerk::new(Arc::clone(&desk));
     let door = door::open(peer, settings).await?.open_route("/health");
     tracing::info!(address = %door.address(), token_file = %door.token_file().display(), rail = desk.rail().name(), "local door open");
 
     let mut parts: JoinSet<Result<(), RunError>> = JoinSet::new();
+    let chain_door = follow_chain(peer, &clerk, chain, &mut parts, &stop)?;
     let answers = answer_all(clerk.clone(), questions, stop.clone());
     parts.spawn(async {
         answers.await;
@@ -124,7 +189,7 @@ async fn work(peer: &Peer, settings: DoorSettings, batch_interval: Duration, sto
         rounds.await;
         Ok(())
     });
-    let served = door.serve(http::router(clerk.clone()), stop.clone());
+    let served = door.serve(http::router(clerk.clone(), chain_door), stop.clone());
     parts.spawn(async { Ok(served.await?) });
 
     let mut ended = tokio::select! {

@@ -5,6 +5,8 @@
 //!
 //! It does not know what the records mean, beyond handing them back.
 
+mod chain;
+
 use std::path::Path;
 
 use orien_protocol::channel::ChannelId;
@@ -115,7 +117,7 @@ impl Store {
     fn with(database: Database, facts: &NetworkFacts) -> Result<Self, StoreError> {
         let store = Self { database };
         let write = store.database.begin_write().map_err(failed)?;
-        for table in TABLES {
+        for table in TABLES.into_iter().chain(chain::TABLES) {
             write.open_table(table).map_err(failed)?;
         }
         let stored = get::<NetworkFacts>(&write.open_table(META).map_err(failed)?, "meta", FACTS)?;
@@ -170,6 +172,7 @@ impl Store {
         for settlement in &change.settlements {
             put(&write, SETTLEMENTS, &settlement_key(settlement), settlement)?;
         }
+        chain::put_all(&write, &change.chain)?;
         write.commit().map_err(failed)
     }
 
@@ -183,6 +186,7 @@ impl Store {
             restore.account(Address::from_bytes(address), record);
             Ok(())
         })?;
+        chain::restore(&read, restore)?;
         each(&read, CHANNELS, |_, record| Ok(restore.channel(&record)?))?;
         each(&read, REQUESTS, |key, record| {
             let key =

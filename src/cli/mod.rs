@@ -13,7 +13,7 @@ pub(crate) use agent::{Ask, Call, CompletionsArgs, ManArgs, OneSession, Opening,
 pub(crate) use door::{OpenArgs, TokenCommand};
 pub(crate) use host::{AuditArgs, BenchCommand, DoctorArgs, KeysArgs, LevelName, StatusArgs, ToolsCommand};
 pub(crate) use mcp::McpArgs;
-pub(crate) use roles::{DemoArgs, DevArgs, GatewayArgs, InitArgs, NodeArgs, PeerArgs, RoleName, SettlementArgs};
+pub(crate) use roles::{DemoArgs, DevArgs, GatewayArgs, InitArgs, NodeArgs, PayingArgs, PeerArgs, RoleName, SettlementArgs};
 pub(crate) use settlement::{AtSettlement, SettlementCommand};
 
 /// Rent named tools on machines you do not own, by the second, with a hard USDC budget.
@@ -49,7 +49,7 @@ pub(crate) enum Command {
     /// Rent tools: a local HTTP door for an agent
     Gateway(GatewayArgs),
     /// Operate a network's money: reserve budgets, check receipts, split, pay out
-    Settlement(SettlementArgs),
+    Settlement(Box<SettlementArgs>),
     /// Introduce peers to each other and keep the offer catalogue
     Bootstrap(PeerArgs),
     /// Show who offers which tools at what price, the best first

@@ -24,6 +24,9 @@ pub(crate) struct PeerArgs {
     /// An address under which others reach this peer, when it differs from where it listens; may be repeated
     #[arg(long, env = "ORIEN_EXTERNAL", value_delimiter = ',')]
     pub(crate) external: Vec<String>,
+    /// A node of the network's chain (its JSON-RPC); may be repeated, and two are compared with each other [default: those in the network file]
+    #[arg(long, env = "ORIEN_RPC", value_name = "URL", value_delimiter = ',', hide_env_values = true)]
+    pub(crate) rpc: Vec<String>,
     /// The local HTTP door [default: 127.0.0.1 with 8401 bootstrap, 8402 gateway, 8403 node, 8404 settlement]
     #[arg(long, env = "ORIEN_HTTP")]
     pub(crate) http: Option<SocketAddr>,
@@ -78,6 +81,38 @@ pub(crate) struct SettlementArgs {
     /// Seconds between batches
     #[arg(long, default_value_t = 60)]
     pub(crate) batch_seconds: u64,
+    #[command(flatten)]
+    pub(crate) paying: PayingArgs,
+}
+
+/// When settlement sends transactions, in a network with a chain.
+#[derive(Args, Debug)]
+#[command(next_help_heading = "Options in a network with a chain")]
+pub(crate) struct PayingArgs {
+    /// Send what waits as soon as it comes to this, in USDC
+    #[arg(long, default_value = "10", value_name = "USDC")]
+    pub(crate) redeem_amount: String,
+    /// Send what waits when something waits for so many seconds
+    #[arg(long, default_value_t = 600, value_name = "SECONDS")]
+    pub(crate) redeem_age: u64,
+    /// Send what waits when gas is at most this share of it, in percent; needs --coin-price; 0 to leave this out
+    #[arg(long, default_value_t = 1, value_name = "PERCENT")]
+    pub(crate) gas_percent: u8,
+    /// What a whole coin of the chain costs, in USDC; 1 on Arc
+    #[arg(long, value_name = "USDC")]
+    pub(crate) coin_price: Option<String>,
+    /// Leave claims below this to their payees, in USDC
+    #[arg(long, default_value = "0", value_name = "USDC")]
+    pub(crate) dust: String,
+    /// Never pay more than this to one payee in one transaction, in USDC [default: no cap]
+    #[arg(long, value_name = "USDC")]
+    pub(crate) payout_cap: Option<String>,
+    /// Never redeem more than this in a day (UTC), in USDC [default: no cap]
+    #[arg(long, value_name = "USDC")]
+    pub(crate) day_cap: Option<String>,
+    /// Never offer more than this per gas, in gwei
+    #[arg(long, default_value_t = 500, value_name = "GWEI")]
+    pub(crate) fee_cap: u64,
 }
 
 #[derive(Args, Debug)]

@@ -51,6 +51,24 @@ pub(crate) enum SettlementCommand {
         #[command(flatten)]
         at: AtSettlement,
     },
+    /// Show how settlement is: on a chain how far it is read, what waits, what is on its way, and what needs a look
+    Status {
+        #[command(flatten)]
+        at: AtSettlement,
+    },
+    /// Compare the books with the chain, now
+    Reconcile {
+        /// Go on after a halt if both say the same; only when you know what it came from
+        #[arg(long)]
+        clear: bool,
+        #[command(flatten)]
+        at: AtSettlement,
+    },
+    /// List transactions of settlement's own, newest first
+    Transactions {
+        #[command(flatten)]
+        at: AtSettlement,
+    },
     /// List batches, or print one with all its evidence (what `orien audit` reads)
     Batches {
         /// One batch

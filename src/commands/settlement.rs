@@ -26,6 +26,9 @@ pub(crate) fn run(command: SettlementCommand) -> anyhow::Result<()> {
         }
         SettlementCommand::Account { account, at } => show_account(&account, &at),
         SettlementCommand::Ledger { at } => print(&running(&at)?.get("/api/ledger")?, &at),
+        SettlementCommand::Status { at } => status(&at),
+        SettlementCommand::Reconcile { clear, at } => reconcile(clear, &at),
+        SettlementCommand::Transactions { at } => print(&running(&at)?.get("/api/transactions")?, &at),
         SettlementCommand::Batch { at } => make_batch(&at),
         SettlementCommand::Batches { id: None, at } => print(&running(&at)?.get("/api/batches")?, &at),
         SettlementCommand::Batches { id: Some(id), at } => output::json(&running(&at)?.get(&format!("/api/batches/{id}"))?),
@@ -105,6 +108,19 @@ fn make_batch(at: &AtSettlement) -> anyhow::Result<()> {
         None => json!({ "id": offline(at)?.batch()?.map(|id| id.to_string()) }),
     };
     print(&answer, at)
+}
+
+/// How it is: the chain's part where there is one, else the sums of the ledger.
+fn status(at: &AtSettlement) -> anyhow::Result<()> {
+    let client = running(at)?;
+    let has_chain = client.get("/health")?["chain"].is_string();
+    print(&client.get(if has_chain { "/api/chain" } else { "/api/ledger" })?, at)
+}
+
+fn reconcile(clear: bool, at: &AtSettlement) -> anyhow::Result<()> {
+    let found = running(at)?.post("/api/reconcile", &json!({ "clearHalts": clear }), Some(&fresh_key()?))?;
+    print(&found, at)?;
+    if found["same"] == json!(true) { Ok(()) } else { bail!("books and chain differ: settlement is halted until you have looked") }
 }
 
 /// All payouts, page by page.

@@ -47,7 +47,7 @@ impl Chain {
 
     /// What the escrow knows of some channels, in their order.
     pub async fn channels(&self, ids: &[ChannelId], at: &Block) -> Result<Vec<EscrowChannel>, ChainError> {
-        let reads = ids.iter().map(|id| self.channel(*id, at));
+        let reads = ids.iter().copied().map(|id| self.channel(id, at));
         stream::iter(reads).buffered(CHANNELS_AT_ONCE).try_collect().await
     }
 

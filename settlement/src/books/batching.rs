@@ -13,8 +13,9 @@ use orien_protocol::network::NetworkId;
 use orien_protocol::signing::{Address, Statement, Verified};
 use orien_protocol::time::Timestamp;
 
-use super::{Books, Change, FirstAnswer, RequestKey, RequestRecord};
+use super::{Books, Change, FirstAnswer, Redemption, RequestKey, RequestRecord};
 use crate::batch::{BATCH_ENTRIES_MAX, Batch, BatchEntry, BatchSummary, Payout, PayoutState, Settlement, payout_id};
+use crate::ledger::{LedgerAccount, Postings, Reason};
 
 impl BatchSummary {
     /// Its content id in a network.
@@ -65,6 +66,9 @@ impl Books {
         };
         let summary = Verified::sign(summary, &self.house().facts().network, self.house().peer()).into_signed();
         change.payouts = self.owed(&entries, id, now).map_err(overflow)?;
+        if self.rail.follows_chain() {
+            self.paid_by_chain(&mut change, id, now)?;
+        }
         change.batch = Some(Batch { summary, entries, payouts: change.payouts.clone() });
         Ok((change, made))
     }
@@ -97,6 +101,37 @@ impl Books {
         change.channels.push(record);
         change.settlements.push(Settlement { session: old.session, channel, batch, total: old.redeemed, settled_at: now });
         Ok(entry)
+    }
+
+    /// Channels that were redeemed further than their last batch, by the transaction that did it. On a rail with a chain one batch is of one transaction.
+    pub fn unbatched_by_transaction(&self) -> BTreeMap<Hash, Vec<ChannelId>> {
+        let mut found: BTreeMap<Hash, Vec<ChannelId>> = BTreeMap::new();
+        for channel in &self.unbatched {
+            if let Some(redemption) = self.chain_channel(channel).and_then(|chain| chain.redemption) {
+                found.entry(redemption.transaction).or_default().push(*channel);
+            }
+        }
+        found
+    }
+
+    /// What is in the batch was paid already: its payouts are final, and leave the books with it.
+    fn paid_by_chain(&self, change: &mut Change, batch: BatchId, now: Timestamp) -> Result<(), Fault> {
+        let mut postings = Postings::new(self.ledger(), now);
+        for payout in &mut change.payouts {
+            let mut channels = change.channels.iter().filter(|record| record.payout == payout.payee);
+            let redemption = channels.find_map(|record| self.chain_channel(&record.id())?.redemption);
+            let Some(Redemption { transaction, at, credited, .. }) = redemption else {
+                return Err(Fault::new(FaultCode::INTERNAL, "a payout of a chain has no transaction"));
+            };
+            payout.state = if credited { PayoutState::Credited { transaction, at } } else { PayoutState::Final { transaction, at } };
+            let (from, to) = (LedgerAccount::Payee(payout.payee), LedgerAccount::Settled(payout.payee));
+            postings.add(from, to, payout.amount, Reason::PayOut).map_err(|error| Fault::new(FaultCode::INTERNAL, error))?;
+            if change.chain.batches.is_empty() {
+                change.chain.batches.push((batch, transaction));
+            }
+        }
+        change.transfers = postings.finish();
+        Ok(())
     }
 
     fn owed(&self, entries: &[BatchEntry], batch: BatchId, now: Timestamp) -> Result<Vec<Payout>, AmountOverflow> {

@@ -1,4 +1,6 @@
 //! Claims: a provider, or anybody for it, shows the documents of a channel and has the newest total redeemed, exactly once.
+//!
+//! On a rail with a chain a claim is checked and kept just so, and waits: what is redeemed then is what final logs say.
 
 use orien_protocol::fault::{Fault, FaultCode};
 use orien_protocol::frame::ChannelState;
@@ -21,27 +23,59 @@ impl Books {
             return Err(Fault::new(FaultCode::HISTORY_LOST, "the allowance is newer than what settlement holds of the channel"));
         }
         let newer = claim.voucher().rank() > old.rank();
-        let total = claim.voucher().total.max(old.redeemed);
+        let claimed = old.voucher.map_or(Usdc::ZERO, |voucher| voucher.unverified().total);
+        let total = claim.voucher().total.max(old.redeemed).max(claimed);
         let closes = self.closes(claim, old, total)?;
         if !newer && !closes {
             return Ok((Change::default(), old.state()));
         }
-        if !old.live() {
+        // What the chain redeemed already can still be proven.
+        let proves = self.rail.follows_chain() && claim.voucher().total <= old.redeemed;
+        if !old.live() && !proves {
             return Err(Fault::new(FaultCode::SESSION_ENDED, "the channel has ended and redeems nothing more"));
         }
-        if now.seconds() > old.redeem_until {
+        if now.seconds() > old.redeem_until && !proves {
             return Err(Fault::new(FaultCode::TIMES, "the time to redeem this channel is over"));
         }
+        if self.rail.follows_chain() {
+            return Ok(self.keep(claim, old, newer, closes, now));
+        }
         self.redeem(claim, old, newer, closes, now)
+    }
+
+    /// Keeps a claim until the chain has redeemed it.
+    fn keep(&self, claim: &CheckedClaim, old: &ChannelRecord, newer: bool, closes: bool, now: Timestamp) -> (Change, ChannelState) {
+        let (mut record, mut chain) = (old.clone(), self.chain_channel(&old.id()).copied().unwrap_or_default());
+        if newer {
+            record.voucher = Some(claim.claim().voucher);
+        }
+        if closes {
+            record.close = claim.claim().close;
+        }
+        if record.live() && (closes || claim.voucher().total > record.redeemed) {
+            chain.waiting_since = chain.waiting_since.or(Some(now));
+            // A newer claim may be what an older one was not.
+            (chain.parked, chain.failures) = (None, 0);
+        }
+        let state = record.state();
+        let mut change = Change { claims: vec![(record.id(), claim.claim().clone())], ..Change::default() };
+        change.chain.channels.push((record.id(), record.account, chain));
+        change.channels.push(record);
+        (change, state)
     }
 
     /// Whether the claim's close ends the channel now: it names the very total that is redeemed then. One overtaken by a higher voucher is ignored.
     fn closes(&self, claim: &CheckedClaim, old: &ChannelRecord, total: Usdc) -> Result<bool, Fault> {
         match claim.close_total() {
             Some(close) if close > total => Err(Fault::new(FaultCode::BAD_VOUCHER, "the close names a total that no voucher promised")),
-            Some(close) => Ok(close == total && old.live()),
+            Some(close) => Ok(close == total && old.live() && !self.is_closing(old, close)),
             None => Ok(false),
         }
+    }
+
+    /// Whether a close at this total is kept already and waits for the chain.
+    fn is_closing(&self, old: &ChannelRecord, total: Usdc) -> bool {
+        self.rail.follows_chain() && old.close.is_some_and(|close| close.unverified().total == total)
     }
 
     fn redeem(

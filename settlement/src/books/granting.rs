@@ -46,6 +46,9 @@ impl Books {
         if self.seen(&key, &body)?.is_some() {
             return Ok(Change::default());
         }
+        if self.rail.follows_chain() {
+            return Err(Fault::new(FaultCode::WRONG_STATE, "this network has a chain: money comes by deposit at its escrow, not by grant"));
+        }
         if grant.amount == Usdc::ZERO && grant.spending_key.is_none() && grant.daily_cap.is_none() {
             return Err(Fault::new(
                 FaultCode::MALFORMED,

@@ -12,6 +12,9 @@ use crate::ledger::{LedgerAccount, Postings, Reason};
 impl Books {
     /// Plans the export of what is payable, under the operator's own name for it; repeated, it names the same payouts.
     pub fn export(&self, name: &str, now: Timestamp) -> Result<(Change, Vec<PayoutId>), Fault> {
+        if self.rail.follows_chain() {
+            return Err(Fault::new(FaultCode::WRONG_STATE, "this network has a chain: it pays by itself, and nothing is exported"));
+        }
         let key = RequestKey::Export(name.to_owned());
         if let Some(FirstAnswer::Exported(payouts)) = self.seen(&key, &Hash::ZERO)? {
             return Ok((Change::default(), payouts.clone()));

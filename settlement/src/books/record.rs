@@ -11,6 +11,7 @@ use orien_protocol::time::{Timestamp, UnixSeconds};
 use orien_protocol::voucher::{SignedAllowance, SignedClose, SignedVoucher};
 use serde::{Deserialize, Serialize};
 
+use super::onchain::ChainChange;
 use crate::batch::{Batch, Payout, Settlement};
 use crate::ledger::Transfer;
 
@@ -73,7 +74,7 @@ pub struct ChannelRecord {
     pub requests: u32,
     /// Whether it holds money.
     pub status: ChannelStatus,
-    /// The payee's close, if that ended it; kept also for a channel that was closed before it was reserved.
+    /// The payee's close, if that ended it; kept also for a channel that was closed before it was reserved, and on a rail with a chain until that has it.
     pub close: Option<SignedClose>,
 }
 
@@ -162,6 +163,8 @@ pub struct Change {
     pub payouts: Vec<Payout>,
     /// New or replaced.
     pub settlements: Vec<Settlement>,
+    /// What changes on a rail with a chain.
+    pub chain: ChainChange,
 }
 
 impl Change {

@@ -26,6 +26,13 @@ impl Books {
         if !old.live() {
             return Ok((Change::default(), old.state()));
         }
+        if self.rail.follows_chain() {
+            let text = format!(
+                "on chain nothing frees a reservation but its redemption, a close that is final, or its time: it ends at {}",
+                old.redeem_until.0
+            );
+            return Err(Fault::new(FaultCode::WRONG_STATE, text));
+        }
         let record = ChannelRecord { status: ChannelStatus::Closed, close: Some(*release.close()), ..old.clone() };
         let mut postings = Postings::new(self.ledger(), now);
         let rest = Self::give_rest_back(&record, Reason::Close, &mut postings)?;

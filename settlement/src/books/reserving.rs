@@ -36,6 +36,7 @@ impl Books {
             return Ok((Change::default(), *allowance));
         }
         self.check_caller(caller, terms)?;
+        self.check_sight(now)?;
         if ceiling == Usdc::ZERO {
             return Err(Fault::new(FaultCode::MALFORMED, "a reservation of nothing"));
         }

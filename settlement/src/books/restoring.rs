@@ -5,11 +5,12 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use orien_protocol::channel::ChannelId;
 use orien_protocol::hash::Hash;
 use orien_protocol::money::{Split, Usdc};
 use orien_protocol::signing::Address;
 
-use super::{AccountRecord, Books, BooksError, ChannelRecord, RequestKey, RequestRecord, agree};
+use super::{AccountRecord, Books, BooksError, ChainAccount, ChainChange, ChainChannel, ChannelRecord, RequestKey, RequestRecord, agree};
 use crate::batch::{Payout, PayoutState};
 use crate::house::House;
 use crate::ledger::{LedgerAccount, Transfer};
@@ -61,6 +62,21 @@ impl Restore {
         Ok(())
     }
 
+    /// An escrow account.
+    pub fn chain_account(&mut self, address: Address, record: ChainAccount) {
+        self.books.chain.accounts.insert(address, record);
+    }
+
+    /// What the chain adds to a channel, and what is locked for one that is not in these books. Before the channels.
+    pub fn chain_channel(&mut self, channel: ChannelId, account: Address, record: ChainChannel) {
+        self.books.chain.put_channel(channel, account, record);
+    }
+
+    /// Everything else that is folded from a chain, and its sender.
+    pub fn chain(&mut self, rest: ChainChange) {
+        self.books.chain.apply(&rest);
+    }
+
     /// A request.
     pub fn request(&mut self, key: RequestKey, record: RequestRecord) {
         self.books.requests.insert(key, record);
@@ -82,7 +98,11 @@ impl Restore {
     }
 
     /// The books, if everything adds up.
-    pub fn finish(self) -> Result<Books, BooksError> {
+    pub fn finish(mut self) -> Result<Books, BooksError> {
+        let strangers: Vec<ChannelId> = self.books.chain.channels.keys().filter(|id| !self.books.holds(id)).copied().collect();
+        for channel in strangers {
+            self.books.chain.set_aside(&channel);
+        }
         self.books.check_sums()?;
         let ledger = &self.books.ledger;
         let (platform, reserve) = (ledger.balance(&LedgerAccount::Platform), ledger.balance(&LedgerAccount::Reserve));

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use orien_protocol::fault::Fault;
 use orien_protocol::signing::Address;
-use orien_protocol::time::Timestamp;
+use orien_protocol::time::{Timestamp, UnixSeconds};
 
 use super::{AccountRecord, Books, Change, ChannelStatus, RequestKey};
 use crate::ledger::{Postings, Reason};
@@ -18,7 +18,9 @@ impl Books {
         let mut postings = Postings::new(self.ledger(), now);
         let mut change = Change::default();
         let mut accounts: BTreeMap<Address, AccountRecord> = BTreeMap::new();
-        for (_, channel) in self.ends.iter().take_while(|(end, _)| *end < now.seconds()).take(SWEEP_MAX) {
+        // On a chain, time is what its final blocks say: until then a redemption could still be on its way.
+        let over = if self.rail.follows_chain() { self.cursor().map_or(UnixSeconds(0), |cursor| cursor.time) } else { now.seconds() };
+        for (_, channel) in self.ends.iter().take_while(|(end, _)| *end < over).take(SWEEP_MAX) {
             let Some(old) = self.channel(channel) else { continue };
             let mut record = old.clone();
             record.status = ChannelStatus::Expired;

@@ -14,7 +14,7 @@ use time::format_description::well_known::Rfc3339;
 use crate::batch::{Payout, PayoutState, Settlement};
 use crate::books::AccountRecord;
 use crate::ledger::Sums;
-use crate::rail::Rail;
+use crate::rail::{LedgerRail, Rail};
 
 /// An amount as a caller writes it: a decimal text, or a whole number of USDC. Not a fraction as a JSON number, which programs round.
 #[derive(Deserialize)]
@@ -44,6 +44,12 @@ pub(super) struct LedgerLine {
     platform: String,
     reserve: String,
     settled: String,
+    /// Taken out of the escrow again; only on a rail with a chain, as what follows.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    withdrawn: Option<String>,
+    /// Redeemed on chain through channels that are not in these books.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    elsewhere: Option<String>,
     balanced: bool,
     live_channels: usize,
     payable_payouts: usize,
@@ -60,6 +66,8 @@ impl LedgerLine {
             platform: decimal(sums.platform),
             reserve: decimal(sums.reserve),
             settled: decimal(sums.settled),
+            withdrawn: (rail != LedgerRail.name()).then(|| decimal(sums.withdrawn)),
+            elsewhere: (rail != LedgerRail.name()).then(|| decimal(sums.elsewhere)),
             balanced: sums.balanced(),
             live_channels,
             payable_payouts,
@@ -125,9 +133,9 @@ pub(super) struct PayoutRow {
 }
 
 impl PayoutRow {
-    pub(super) fn of(payout: &Payout, rail: &dyn Rail) -> Self {
+    pub(super) fn of(payout: &Payout, rail: &'static str) -> Self {
         let exported_at = match payout.state {
-            PayoutState::Payable => None,
+            PayoutState::Payable | PayoutState::Final { .. } | PayoutState::Credited { .. } => None,
             PayoutState::Exported(at) => Some(moment(at)),
         };
         Self {
@@ -136,10 +144,10 @@ impl PayoutRow {
             payee: payout.payee.to_string(),
             amount: payout.amount.to_string(),
             currency: "USDC",
-            rail: rail.name(),
+            rail,
             state: payout.state.name(),
             exported_at,
-            tx_hash: rail.transaction(payout),
+            tx_hash: payout.state.transaction().map(|hash| format!("0x{hash}")),
         }
     }
 }
@@ -172,7 +180,7 @@ pub(super) struct SettlementLine {
 }
 
 impl SettlementLine {
-    pub(super) fn of(row: &Settlement, rail: &'static str) -> Self {
+    pub(super) fn of(row: &Settlement, rail: &'static str, transaction: Option<Hash>) -> Self {
         let split = Split::of(row.total);
         Self {
             id: row.channel.to_string(),
@@ -184,7 +192,7 @@ impl SettlementLine {
             reserve: split.reserve.to_string(),
             settled_at: moment(row.settled_at),
             rail,
-            tx_hash: None,
+            tx_hash: transaction.map(|hash| format!("0x{hash}")),
         }
     }
 }
@@ -208,13 +216,13 @@ pub(super) fn read_cursor(text: &str) -> Result<Settlement, &'static str> {
     })
 }
 
-fn moment(at: Timestamp) -> String {
+pub(super) fn moment(at: Timestamp) -> String {
     let nanos = i128::from(at.0).saturating_mul(1_000_000);
     OffsetDateTime::from_unix_timestamp_nanos(nanos).ok().and_then(|time| time.format(&Rfc3339).ok()).unwrap_or_else(|| at.0.to_string())
 }
 
 /// An exact sum of micro-USDC, which may be more than one amount can hold.
-fn decimal(micros: u128) -> String {
+pub(super) fn decimal(micros: u128) -> String {
     let (whole, fraction) = (micros / 1_000_000, micros % 1_000_000);
     match fraction {
         0 => whole.to_string(),

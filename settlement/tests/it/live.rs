@@ -21,7 +21,7 @@ use orien_protocol::voucher::{Close, MoneyVerified, SignedAllowance, Voucher};
 use orien_settlement::audit::audit;
 use orien_settlement::books::Grant;
 use orien_settlement::offline::{OfflineDesk, OpenOfflineError};
-use orien_settlement::{Config, RunError, run};
+use orien_settlement::{ChainConfig, Config, RunError, run};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -67,7 +67,7 @@ impl Live {
         let mut peer = PeerConfig::loopback(RoleName::Settlement, self.data_dir(), self.network.clone());
         peer.bootstrap = self.agent.net().listen_addresses().await.unwrap();
         let door = DoorSettings::local(([127, 0, 0, 1], 0).into());
-        let config = Config { peer, door, batch_interval: Duration::from_secs(3600) };
+        let config = Config { peer, door, batch_interval: Duration::from_secs(3600), chain: ChainConfig::default() };
         self.cancel = CancellationToken::new();
         self.running = Some(tokio::spawn(run(config, self.cancel.clone())));
         let question = Question::Balance(self.agent.money_key().address());
@@ -315,7 +315,8 @@ async fn a_network_that_names_another_settlement_does_not_start() {
     let named = Settlement { peer: other.peer.id(), signer: other.money.address(), addresses: Vec::new() };
     let network = Network::new_ledger("test", named, Vec::new()).unwrap();
     let peer = PeerConfig::loopback(RoleName::Settlement, folder.path().join("data"), network);
-    let config = Config { peer, door: DoorSettings::local(([127, 0, 0, 1], 0).into()), batch_interval: HUNG };
+    let config =
+        Config { peer, door: DoorSettings::local(([127, 0, 0, 1], 0).into()), batch_interval: HUNG, chain: ChainConfig::default() };
     let stopped = tokio::time::timeout(HUNG, run(config, CancellationToken::new())).await.unwrap();
     assert!(matches!(stopped, Err(RunError::NotSettlement(_))), "{stopped:?}");
 }

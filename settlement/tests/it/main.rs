@@ -7,6 +7,7 @@ mod claiming;
 mod crashes;
 mod kit;
 mod live;
+mod onchain;
 mod properties;
 mod releasing;
 mod reserving;

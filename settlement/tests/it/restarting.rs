@@ -160,7 +160,7 @@ fn a_transfer_that_overdraws_or_moves_nothing_is_not_posted() {
 
 #[test]
 fn sums_are_balanced_only_if_every_granted_micro_usdc_stands_somewhere_once() {
-    let whole = Sums { granted: 21, available: 1, reserved: 2, earned: 3, platform: 4, reserve: 5, settled: 6 };
+    let whole = Sums { granted: 21, available: 1, reserved: 2, earned: 3, platform: 4, reserve: 5, settled: 6, ..Sums::default() };
     assert!(whole.balanced());
     for wrong in [
         Sums { granted: 20, ..whole },

@@ -77,7 +77,7 @@ impl RealHouse {
 
     fn recall(&mut self, channel: &ChannelId) {
         if let Some(record) = self.disk.channels.get(channel).filter(|_| !self.books.holds(channel)) {
-            self.books.recall(record.clone());
+            self.books.recall(record.clone(), None);
         }
     }
 }

@@ -1,0 +1,154 @@
+//! When what waits is worth a transaction, and which of it goes into the next one.
+//!
+//! It knows amounts, ages and what gas costs; it does not know the chain.
+
+use std::collections::BTreeMap;
+
+use orien_chain::Wei;
+use orien_protocol::money::Usdc;
+use orien_protocol::signing::Address;
+use orien_protocol::time::{Millis, Timestamp};
+
+use crate::books::Candidate;
+
+/// Most claims of one transaction. With the limits below this stays under 2^24 gas, which is the most that chains of today take of one transaction.
+pub(super) const CLAIMS_MAX: usize = 60;
+/// Gas of the call itself, and what the contract insists on having left before its last delivery.
+const GAS_BASE: u64 = 100_000 + 150_000;
+/// Gas of one claim at its most: three signatures, a channel and an account seen for the first time, and its calldata.
+const GAS_PER_CLAIM: u64 = 120_000;
+/// Gas of one delivery at its most, to a payee who never held the token.
+const GAS_PER_PAYEE: u64 = 100_000;
+/// A claim that cannot be in a block before this much of its time is left is not tried: it would only be refused.
+const TOO_LATE: Millis = Millis::from_secs(30);
+
+/// What an operator decides about transactions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Policy {
+    /// Worth it as soon as so much waits.
+    pub amount: Usdc,
+    /// Worth it when something waits for so long.
+    pub age: Millis,
+    /// Worth it when the time of something ends so soon.
+    pub near: Millis,
+    /// Worth it when gas is at most this share of what waits, in percent; 0 leaves it out.
+    pub gas_percent: u8,
+    /// What a whole coin of the chain costs in USDC, for `gas_percent`; on a chain whose coin is USDC it is one.
+    pub coin_price: Option<Usdc>,
+    /// Claims below this are left to their payees.
+    pub dust: Usdc,
+    /// Most that one transaction pays to one payee; what is more is left to the payee.
+    pub payout_cap: Option<Usdc>,
+    /// Most that the transactions of a day (UTC) redeem.
+    pub day_cap: Option<Usdc>,
+}
+
+impl Default for Policy {
+    fn default() -> Self {
+        Self {
+            amount: Usdc::from_micros(10_000_000),
+            age: Millis::from_secs(600),
+            near: Millis::from_secs(3_600),
+            gas_percent: 1,
+            coin_price: None,
+            dust: Usdc::ZERO,
+            payout_cap: None,
+            day_cap: None,
+        }
+    }
+}
+
+/// What goes into the next transaction.
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+pub struct Choice {
+    /// In the order of the transaction: claims of one payee beside each other.
+    pub claims: Vec<Candidate>,
+    /// Candidates that are more than one payout may be.
+    pub over_cap: Vec<Candidate>,
+}
+
+impl Choice {
+    /// What it should redeem.
+    pub fn amount(&self) -> Usdc {
+        sum(&self.claims)
+    }
+
+    /// Gas that its transaction may use. It is never estimated: an estimate finds the least gas at which the call as a whole succeeds, and with that a delivery fails.
+    pub fn gas_limit(&self) -> u64 {
+        gas_limit(&self.claims)
+    }
+}
+
+fn gas_limit(claims: &[Candidate]) -> u64 {
+    let payees: BTreeMap<Address, ()> = claims.iter().map(|claim| (claim.payee, ())).collect();
+    let times = |gas: u64, count: usize| gas.saturating_mul(u64::try_from(count).unwrap_or(u64::MAX));
+    GAS_BASE.saturating_add(times(GAS_PER_CLAIM, claims.len())).saturating_add(times(GAS_PER_PAYEE, payees.len()))
+}
+
+fn sum(claims: &[Candidate]) -> Usdc {
+    claims.iter().fold(Usdc::ZERO, |sum, claim| sum.plus(claim.amount).unwrap_or(Usdc::from_micros(u64::MAX)))
+}
+
+/// Chooses the next transaction's claims; none when it is not worth one yet. `day_left` is what the day's cap leaves.
+pub fn choose(candidates: Vec<Candidate>, policy: &Policy, gas_price: Wei, day_left: Option<Usdc>, now: Timestamp) -> Choice {
+    let mut choice = Choice::default();
+    let mut waiting: Vec<Candidate> = Vec::new();
+    for claim in candidates {
+        let too_late = claim.redeem_until.timestamp() < now.plus(TOO_LATE);
+        let is_dust = claim.amount < policy.dust && !(claim.closes && claim.amount == Usdc::ZERO);
+        if policy.payout_cap.is_some_and(|cap| claim.amount > cap) {
+            choice.over_cap.push(claim);
+        } else if !too_late && !is_dust {
+            waiting.push(claim);
+        }
+    }
+    // The most urgent first: a flood of others cannot keep it out.
+    waiting.sort_by_key(|claim| (claim.redeem_until, claim.channel));
+    if !is_due(&waiting, policy, gas_price, now) {
+        return choice;
+    }
+    // What was reverted before goes alone, so that it takes nobody with it.
+    let alone = waiting.iter().position(|claim| claim.failures > 0);
+    choice.claims = match alone {
+        Some(index) if index == 0 || waiting.iter().all(|claim| claim.failures > 0) => vec![waiting.swap_remove(index)],
+        _ => pack(waiting.into_iter().filter(|claim| claim.failures == 0), policy, day_left),
+    };
+    choice.claims.sort_by_key(|claim| (claim.payee, claim.channel));
+    choice
+}
+
+fn pack(waiting: impl Iterator<Item = Candidate>, policy: &Policy, day_left: Option<Usdc>) -> Vec<Candidate> {
+    let mut packed: Vec<Candidate> = Vec::new();
+    let mut payees: BTreeMap<Address, Usdc> = BTreeMap::new();
+    let mut left = day_left;
+    for claim in waiting {
+        let paid = payees.get(&claim.payee).copied().unwrap_or_default().plus(claim.amount).unwrap_or(Usdc::from_micros(u64::MAX));
+        let over = policy.payout_cap.is_some_and(|cap| paid > cap) || left.is_some_and(|left| claim.amount > left);
+        if over || packed.len() >= CLAIMS_MAX {
+            continue;
+        }
+        payees.insert(claim.payee, paid);
+        left = left.map(|left| left.excess_over(claim.amount));
+        packed.push(claim);
+    }
+    packed
+}
+
+fn is_due(waiting: &[Candidate], policy: &Policy, gas_price: Wei, now: Timestamp) -> bool {
+    if waiting.is_empty() {
+        return false;
+    }
+    let amount = sum(waiting);
+    let old = waiting.iter().any(|claim| now.since(claim.waiting_since) >= policy.age);
+    let near = waiting.iter().any(|claim| claim.redeem_until.timestamp() <= now.plus(policy.near));
+    amount >= policy.amount || waiting.len() >= CLAIMS_MAX || old || near || is_cheap(waiting, amount, policy, gas_price)
+}
+
+/// Whether gas is a small enough share of what waits.
+fn is_cheap(waiting: &[Candidate], amount: Usdc, policy: &Policy, gas_price: Wei) -> bool {
+    const WEI_PER_COIN: u128 = 1_000_000_000_000_000_000;
+    let Some(price) = policy.coin_price.filter(|_| policy.gas_percent > 0 && amount > Usdc::ZERO) else { return false };
+    let wei = gas_price.0.saturating_mul(u128::from(gas_limit(waiting)));
+    let micros = wei.saturating_mul(u128::from(price.micros())) / WEI_PER_COIN;
+    micros.saturating_mul(100) <= u128::from(amount.micros()).saturating_mul(u128::from(policy.gas_percent))
+}

@@ -1,0 +1,11 @@
+//! Settlement on a chain: the machine of its transactions, its books by final logs, and the whole driver on a chain that misbehaves.
+
+mod books;
+mod decode;
+mod machine;
+mod policy;
+mod seeds;
+mod sim;
+
+/// Seconds between asking for an exit and taking it, in every test here.
+pub(crate) const EXIT_DELAY: u64 = 86_400;
