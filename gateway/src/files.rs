@@ -8,6 +8,7 @@
 pub(crate) mod tar;
 pub(crate) mod tree;
 
+use std::collections::VecDeque;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -24,6 +25,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 /// One piece on its way: large enough that neither end is busy with counting pieces.
 const PIECE_BYTES: usize = 256 * 1024;
+/// Pieces that are watched for being free again: one held back, and those that a connection is busy with.
+const PIECES_REMEMBERED: usize = 4;
 /// How long the other end may take for its next word or byte.
 const STALL_LIMIT: Duration = Duration::from_secs(60);
 /// Longest path; the kernel's own limit.
@@ -183,7 +186,7 @@ impl Workspace<'_> {
         if left > length || left > size {
             return Err(unexpected());
         }
-        Ok(Download { frames, length: left, version, left, hasher: blake3::Hasher::new(), held: None, moved: None })
+        Ok(Download { frames, length: left, version, left, hasher: blake3::Hasher::new(), held: None, moved: None, room: Room::default() })
     }
 
     /// Looks at one file or folder.
@@ -222,6 +225,7 @@ pub(crate) struct Download {
     /// The newest piece; given out when the next one is here, or when all are and the hash is right.
     held: Option<Bytes>,
     moved: Option<Moved>,
+    room: Room,
 }
 
 impl Download {
@@ -243,7 +247,7 @@ impl Download {
     /// The next piece; none after the last.
     pub(crate) async fn piece(&mut self) -> Result<Option<Bytes>, FileError> {
         while self.left > 0 {
-            let piece = raw_piece(&mut self.frames, self.left).await?;
+            let piece = raw_piece(&mut self.frames, self.left, &mut self.room).await?;
             self.left = self.left.saturating_sub(u64::try_from(piece.len()).unwrap_or(u64::MAX));
             self.hasher.update(&piece);
             if let Some(ready) = self.held.replace(piece) {
@@ -268,16 +272,44 @@ impl Download {
 }
 
 /// The next raw bytes of so many: a full piece, or all that is left.
-async fn raw_piece(frames: &mut Frames, left: u64) -> Result<Bytes, FileError> {
-    let room = usize::try_from(left).unwrap_or(PIECE_BYTES).min(PIECE_BYTES);
-    let mut piece = BytesMut::with_capacity(room);
-    while piece.len() < room {
-        let mut limited = frames.raw().take(u64::try_from(room.saturating_sub(piece.len())).unwrap_or(u64::MAX));
-        if timely(limited.read_buf(&mut piece)).await? == 0 {
-            return Err(interrupted("the provider hung up"));
+async fn raw_piece(frames: &mut Frames, left: u64, room: &mut Room) -> Result<Bytes, FileError> {
+    let mut piece = room.take(usize::try_from(left).unwrap_or(PIECE_BYTES).min(PIECE_BYTES));
+    let mut filled = 0;
+    while let Some(rest) = piece.get_mut(filled..).filter(|rest| !rest.is_empty()) {
+        match timely(frames.raw().read(rest)).await? {
+            0 => return Err(interrupted("the provider hung up")),
+            count => filled = filled.saturating_add(count),
         }
     }
-    Ok(piece.freeze())
+    Ok(room.give_out(piece))
+}
+
+/// Memory of pieces that were given out; as soon as nobody holds one any more it is filled again.
+#[derive(Debug, Default)]
+struct Room {
+    given: VecDeque<Bytes>,
+}
+
+impl Room {
+    fn take(&mut self, length: usize) -> BytesMut {
+        match self.given.pop_front().map(Bytes::try_into_mut) {
+            Some(Ok(mut room)) => {
+                room.resize(length, 0);
+                return room;
+            }
+            Some(Err(held)) => self.given.push_front(held),
+            None => {}
+        }
+        BytesMut::zeroed(length)
+    }
+
+    fn give_out(&mut self, piece: BytesMut) -> Bytes {
+        let piece = piece.freeze();
+        if self.given.len() < PIECES_REMEMBERED {
+            self.given.push_back(piece.clone());
+        }
+        piece
+    }
 }
 
 async fn send_all<E: std::fmt::Display>(

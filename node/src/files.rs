@@ -99,8 +99,9 @@ async fn upload(stream: &mut PeerStream, mut file: Upload, length: u64, size: u6
     put(stream, &FileAnswer::Ready { length, size, version: 0 }).await?;
     let (mut hasher, mut left) = (blake3::Hasher::new(), length);
     let is_whole = length == size;
+    let mut spare = Vec::new();
     while left > 0 {
-        let Some(block) = block(stream, left).await else {
+        let Some(block) = block(stream, left, spare).await else {
             // The end before the end: what came can be gone on with.
             file.keep().await;
             return Err(Stopped::Gone);
@@ -109,7 +110,7 @@ async fn upload(stream: &mut PeerStream, mut file: Upload, length: u64, size: u6
         if !is_whole {
             hasher.update(&block);
         }
-        file.write(block).await?;
+        spare = file.write(block).await?;
     }
     let whole = Hash::from_bytes(file.hash().await?);
     if expected.is_some_and(|expected| expected != whole) {
@@ -121,18 +122,19 @@ async fn upload(stream: &mut PeerStream, mut file: Upload, length: u64, size: u6
     Ok(FileAnswer::Done { hash, length, whole: Some(whole) })
 }
 
-/// The next bytes of so many: a block, or fewer if the peer is gone after them; none when there are none.
-async fn block(stream: &mut PeerStream, left: u64) -> Option<Vec<u8>> {
+/// The next bytes of so many: a block, or fewer if the peer is gone after them; none when there are none. An older block is filled again, as it costs more to make one than to fill it.
+async fn block(stream: &mut PeerStream, left: u64, mut block: Vec<u8>) -> Option<Vec<u8>> {
     let want = usize::try_from(left).unwrap_or(usize::MAX).min(BLOCK_BYTES);
-    let mut block = Vec::with_capacity(want);
-    while block.len() < want {
-        let room = u64::try_from(want.saturating_sub(block.len())).unwrap_or(u64::MAX);
-        match timeout(STALL_TIME_MAX, stream.raw().take(room).read_buf(&mut block)).await {
+    block.resize(want, 0);
+    let mut filled = 0;
+    while let Some(room) = block.get_mut(filled..).filter(|room| !room.is_empty()) {
+        match timeout(STALL_TIME_MAX, stream.raw().read(room)).await {
             Ok(Ok(0) | Err(_)) | Err(_) => break,
-            Ok(Ok(_)) => {}
+            Ok(Ok(count)) => filled = filled.saturating_add(count),
         }
     }
-    (!block.is_empty()).then_some(block)
+    block.truncate(filled);
+    (filled > 0).then_some(block)
 }
 
 async fn download(
@@ -157,6 +159,7 @@ async fn download(
         if !matches!(timeout(STALL_TIME_MAX, stream.raw().write_all(&block)).await, Ok(Ok(()))) {
             return Err(Stopped::Gone);
         }
+        file.give_back(block);
     }
     let hash = file.hash().map(Hash::from_bytes).ok_or(Stopped::Gone)?;
     Ok(FileAnswer::Done { hash, length, whole: (length == size).then_some(hash) })
@@ -170,7 +173,9 @@ async fn stat(path: &WorkPath, with_hash: bool, files: &Files) -> Result<FileAns
     let mut hash = None;
     if with_hash && entry.kind == Kind::File {
         let mut file = files.open_read(path).await?;
-        while file.next(BLOCK_BYTES).await?.is_some() {}
+        while let Some(block) = file.next(BLOCK_BYTES).await? {
+            file.give_back(block);
+        }
         hash = file.hash().filter(|_| file.version == version).map(Hash::from_bytes);
     }
     Ok(FileAnswer::Stat { entry: shown(&entry), version, hash })

@@ -16,12 +16,12 @@ use libp2p::request_response::ProtocolSupport;
 use libp2p::swarm::NetworkBehaviour;
 use libp2p::{
     PeerId as WireId, Transport, allow_block_list, connection_limits, gossipsub, identify, kad, noise, ping, quic, request_response, tcp,
-    yamux,
 };
 use tokio_util::task::TaskTracker;
 
 use crate::config::{NetConfig, NetLimits, Role};
 use crate::error::StartNetError;
+use crate::multiplexing::Multiplexing;
 use crate::names::Names;
 use crate::rpc::Framing;
 use crate::streams;
@@ -183,7 +183,7 @@ pub(crate) fn transport(keys: &Keypair) -> Result<Boxed<(WireId, StreamMuxerBox)
     let tcp = tcp::tokio::Transport::new(tcp::Config::default().nodelay(true))
         .upgrade(Version::V1Lazy)
         .authenticate(encryption)
-        .multiplex(yamux::Config::default())
+        .multiplex(Multiplexing)
         .timeout(SETUP_LIMIT)
         .map(|(peer, muxer), _| (peer, StreamMuxerBox::new(muxer)));
     let quic = quic::tokio::Transport::new(quic::Config::new(keys)).map(|(peer, muxer), _| (peer, StreamMuxerBox::new(muxer)));

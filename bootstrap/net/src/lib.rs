@@ -13,6 +13,7 @@ mod driver;
 mod error;
 mod event;
 mod handle;
+mod multiplexing;
 mod names;
 mod peer;
 mod rpc;

@@ -17,7 +17,7 @@ use tokio::io::{AsyncRead, AsyncWriteExt, ReadHalf, WriteHalf};
 use tokio_util::io::StreamReader;
 
 use super::tar::{self, Found, Raw, TarReader};
-use super::{FileError, Frames, PIECE_BYTES, Workspace, interrupted, is_plain_path, raw_piece, timely, unexpected};
+use super::{FileError, Frames, PIECE_BYTES, Room, Workspace, interrupted, is_plain_path, raw_piece, timely, unexpected};
 
 /// Small files are put together until so many bytes can go out at once.
 const OUT_BYTES: usize = 128 * 1024;
@@ -75,7 +75,7 @@ impl Workspace<'_> {
     pub(crate) async fn pack(&self, path: String) -> Result<Packing, FileError> {
         let (frames, answer) = self.ask(FileAction::Pack { path }).await?;
         let FileAnswer::Ready { .. } = answer else { return Err(unexpected()) };
-        Ok(Packing { frames, entries: 0, large: None, ready: VecDeque::new(), out: Vec::new(), ended: false })
+        Ok(Packing { frames, room: Room::default(), entries: 0, large: None, ready: VecDeque::new(), out: Vec::new(), ended: false })
     }
 }
 
@@ -167,6 +167,7 @@ impl Sending {
 #[derive(Debug)]
 pub(crate) struct Packing {
     frames: Frames,
+    room: Room,
     entries: u64,
     large: Option<Large>,
     /// What can be given out.
@@ -260,7 +261,7 @@ impl Packing {
 
     async fn raw(&mut self, mut large: Large) -> Result<(), FileError> {
         if large.left > 0 {
-            let piece = raw_piece(&mut self.frames, large.left).await?;
+            let piece = raw_piece(&mut self.frames, large.left, &mut self.room).await?;
             large.left = large.left.saturating_sub(u64::try_from(piece.len()).unwrap_or(u64::MAX));
             large.hasher.update(&piece);
             self.ready.extend(large.held.replace(piece));

@@ -139,15 +139,16 @@ impl Unpacking<'_> {
             Ok(at) => self.files.create_write(&at, executable, length).await.map_err(|error| fault_of(&error)),
             Err(fault) => Err(fault),
         };
-        let mut left = length;
+        let (mut left, mut spare) = (length, Vec::new());
         while left > 0 {
-            let block = block(stream, left).await.ok_or(Stopped::Gone)?;
+            let block = block(stream, left, std::mem::take(&mut spare)).await.ok_or(Stopped::Gone)?;
             left = left.saturating_sub(u64::try_from(block.len()).unwrap_or(u64::MAX));
             // What has no place is read all the same: the next one comes after it.
-            if let Ok(file) = &mut upload
-                && let Err(error) = file.write(block).await
-            {
-                upload = Err(fault_of(&error));
+            if let Ok(file) = &mut upload {
+                match file.write(block).await {
+                    Ok(block) => spare = block,
+                    Err(error) => upload = Err(fault_of(&error)),
+                }
             }
         }
         let Ok(Ok(Some(TreeFrame::Sum(announced)))) = timeout(STALL_TIME_MAX, stream.recv::<TreeFrame>()).await else {
@@ -264,6 +265,7 @@ async fn large(stream: &mut PeerStream, base: Option<&WorkPath>, entry: &Entry, 
         if !matches!(timeout(STALL_TIME_MAX, stream.raw().write_all(&block)).await, Ok(Ok(()))) {
             return Err(Stopped::Gone);
         }
+        file.give_back(block);
     }
     let hash = file.hash().map(Hash::from_bytes).ok_or(Stopped::Gone)?;
     put(stream, &TreeFrame::Sum(hash)).await

@@ -220,7 +220,8 @@ async fn through(network: &Network, plan: &FilesPlan, source: &Source) -> anyhow
     let (network_after, here_after, used_after) = (network.used(), network::used_here(), network.used());
     output::note(format!("- a tree of {} small files up and down", plan.small_files));
     let tree = tokio::task::block_in_place(|| tree(&mover, &session, plan.small_files, source))?;
-    end(&mut caller, &session).await?;
+    // The door may have closed a connection that was quiet for as long as that took.
+    end(&mut gateway.call().await?, &session).await?;
     Ok(Through {
         took,
         network_growth: network_after.peak_mib - network_before,

@@ -18,6 +18,8 @@ pub struct Reader {
     pub version: u64,
     file: Option<(File, blake3::Hasher)>,
     reading: Option<JoinHandle<Read>>,
+    /// A block that was given out and came back, to be filled again.
+    spare: Vec<u8>,
     left: u64,
 }
 
@@ -25,7 +27,7 @@ type Read = ((File, blake3::Hasher), io::Result<Vec<u8>>);
 
 impl Reader {
     pub(super) fn new(file: File, size: u64, version: u64) -> Self {
-        Self { size, version, file: Some((file, blake3::Hasher::new())), reading: None, left: size }
+        Self { size, version, file: Some((file, blake3::Hasher::new())), reading: None, spare: Vec::new(), left: size }
     }
 
     /// From `offset` on, at most `length` bytes; answers how many there are. Before the first block only.
@@ -53,12 +55,18 @@ impl Reader {
         Ok(Some(bytes))
     }
 
+    /// Takes a block back that nobody needs any more, so that none has to be made anew.
+    pub fn give_back(&mut self, block: Vec<u8>) {
+        self.spare = block;
+    }
+
     fn begin(&mut self, block: usize) {
         let Some((mut file, mut hasher)) = self.file.take() else { return };
         let count = usize::try_from(self.left).unwrap_or(block).min(block);
         self.left = self.left.saturating_sub(count as u64);
+        let mut bytes = std::mem::take(&mut self.spare);
         self.reading = Some(tokio::task::spawn_blocking(move || {
-            let mut bytes = vec![0; count];
+            bytes.resize(count, 0);
             let read = file.read_exact(&mut bytes);
             hasher.update(&bytes);
             ((file, hasher), read.map(|()| bytes))

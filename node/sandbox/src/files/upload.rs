@@ -121,6 +121,9 @@ impl Uploads {
     }
 }
 
+/// Where the bytes went, the block that they stood in, and whether they arrived.
+type Written = (Ink, Vec<u8>, Result<(), FileError>);
+
 /// A file on its way into the workspace.
 #[derive(Debug)]
 pub struct Upload {
@@ -130,7 +133,9 @@ pub struct Upload {
     name: String,
     /// None while a block is being written.
     ink: Option<Ink>,
-    writing: Option<JoinHandle<(Ink, Result<(), FileError>)>>,
+    writing: Option<JoinHandle<Written>>,
+    /// A block that was written, to be filled again.
+    spare: Vec<u8>,
     written: u64,
     bytes_max: u64,
     placed: bool,
@@ -149,7 +154,7 @@ impl Upload {
         let Begun { name, file } = begun;
         let bytes_max = reserved.left;
         let ink = Some(Ink { file, hasher: blake3::Hasher::new(), reserved });
-        Self { inner, path, executable, name, ink, writing: None, written: 0, bytes_max, placed: false, _place: place }
+        Self { inner, path, executable, name, ink, writing: None, spare: Vec::new(), written: 0, bytes_max, placed: false, _place: place }
     }
 
     /// Goes on with one that broke off, if exactly `offset` bytes of it are held. Blocks.
@@ -178,6 +183,7 @@ impl Upload {
                     name,
                     ink: Some(ink),
                     writing: None,
+                    spare: Vec::new(),
                     written,
                     bytes_max,
                     placed: false,
@@ -189,8 +195,9 @@ impl Upload {
         Err(refusal)
     }
 
-    /// Appends bytes; it is done when they are on their way to the disk and the ones before have arrived there. After an error nothing more should be written; drop it.
-    pub async fn write(&mut self, bytes: Vec<u8>) -> Result<(), FileError> {
+    /// Appends bytes; it is done when they are on their way to the disk and the ones before have arrived there. Answers the block of the ones before, which may be filled again; after the
+    /// first write an empty one. After an error nothing more should be written; drop it.
+    pub async fn write(&mut self, bytes: Vec<u8>) -> Result<Vec<u8>, FileError> {
         let count = bytes.len() as u64;
         let after = self.written.saturating_add(count);
         if after > self.bytes_max {
@@ -201,17 +208,18 @@ impl Upload {
         self.written = after;
         self.writing = Some(tokio::task::spawn_blocking(move || {
             let written = ink.write(&bytes);
-            (ink, written)
+            (ink, bytes, written)
         }));
-        Ok(())
+        Ok(std::mem::take(&mut self.spare))
     }
 
     /// Waits for the block that is being written.
     async fn settle(&mut self) -> Result<(), FileError> {
         let Some(writing) = &mut self.writing else { return Ok(()) };
-        let (ink, written) = writing.await.map_err(|error| FileError::Io(io::Error::other(error)))?;
+        let (ink, block, written) = writing.await.map_err(|error| FileError::Io(io::Error::other(error)))?;
         self.writing = None;
         self.ink = Some(ink);
+        self.spare = block;
         written
     }
 
