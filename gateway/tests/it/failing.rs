@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use orien_bootstrap::FaultyDisk;
 use orien_gateway::RunGatewayError;
+use orien_protocol::money::Usdc;
 use serde_json::{Value, json};
 
 use crate::client::Client;
@@ -12,6 +13,8 @@ use crate::world::{World, text, until};
 
 /// Crashes in one world: as many budgets as the account has money for, with room to spare.
 const CRASHES_PER_WORLD: usize = 30;
+/// Operations at the end of an opening in each of which the power fails: the commits of the open session and of its answer are among them.
+const LAST_OPERATIONS: u64 = 8;
 
 /// Asks for something; none when there is no answer, or none but that the gateway fails.
 async fn ask(client: &Client, path: &str, key: &str, body: &Value) -> Option<Value> {
@@ -124,6 +127,62 @@ async fn a_gateway_whose_disk_fails_sends_nothing_that_is_not_kept_and_does_what
         image = crash(&mut world, &shop, number, image, (at, at * 31 + 7)).await;
     }
     shop.close().await;
+    world.start_gateway().await;
+    world.close().await;
+}
+
+/// Lets the power fail at an operation of an `auto` opening whose first provider is never proposed to, and repeats the request; how many operations it had, and what is on the disk then.
+async fn crash_opening(world: &mut World, dear: &Shop, number: usize, image: Vec<u8>, (at, seed): (u64, u64)) -> (u64, Vec<u8>) {
+    let what = format!("crash {number} at {at}");
+    let order = json!({ "providerId": "auto", "budgetAllowance": "0.12", "tools": ["echo"] });
+    let key = format!("open-{number}");
+    let disk = FaultyDisk::holding(image);
+    world.start_gateway_over(&disk).await;
+    let from = disk.operations();
+    disk.cut_at(from + at, seed);
+    let before = ask(&world.client(), "/api/sessions", &key, &order).await.map(|session| text(&session, "id"));
+    let length = disk.operations() - from;
+    if disk.is_off() {
+        drop(world.failed().await)
+    } else {
+        world.stop_gateway().await
+    }
+    let disk = FaultyDisk::holding(disk.left(seed));
+    world.start_gateway_over(&disk).await;
+    let client = world.client();
+    let first = client.post("/api/sessions", &key, &order).await.ok(201);
+    let again = client.post("/api/sessions", &key, &order).await;
+    assert_eq!((again.header("idempotency-replayed"), &again.ok(201)["id"]), (Some("true"), &first["id"]), "{what}");
+    let id = text(&first, "id");
+    assert!(before.is_none_or(|before| before == id), "{what}: another session");
+    assert_eq!(first["providerId"], dear.id().to_string(), "{what}: the second has to take it");
+    let proposals = dear.see(|seen| std::mem::take(&mut seen.proposals));
+    let different: BTreeSet<_> = proposals.iter().collect();
+    assert_eq!(different.len(), proposals.len(), "{what}: a session was proposed again over the records of what it was: {proposals:?}");
+    assert_eq!(proposals.last().map(ToString::to_string), Some(id.clone()), "{what}: nothing is opened beside it");
+    client.post(&format!("/api/sessions/{id}/end"), &format!("end-{number}"), &json!({})).await.ok(200);
+    world.stop_gateway().await;
+    (length, disk.left(seed))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_repeated_opening_finds_its_session_although_its_first_provider_was_never_proposed_to() {
+    let mut world = World::new().await;
+    let (micros, minimum_charge) = (Usdc::from_micros, Usdc::from_micros(1_000_000));
+    // More than the budget: it is given up before anything is proposed.
+    let cheap = world.shop("cheap", ShopPlan { label: "cheap", per_minute: micros(300_000), minimum_charge, ..ShopPlan::default() }).await;
+    let dear = world.shop("dear", ShopPlan { label: "dear", ..ShopPlan::default() }).await;
+    let ranked = world.client().get("/api/providers?tool=echo").await.ok(200);
+    assert_eq!(ranked["providers"][0]["id"], cheap.id().to_string(), "it is tried first");
+    world.stop_gateway().await;
+    // The first is let through, to see how long it is.
+    let (length, mut image) = crash_opening(&mut world, &dear, 0, Vec::new(), (1_000_000, 0)).await;
+    for (number, at) in (1_usize..).zip(length.saturating_sub(LAST_OPERATIONS)..length) {
+        image = crash_opening(&mut world, &dear, number, image, (at, at * 31 + 7)).await.1;
+    }
+    assert!(cheap.see(|seen| seen.proposals.is_empty()), "it was proposed to");
+    cheap.close().await;
+    dear.close().await;
     world.start_gateway().await;
     world.close().await;
 }

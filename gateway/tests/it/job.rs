@@ -111,7 +111,7 @@ async fn auto_goes_on_to_the_next_provider_when_the_best_one_is_busy() {
         label: "cheap",
         per_minute: orien_protocol::money::Usdc::from_micros(1),
         refuse: Some(orien_protocol::fault::FaultCode::BUSY),
-        hangs_up: false,
+        ..ShopPlan::default()
     };
     let busy = world.shop("busy", cheap).await;
     let dear = world.shop("dear", ShopPlan { label: "dear", ..ShopPlan::default() }).await;

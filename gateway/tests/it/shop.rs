@@ -40,6 +40,8 @@ const PLENTY: Usdc = Usdc::from_micros(1_000_000_000);
 pub(crate) struct ShopPlan {
     pub(crate) label: &'static str,
     pub(crate) per_minute: Usdc,
+    /// What a session costs at least.
+    pub(crate) minimum_charge: Usdc,
     /// What it answers to every proposal.
     pub(crate) refuse: Option<FaultCode>,
     /// Hangs up when it is shown an allowance.
@@ -48,13 +50,16 @@ pub(crate) struct ShopPlan {
 
 impl Default for ShopPlan {
     fn default() -> Self {
-        Self { label: "shop", per_minute: Usdc::from_micros(600_000), refuse: None, hangs_up: false }
+        let (per_minute, minimum_charge) = (Usdc::from_micros(600_000), Usdc::from_micros(10_000));
+        Self { label: "shop", per_minute, minimum_charge, refuse: None, hangs_up: false }
     }
 }
 
 /// What a test can look at.
 #[derive(Debug, Default)]
 pub(crate) struct Seen {
+    /// Sessions that were proposed, in order; one that was proposed twice is here twice.
+    pub(crate) proposals: Vec<SessionId>,
     pub(crate) jobs: Vec<Job>,
     pub(crate) vouchers: Vec<SeenVoucher>,
     pub(crate) files: BTreeMap<String, (Vec<u8>, bool)>,
@@ -127,7 +132,7 @@ impl OfferSource for Source {
             region: None,
             binding: self.binding.clone(),
             price,
-            minimum_charge: Usdc::from_micros(10_000),
+            minimum_charge: self.plan.minimum_charge,
             metering_interval: Millis::from_secs(5),
             tools: vec![tool("echo", text), tool("sleep", Vec::new()), tool("liar", Vec::new())],
             confinement: Confinement::S0,
@@ -210,7 +215,11 @@ async fn control(peer: Arc<Peer>, plan: ShopPlan, seen: Arc<Mutex<Seen>>, stream
             let keys = ProviderKeys { peer: peer.key(), claim: peer.money_key() };
             let (machine, effects) = ProviderSession::accept(proposal, keys, clock::now()).unwrap();
             let (to, inputs) = mpsc::channel(256);
-            seen.lock().unwrap().sessions.insert(id, to.clone());
+            {
+                let mut seen = seen.lock().unwrap();
+                seen.proposals.push(id);
+                seen.sessions.insert(id, to.clone());
+            }
             tokio::spawn(session_task(machine, effects, to.clone(), inputs, Arc::clone(&seen)));
             (to, None)
         }
