@@ -7,9 +7,12 @@ use clap::{Args, Subcommand, ValueEnum};
 /// What every command that talks to a gateway can be told.
 #[derive(Args, Debug, Clone)]
 pub(crate) struct Ask {
-    /// The gateway's address, such as http://127.0.0.1:8402 [default: the one that runs here]
+    /// The gateway's address, such as http://127.0.0.1:8402 or https://gateway.example:8402 [default: the one that runs here]
     #[arg(long, env = "ORIEN_GATEWAY", value_name = "URL", help_heading = "Gateway")]
     pub(crate) gateway: Option<String>,
+    /// Certificates that a gateway at https:// is trusted by, as PEM [default: those that this machine trusts]
+    #[arg(long, env = "ORIEN_CA_FILE", value_name = "FILE", help_heading = "Gateway")]
+    pub(crate) ca_file: Option<PathBuf>,
     /// A file with a token of the gateway [default: the token in ORIEN_TOKEN, else that of the gateway that runs here]
     #[arg(long, env = "ORIEN_TOKEN_FILE", value_name = "FILE", help_heading = "Gateway")]
     pub(crate) token_file: Option<PathBuf>,

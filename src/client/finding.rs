@@ -15,6 +15,9 @@ use crate::roles;
 const GATEWAY: &str = "gateway";
 /// Longest token.
 const TOKEN_BYTES: u64 = 4096;
+/// How addresses begin, of doors that speak plain HTTP and of those that speak TLS.
+const PLAIN: &str = "http://";
+const TLS: &str = "https://";
 
 /// A gateway that a door file speaks of.
 struct Found {
@@ -24,7 +27,7 @@ struct Found {
 
 impl Found {
     fn base(&self) -> String {
-        format!("http://{}", self.door.address)
+        format!("{PLAIN}{}", self.door.address)
     }
 }
 
@@ -41,7 +44,7 @@ impl Client {
                     None => bail!("no token for {base}: say it with --token-file FILE or in ORIEN_TOKEN"),
                 },
             };
-            return Ok(Self::at(base, token));
+            return if base.starts_with(TLS) { Self::over_tls(base, token, ask.ca_file.as_deref()) } else { Ok(Self::at(base, token)) };
         }
         let found = the_one(in_reach(ask)?, ask)?;
         let token = said.map_or_else(|| token_in(&found.door.token_file), Ok)?;
@@ -118,16 +121,17 @@ fn token_in(file: &Path) -> anyhow::Result<String> {
     Ok(token.to_owned())
 }
 
-/// An address as people write it.
+/// An address as people write it; one without a scheme is plain HTTP.
 fn base(text: &str) -> anyhow::Result<String> {
-    if text.starts_with("https://") {
-        bail!("{text}: this command speaks plain HTTP; reach a gateway on another machine through `ssh -L 8402:127.0.0.1:8402 HOST`");
-    }
-    let host = text.strip_prefix("http://").unwrap_or(text).trim_end_matches('/');
+    let (scheme, rest) = match text.strip_prefix(TLS) {
+        Some(rest) => (TLS, rest),
+        None => (PLAIN, text.strip_prefix(PLAIN).unwrap_or(text)),
+    };
+    let host = rest.trim_end_matches('/');
     if host.is_empty() || host.contains(['/', '@', '?', '#', ' ']) {
-        bail!("`{text}` is no address of a gateway; one looks like http://127.0.0.1:8402");
+        bail!("`{text}` is no address of a gateway; one looks like http://127.0.0.1:8402 or https://gateway.example:8402");
     }
-    Ok(format!("http://{host}"))
+    Ok(format!("{scheme}{host}"))
 }
 
 #[cfg(test)]
@@ -139,7 +143,10 @@ mod tests {
         for text in ["http://127.0.0.1:8402", "127.0.0.1:8402", "http://127.0.0.1:8402/"] {
             assert_eq!(base(text).unwrap(), "http://127.0.0.1:8402");
         }
-        for text in ["", "http://", "https://x", "http://a/b", "http://user@host", "a b"] {
+        for text in ["https://gateway.example", "https://gateway.example/"] {
+            assert_eq!(base(text).unwrap(), "https://gateway.example");
+        }
+        for text in ["", "http://", "https://", "http://a/b", "https://a/b", "http://user@host", "ftp://a", "a b"] {
             assert!(base(text).is_err(), "{text}");
         }
     }

@@ -7,6 +7,7 @@ pub(crate) mod files;
 pub(crate) mod finding;
 pub(crate) mod pointer;
 pub(crate) mod problem;
+mod tls;
 
 use std::io::Read;
 use std::net::SocketAddr;
@@ -14,10 +15,11 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, anyhow};
+use serde::Serialize;
 use serde_json::Value;
-use ureq::config::Config;
+use ureq::config::{Config, ConfigBuilder};
 use ureq::http::Response;
-use ureq::typestate::{WithBody, WithoutBody};
+use ureq::typestate::{AgentScope, WithBody, WithoutBody};
 use ureq::{Agent, Body, RequestBuilder};
 
 pub(crate) use problem::{Problem, Unanswered};
@@ -26,7 +28,7 @@ pub(crate) use problem::{Problem, Unanswered};
 const ANSWER_LIMIT: u64 = 64 * 1024 * 1024;
 /// Longest problem document that is read.
 const PROBLEM_LIMIT: u64 = 64 * 1024;
-/// Longest wait for an answer that is not a stream, beside what the request itself asks to wait; opening and ending a session may take this long.
+/// Longest wait for an answer that is not a stream; opening and ending a session may take this long.
 const ANSWER_TIME: Duration = Duration::from_secs(120);
 /// How often a request is sent again when its answer got lost or the door asks for patience, and the longest pause before that.
 const REPEATS: u32 = 4;
@@ -57,9 +59,13 @@ impl Client {
 
     /// A client for the door at `base`, such as `http://127.0.0.1:8402`.
     pub(crate) fn at(base: String, token: String) -> Self {
-        let config = Config::builder().http_status_as_error(false).timeout_connect(Some(Duration::from_secs(5)));
-        let config = config.input_buffer_size(BUFFER_BYTES).output_buffer_size(BUFFER_BYTES).build();
-        Self { agent: config.into(), base, token }
+        Self { agent: settings().build().into(), base, token }
+    }
+
+    /// A client for a door that speaks TLS, at a `base` such as `https://gateway.example:8402`; certificates in `ca_file` are trusted, or those that this machine trusts.
+    pub(crate) fn over_tls(base: String, token: String, ca_file: Option<&Path>) -> anyhow::Result<Self> {
+        let config = settings().https_only(true).tls_config(tls::config(ca_file)?).build();
+        Ok(Self { agent: config.into(), base, token })
     }
 
     /// Whether somebody answers there.
@@ -79,12 +85,10 @@ impl Client {
     }
 
     /// Posts JSON once, under a new idempotency key or the one given.
-    pub(crate) fn post(&self, path: &str, body: &Value, key: Option<&str>) -> anyhow::Result<Value> {
+    pub(crate) fn post(&self, path: &str, body: &impl Serialize, key: Option<&str>) -> anyhow::Result<Value> {
         let key = key.map_or_else(fresh_key, |key| Ok(key.to_owned()))?;
-        // A caller who waits for a run says how long in the body.
-        let wait = Duration::from_secs(body["wait"].as_u64().unwrap_or(0));
         let send = || self.sending(self.agent.post(self.url(path))).header("Idempotency-Key", &key);
-        let timed = || send().config().timeout_global(Some(ANSWER_TIME.saturating_add(wait))).build();
+        let timed = || send().config().timeout_global(Some(ANSWER_TIME)).build();
         self.patiently(|| json(path, self.checked(path, timed().send_json(body))?))
     }
 
@@ -193,6 +197,11 @@ pub(crate) fn fresh_key() -> anyhow::Result<String> {
     let mut bytes = [0; 16];
     getrandom::fill(&mut bytes).map_err(|error| anyhow!("no random numbers: {error}"))?;
     Ok(hex::encode(bytes))
+}
+
+fn settings() -> ConfigBuilder<AgentScope> {
+    let config = Config::builder().http_status_as_error(false).timeout_connect(Some(Duration::from_secs(5)));
+    config.input_buffer_size(BUFFER_BYTES).output_buffer_size(BUFFER_BYTES)
 }
 
 fn limited(request: RequestBuilder<WithoutBody>) -> RequestBuilder<WithoutBody> {

@@ -35,6 +35,11 @@ impl Problem {
         self.body["code"].as_str().unwrap_or_default()
     }
 
+    /// The session that goes on for the one that was asked.
+    pub(crate) fn successor(&self) -> Option<&str> {
+        self.body["successor"].as_str().filter(|_| self.code() == "session_replaced")
+    }
+
     /// As JSON, as it came.
     pub(crate) fn json(&self) -> Value {
         let mut body = self.body.clone();
@@ -104,16 +109,23 @@ pub(crate) struct Unanswered {
     base: String,
     cause: String,
     absent: bool,
+    /// What to look at.
+    advice: &'static str,
 }
 
 impl Unanswered {
     /// An answer that broke off.
     pub(crate) fn new(base: &str, cause: impl fmt::Display) -> Self {
-        Self { base: base.to_owned(), cause: cause.to_string(), absent: false }
+        let advice = "does it still run? (orien status, orien dev, orien gateway)";
+        Self { base: base.to_owned(), cause: cause.to_string(), absent: false, advice }
     }
 
     /// A request that got none.
     pub(crate) fn of(base: &str, error: &ureq::Error) -> Self {
+        if is_of_tls(error) {
+            let advice = "is it the one you mean, and does it speak TLS? (--ca-file names the certificates that it is trusted by)";
+            return Self { absent: true, advice, ..Self::new(base, error) };
+        }
         let absent = match error {
             ureq::Error::Io(error) => error.kind() == std::io::ErrorKind::ConnectionRefused,
             ureq::Error::ConnectionFailed | ureq::Error::HostNotFound | ureq::Error::BadUri(_) | ureq::Error::Timeout(_) => true,
@@ -130,11 +142,20 @@ impl Unanswered {
 
 impl fmt::Display for Unanswered {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "no answer from {}: {}; does it still run? (orien status, orien dev, orien gateway)", self.base, self.cause)
+        write!(f, "no answer from {}: {}; {}", self.base, self.cause, self.advice)
     }
 }
 
 impl std::error::Error for Unanswered {}
+
+/// Whether both sides could not agree on who speaks.
+fn is_of_tls(error: &ureq::Error) -> bool {
+    match error {
+        ureq::Error::Rustls(_) | ureq::Error::Tls(_) => true,
+        ureq::Error::Io(error) => error.get_ref().is_some_and(|inner| inner.is::<rustls::Error>()),
+        _ => false,
+    }
+}
 
 #[cfg(test)]
 mod tests {

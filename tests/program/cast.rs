@@ -63,9 +63,16 @@ impl Cast {
     }
 
     pub(crate) fn add_node(&mut self) -> &Role {
+        self.add_node_with("", "")
+    }
+
+    /// A node that has `new` in its configuration where the others have `old`.
+    pub(crate) fn add_node_with(&mut self, old: &str, new: &str) -> &Role {
         let name = format!("node{}", self.nodes.len());
         let tools = self.root.path().join(format!("{name}.json"));
-        std::fs::write(&tools, TOOLS.replace("test_bench", &format!("test_bench_{}", self.nodes.len()))).unwrap();
+        assert!(TOOLS.contains(old), "{old}");
+        let config = if old.is_empty() { TOOLS.to_owned() } else { TOOLS.replace(old, new) };
+        std::fs::write(&tools, config.replace("test_bench", &format!("test_bench_{}", self.nodes.len()))).unwrap();
         let role = self.role("node", &name, &["--tools", tools.to_str().unwrap()]);
         self.nodes.push(role);
         self.nodes.last().unwrap()
@@ -77,8 +84,13 @@ impl Cast {
 
     /// A gateway whose door is found at the same port after a restart.
     pub(crate) fn add_gateway_at(&mut self, credit: &str, door: u16) -> &Role {
+        self.add_gateway_with(credit, door, &[])
+    }
+
+    /// A gateway that is told more.
+    pub(crate) fn add_gateway_with(&mut self, credit: &str, door: u16, more: &[&str]) -> &Role {
         let name = format!("gateway{}", self.gateways.len());
-        let role = self.role_at("gateway", &name, door, &[]);
+        let role = self.role_at("gateway", &name, door, more);
         let account =
             run_json(&["keys", "--json", "--data-dir", role.folder.to_str().unwrap()])["moneyAddress"].as_str().unwrap().to_owned();
         let settlement = self.settlement.folder.to_str().unwrap();

@@ -386,3 +386,36 @@ fn a_pipe_that_is_closed_ends_a_command_quietly_and_the_run_whose_output_nobody_
     assert_eq!(session["status"], "completed", "{session}");
     assert!(micros(&session["budgetConsumed"]) < 300_000, "{session}");
 }
+
+#[test]
+fn a_gateway_behind_tls_is_reached_by_those_who_trust_its_certificate_and_nobody_else() {
+    let mut cast = Cast::start();
+    cast.add_node();
+    let tls = concat!(env!("CARGO_MANIFEST_DIR"), "/bootstrap/door/tests/it/tls");
+    let (certificate, key) = (format!("{tls}/certificate.pem"), format!("{tls}/key.pem"));
+    cast.add_gateway_with("10", 0, &["--tls-cert", &certificate, "--tls-key", &key]);
+    let door = cast.gateway();
+    wait_for("a provider", || (!Cast::providers(&door).is_empty()).then_some(()));
+    let token = cast.root.path().join("token");
+    std::fs::write(&token, &door.token).unwrap();
+    let port = door.base.rsplit(':').next().unwrap();
+    let far = |host: &str, words: &[&str]| {
+        let gateway = format!("https://{host}:{port}");
+        let mut command = orien();
+        command.args(words).env("ORIEN_HOME", cast.root.path()).env("ORIEN_GATEWAY", gateway).env("ORIEN_TOKEN_FILE", &token);
+        command.current_dir(cast.root.path()).stdin(Stdio::null());
+        command
+    };
+    write(&cast, "text.txt", "one two\nthree\n");
+    let words = ["run", "count_words", "input_file=text.txt", "--in", "text.txt", "--budget", "0.5"];
+    let output = far("localhost", &words).env("ORIEN_CA_FILE", &certificate).output().unwrap();
+    assert_eq!(output.status.code(), Some(0), "{}", err(&output));
+    assert!(out(&output).split_whitespace().take(3).eq(["2", "3", "14"]), "{}", out(&output));
+    // The machine's own roots do not know it.
+    let output = far("localhost", &["providers"]).output().unwrap();
+    assert_ne!(output.status.code(), Some(0), "{}", out(&output));
+    assert!(err(&output).contains("certificate") && err(&output).contains("--ca-file"), "{}", err(&output));
+    let output = far("localhost", &["providers"]).args(["--ca-file", &key]).output().unwrap();
+    assert!(err(&output).contains("there is no certificate in"), "{}", err(&output));
+    assert!(!out(&output).contains(&door.token) && !err(&output).contains(&door.token));
+}

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::cast::Cast;
-use crate::kit::{micros, wait_for};
+use crate::kit::{micros, orien, wait_for};
 
 const BUDGET: u64 = 500_000;
 
@@ -70,6 +70,10 @@ fn a_session_whose_node_is_killed_between_runs_goes_on_elsewhere_and_both_are_se
     assert_eq!((late.status, late.code(), &late.body["successor"]), (410, "session_replaced", &json!(new)));
     let run = wait_run(&cast, &new, 1);
     assert_eq!(run["status"], "completed", "{run}");
+    // The command line goes where the session went, and says so.
+    let said = orien().args(["session", "run", old, "wait", "seconds=0"]).env("ORIEN_DATA_DIR", &cast.gateways[0].folder).output().unwrap();
+    let notes = String::from_utf8(said.stderr).unwrap();
+    assert!(said.status.success() && notes.contains(&format!("{new} goes on for it")), "{notes}");
     let old = old.to_owned();
     let (first, second) = settle(cast, chosen, &old, &new);
     assert_eq!(first, cost);

@@ -66,13 +66,30 @@ pub(crate) fn order(provider: &str, opening: &Opening, tools: &[String]) -> Valu
 }
 
 fn quote(quote: &Value) {
+    let cap = &quote["spendCap"];
+    let left = |missing: &Value| if missing.is_null() { String::new() } else { format!(" ({} too little)", usdc(missing)) };
     facts(&[
         ("provider", format!("{} ({})", text(&quote["providerLabel"]), text(&quote["providerId"]))),
         ("because", text(&quote["whyProvider"])),
         ("budget", money(&quote["budgetAllowance"])),
         ("at least", money(&quote["minimumCharge"])),
         ("expires", when(&quote["expiresAt"])),
-        ("available", quote["funds"]["available"].is_null().then(String::new).unwrap_or_else(|| money(&quote["funds"]["available"]))),
+        (
+            "available",
+            if quote["funds"]["available"].is_null() {
+                String::new()
+            } else {
+                format!("{}{}", money(&quote["funds"]["available"]), left(&quote["funds"]["missing"]))
+            },
+        ),
+        (
+            "token's cap",
+            if cap.is_null() {
+                String::new()
+            } else {
+                format!("{}, committed {}{}", money(&cap["cap"]), usdc(&cap["committed"]), left(&cap["missing"]))
+            },
+        ),
     ]);
     let mut rows = Rows::new(&["TOOL", "USDC/MIN", "PER CALL", "THE BUDGET BUYS"], &[1, 2, 3]);
     for tool in each(&quote["tools"]) {

@@ -7,12 +7,14 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
-use serde_json::{Map, Value, json};
+use serde::Serialize;
+use serde_json::value::RawValue;
+use serde_json::{Value, json};
 
 use super::{input, is_talkative, resolve};
 use crate::cli::{Ask, Call};
-use crate::client::Client;
 use crate::client::events::Event;
+use crate::client::{Client, Problem};
 use crate::commands::providers::each;
 use crate::failure::{Failure, Told};
 use crate::interrupt::Interrupt;
@@ -24,12 +26,14 @@ const END_LIMIT: Duration = Duration::from_secs(60);
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
 /// Longest text of arguments.
 const ARGS_BYTES: u64 = 4 * 1024 * 1024;
+/// Most sessions that are followed to the one that goes on; a gateway hands one over less often.
+const SUCCESSORS_LIMIT: usize = 16;
 
 /// `orien session run`.
 pub(crate) fn run(client: &Client, session: &str, call: &Call, detach: bool, ask: &Ask) -> Result<ExitCode> {
     let id = resolve(client, session)?;
     if detach {
-        let started = start(client, &id, call)?;
+        let started = start_or_follow(client, id, call, ask)?;
         if ask.json {
             output::json(&started)?;
         } else {
@@ -38,7 +42,8 @@ pub(crate) fn run(client: &Client, session: &str, call: &Call, detach: bool, ask
         return Ok(ExitCode::SUCCESS);
     }
     let interrupt = Interrupt::watch(client)?;
-    let run = carry_out(client, &id, call, ask, &interrupt)?;
+    let input = call.stdin.as_deref().map(input::open).transpose()?;
+    let run = see_through(client, &start_or_follow(client, id, call, ask)?, input, call, ask, &interrupt)?;
     if ask.json {
         output::json(&run)?;
     }
@@ -49,11 +54,40 @@ pub(crate) fn run(client: &Client, session: &str, call: &Call, detach: bool, ask
     Ok(code.into())
 }
 
+/// Starts a tool in a session, or in the one that goes on for it since its provider was lost.
+fn start_or_follow(client: &Client, mut id: String, call: &Call, ask: &Ask) -> Result<Value> {
+    for _ in 0..SUCCESSORS_LIMIT {
+        let error = match start(client, &id, call) {
+            Ok(started) => return Ok(started),
+            Err(error) => error,
+        };
+        let Some(next) = error.downcast_ref::<Problem>().and_then(Problem::successor).map(str::to_owned) else { return Err(error) };
+        if is_talkative(ask) {
+            let session = client.get(&format!("/api/sessions/{next}"))?;
+            let provider = text(&session["providerLabel"]);
+            output::note(format!("{id} lost its provider; {} goes on for it with {provider}, in an empty workspace", harmless(&next)));
+        }
+        id = next;
+    }
+    start(client, &id, call)
+}
+
 /// Runs a tool, follows it to its end, and says how it stands then.
 pub(crate) fn carry_out(client: &Client, session: &str, call: &Call, ask: &Ask, interrupt: &Interrupt) -> Result<Value> {
     // What cannot be read costs nothing.
     let input = call.stdin.as_deref().map(input::open).transpose()?;
-    let started = start(client, session, call)?;
+    see_through(client, &start(client, session, call)?, input, call, ask, interrupt)
+}
+
+/// Follows a run to its end, and says how it stands then.
+fn see_through(
+    client: &Client,
+    started: &Value,
+    input: Option<Box<dyn Read + Send>>,
+    call: &Call,
+    ask: &Ask,
+    interrupt: &Interrupt,
+) -> Result<Value> {
     let run = started["executionId"].as_str().context("the gateway did not say which run it is")?;
     interrupt.follows(client, run);
     if let Some(input) = input {
@@ -64,18 +98,32 @@ pub(crate) fn carry_out(client: &Client, session: &str, call: &Call, ask: &Ask, 
     Ok(ended)
 }
 
+/// What a gateway is asked for.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Order<'a> {
+    session_id: &'a str,
+    tool_id: &'a str,
+    /// As text: a number is sent with the digits that were typed.
+    args: Box<RawValue>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    max_cost: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    timeout_seconds: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    stdin: Option<Value>,
+}
+
 /// Starts a tool in a session.
 fn start(client: &Client, session: &str, call: &Call) -> Result<Value> {
-    let mut order = json!({ "sessionId": session, "toolId": call.tool, "args": arguments(client, session, call)? });
-    if let Some(cost) = &call.max_cost {
-        order["maxCost"] = json!(cost);
-    }
-    if let Some(seconds) = call.timeout {
-        order["timeoutSeconds"] = json!(seconds);
-    }
-    if call.stdin.is_some() {
-        order["stdin"] = json!({ "stream": true });
-    }
+    let order = Order {
+        session_id: session,
+        tool_id: &call.tool,
+        args: arguments(client, session, call)?,
+        max_cost: call.max_cost.as_deref(),
+        timeout_seconds: call.timeout,
+        stdin: call.stdin.is_some().then(|| json!({ "stream": true })),
+    };
     client.post("/tools/run", &order, None)
 }
 
@@ -137,22 +185,28 @@ pub(crate) fn said(run: &Value) -> String {
 }
 
 /// The arguments of a call as a JSON object, with the types that the tool declares.
-fn arguments(client: &Client, session: &str, call: &Call) -> Result<Value> {
+fn arguments(client: &Client, session: &str, call: &Call) -> Result<Box<RawValue>> {
     if let Some(text) = &call.args_json {
         let text = match text.strip_prefix('@') {
             Some("-") => read(std::io::stdin())?,
             Some(path) => read(std::fs::File::open(path).with_context(|| format!("cannot read {path}"))?)?,
             None => text.clone(),
         };
-        let value: Value = serde_json::from_str(&text).context("--args-json is not JSON")?;
-        return if value.is_object() { Ok(value) } else { bail!("--args-json is not a JSON object") };
+        let value: Box<RawValue> = serde_json::from_str(text.trim()).context("--args-json is not JSON")?;
+        return if value.get().starts_with('{') { Ok(value) } else { bail!("--args-json is not a JSON object") };
     }
     if call.args.is_empty() {
-        return Ok(json!({}));
+        return object(&[]);
     }
     let tools = client.get(&format!("/tools?sessionId={session}"))?;
     let tool = each(&tools["tools"]).find(|tool| tool["id"] == call.tool.as_str());
-    typed(&call.args, tool).map(Value::Object)
+    object(&typed(&call.args, tool)?)
+}
+
+/// Members as the text of a JSON object.
+fn object(members: &[(&str, Box<RawValue>)]) -> Result<Box<RawValue>> {
+    let members: Vec<String> = members.iter().map(|(name, value)| format!("{}:{}", json!(name), value.get())).collect();
+    Ok(RawValue::from_string(format!("{{{}}}", members.join(",")))?)
 }
 
 fn read(from: impl Read) -> Result<String> {
@@ -163,31 +217,33 @@ fn read(from: impl Read) -> Result<String> {
 
 /// Words such as `seconds=5` as members: what a tool takes as a number or a truth value is sent as one, everything else as text. What cannot be one is sent as text too, and the gateway says
 /// what it wants instead.
-fn typed(words: &[String], tool: Option<&Value>) -> Result<Map<String, Value>> {
-    let mut members = Map::new();
+fn typed<'a>(words: &'a [String], tool: Option<&Value>) -> Result<Vec<(&'a str, Box<RawValue>)>> {
+    let mut members: Vec<(&str, Box<RawValue>)> = Vec::new();
     for word in words {
         let Some((name, value)) = word.split_once('=') else { bail!("the argument `{}` is not NAME=VALUE", harmless(word)) };
         let (name, value) = match name.strip_suffix(':') {
             Some(name) => (name, serde_json::from_str(value).with_context(|| format!("the value of `{}` is not JSON", harmless(name)))?),
             None => {
                 let kind = tool.and_then(|tool| each(&tool["args"]).find(|argument| argument["name"] == name)?["type"].as_str());
-                (name, of_kind(kind, value))
+                (name, of_kind(kind, value)?)
             }
         };
-        if members.insert(name.to_owned(), value).is_some() {
+        if members.iter().any(|(other, _)| *other == name) {
             bail!("the argument `{}` is given twice", harmless(name));
         }
+        members.push((name, value));
     }
     Ok(members)
 }
 
-fn of_kind(kind: Option<&str>, value: &str) -> Value {
-    let exact = || serde_json::from_str::<Value>(value).ok();
-    match kind {
-        Some("integer" | "number") => exact().filter(Value::is_number).unwrap_or_else(|| json!(value)),
-        Some("boolean") => exact().filter(Value::is_boolean).unwrap_or_else(|| json!(value)),
-        _ => json!(value),
-    }
+fn of_kind(kind: Option<&str>, value: &str) -> Result<Box<RawValue>> {
+    let fits: fn(&Value) -> bool = match kind {
+        Some("integer" | "number") => Value::is_number,
+        Some("boolean") => Value::is_boolean,
+        _ => |_| false,
+    };
+    let is_exact = serde_json::from_str(value).is_ok_and(|value| fits(&value));
+    Ok(RawValue::from_string(if is_exact { value.trim().to_owned() } else { json!(value).to_string() })?)
 }
 
 /// Where the output of a tool goes.
@@ -290,11 +346,15 @@ mod tests {
             { "name": "t", "type": "text" }, { "name": "f", "type": "file" },
         ] });
         let words = |list: &[&str]| list.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>();
-        let members = typed(&words(&["n=5", "x=1.50", "b=true", "t=5", "f=a=b.txt", "raw:={\"a\":1}", "other=1"]), Some(&tool)).unwrap();
-        let expected = json!({ "n": 5, "x": 1.5, "b": true, "t": "5", "f": "a=b.txt", "raw": { "a": 1 }, "other": "1" });
-        assert_eq!(Value::Object(members), expected);
+        let sent = |list: &[&str]| object(&typed(&words(list), Some(&tool)).unwrap()).unwrap().get().to_owned();
+        // With the digits that were typed: neither rounded to a float nor cut.
+        assert_eq!(sent(&["n=5", "x=1.50"]), r#"{"n":5,"x":1.50}"#);
+        assert_eq!(sent(&["x=0.1234567890123456789012345", "y:=1.10"]), r#"{"x":0.1234567890123456789012345,"y":1.10}"#);
+        assert_eq!(sent(&["b=true", "t=5", "f=a=b.txt"]), r#"{"b":true,"t":"5","f":"a=b.txt"}"#);
+        assert_eq!(sent(&["raw:={\"a\":1}", "other=1", "a\"b=x"]), r#"{"raw":{"a":1},"other":"1","a\"b":"x"}"#);
+        assert_eq!(sent(&[]), "{}");
         // What does not fit is for the gateway to refuse, with its own words.
-        assert_eq!(typed(&words(&["n=five"]), Some(&tool)).unwrap()["n"], "five");
+        assert_eq!(sent(&["n=five", "b=1"]), r#"{"n":"five","b":"1"}"#);
         for bad in [&["n"][..], &["n=1", "n=2"], &["raw:=nonsense"]] {
             assert!(typed(&words(bad), Some(&tool)).is_err(), "{bad:?}");
         }
