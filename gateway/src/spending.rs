@@ -104,17 +104,42 @@ impl Spending {
     }
 }
 
+/// Where a spender stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Standing {
+    /// How much it may commit.
+    pub(crate) cap: Usdc,
+    /// How much it has.
+    pub(crate) committed: Usdc,
+}
+
 impl Sessions {
+    /// Where a spender stands; nothing if nobody limits it.
+    pub(crate) async fn standing(&self, spender: &Spender) -> Result<Option<Standing>, StoreError> {
+        let Some(cap) = spender.cap else { return Ok(None) };
+        let under_way = self.under_way(spender);
+        let committed = sum(&self.values(spender).await?, under_way.iter());
+        Ok(Some(Standing { cap, committed: usdc(committed) }))
+    }
+
+    /// What is being committed at this moment. It is looked at before [`Self::values`]: what is found in both counts once, what ends between the two would be in neither.
+    fn under_way(&self, spender: &Spender) -> Vec<Hold> {
+        lock(&self.spending.holds).all.values().filter(|hold| hold.spender == spender.id).cloned().collect()
+    }
+
+    /// What each session takes of its opener's cap.
+    async fn values(&self, spender: &Spender) -> Result<BTreeMap<SessionId, Usdc>, StoreError> {
+        let opened = self.context.store.opened_by(spender.id.clone()).await?;
+        Ok(opened.iter().map(|(session, facts)| (*session, self.committed_to(session, facts))).collect())
+    }
+
     /// Speaks for `amount` as the whole of what one of `sessions` may cost; nothing if nobody limits the spender.
     pub(crate) async fn commit(&self, spender: &Spender, sessions: Vec<SessionId>, amount: Usdc) -> Result<Option<Held>, CommitError> {
         let Some(cap) = spender.cap else { return Ok(None) };
         // Never closed; were it, the sum would still be right for one request at a time.
         let _turn = self.spending.turn.acquire().await;
-        let opened = self.context.store.opened_by(spender.id.clone()).await?;
-        let values: BTreeMap<SessionId, Usdc> =
-            opened.iter().map(|(session, facts)| (*session, self.committed_to(session, facts))).collect();
-        let mut holds = lock(&self.spending.holds);
-        let under_way: Vec<Hold> = holds.all.values().filter(|hold| hold.spender == spender.id).cloned().collect();
+        let under_way = self.under_way(spender);
+        let values = self.values(spender).await?;
         let new = Hold { spender: spender.id.clone(), sessions, amount };
         let committed = sum(&values, under_way.iter());
         if sum(&values, under_way.iter().chain([&new])) > u128::from(cap.micros()) {
@@ -125,6 +150,7 @@ impl Sessions {
             let missing = others.saturating_add(amount.micros().into()).saturating_sub(cap.micros().into());
             return Err(CommitError::Cap { cap, committed: usdc(committed), missing: usdc(missing) });
         }
+        let mut holds = lock(&self.spending.holds);
         let number = holds.next;
         holds.next = number.wrapping_add(1);
         holds.all.insert(number, new);

@@ -41,6 +41,7 @@ pub(super) struct Filter {
     sort: Option<String>,
     #[serde(default)]
     rejected: bool,
+    #[param(minimum = 1)]
     limit: Option<usize>,
     cursor: Option<String>,
 }

@@ -11,6 +11,7 @@ use utoipa::ToSchema;
 use crate::decimal::{Decimal, Seconds, Time};
 use crate::opening::{LIFETIME, OpenRequest};
 use crate::quoting::Quote;
+use crate::spending::Standing;
 
 /// A session that was not opened.
 #[derive(Debug, Serialize, ToSchema)]
@@ -40,6 +41,8 @@ struct QuoteJson {
     extendable_until: Time,
     failover: bool,
     funds: FundsJson,
+    /// What the token that asks may commit; null if nothing limits it.
+    spend_cap: Option<SpendCapJson>,
     alternatives: Vec<AlternativeJson>,
     rejected: Vec<LackJson>,
 }
@@ -68,6 +71,29 @@ struct FundsJson {
     missing: Option<Decimal>,
 }
 
+/// Whether the token may commit the budget.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = QuoteSpendCap)]
+#[serde(rename_all = "camelCase")]
+struct SpendCapJson {
+    covers_budget: bool,
+    cap: Decimal,
+    committed: Decimal,
+    missing: Option<Decimal>,
+}
+
+impl SpendCapJson {
+    fn new(Standing { cap, committed }: Standing, budget: Usdc) -> Self {
+        let missing = budget.excess_over(cap.excess_over(committed));
+        Self {
+            covers_budget: missing == Usdc::ZERO,
+            cap: Decimal(cap),
+            committed: Decimal(committed),
+            missing: (missing > Usdc::ZERO).then_some(Decimal(missing)),
+        }
+    }
+}
+
 /// Another provider that fits.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = QuoteAlternative)]
@@ -89,7 +115,7 @@ struct LackJson {
 
 impl DryRunJson {
     /// A quote, as asked for.
-    pub(super) fn new(request: &OpenRequest, quote: Quote) -> Self {
+    pub(super) fn new(request: &OpenRequest, quote: Quote, standing: Option<Standing>) -> Self {
         let (offer, budget, now) = (&quote.offer, request.budget, clock::wall());
         let missing = quote.funds.as_ref().map(|funds| budget.excess_over(funds.available));
         let covers_budget = match missing {
@@ -118,6 +144,7 @@ impl DryRunJson {
                     available: quote.funds.as_ref().map(|funds| Decimal(funds.available)),
                     missing: missing.filter(|missing| *missing > Usdc::ZERO).map(Decimal),
                 },
+                spend_cap: standing.map(|standing| SpendCapJson::new(standing, budget)),
                 alternatives: quote
                     .alternatives
                     .into_iter()

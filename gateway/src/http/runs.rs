@@ -298,6 +298,7 @@ async fn whole(app: &App, execution: ExecutionId, row: &ExecutionRow) -> Result<
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(super) struct Listing {
     session_id: String,
+    #[param(minimum = 1)]
     limit: Option<usize>,
     cursor: Option<String>,
 }

@@ -26,6 +26,7 @@ use crate::desk::{Command, Phase};
 use crate::opening::OpenRequest;
 use crate::rows::Refusal;
 use crate::sessions::SessionView;
+use crate::spending::Spender;
 
 /// Sessions in a list, unless the caller says another number, and the most it may say.
 const LIST: (usize, usize) = (100, 1000);
@@ -63,8 +64,9 @@ pub(super) async fn open(State(app): Shared, caller: Caller, asked: PerhapsKeyed
         Ok(request) => request,
         Err(refusal) => return refusal.into_response(),
     };
-    let Some(key) = key.filter(|_| !is_dry) else { return quote(&app, &request).await.into_response() };
-    let (own, spender) = (Arc::clone(&app), rights::spender(&caller));
+    let spender = rights::spender(&caller);
+    let Some(key) = key.filter(|_| !is_dry) else { return quote(&app, &request, &spender).await.into_response() };
+    let own = Arc::clone(&app);
     let opening = |ticket: super::idempotency::Ticket| async move {
         // Durable before anything is begun, so that a repetition after a crash finds it.
         own.sessions.context.store.write(vec![ticket.mark()?]).await?;
@@ -75,9 +77,10 @@ pub(super) async fn open(State(app): Shared, caller: Caller, asked: PerhapsKeyed
     app.keys.once("POST /api/sessions", &key, &[text.get().as_bytes()], opening).await
 }
 
-async fn quote(app: &App, request: &OpenRequest) -> Result<Json<DryRunJson>, Refusal> {
+async fn quote(app: &App, request: &OpenRequest, spender: &Spender) -> Result<Json<DryRunJson>, Refusal> {
     let quote = app.sessions.quote(request, app.account).await?;
-    Ok(Json(DryRunJson::new(request, quote)))
+    let standing = app.sessions.standing(spender).await?;
+    Ok(Json(DryRunJson::new(request, quote, standing)))
 }
 
 #[derive(Deserialize, IntoParams)]
@@ -85,9 +88,12 @@ async fn quote(app: &App, request: &OpenRequest) -> Result<Json<DryRunJson>, Ref
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(super) struct Filter {
     /// `active`, `completed`, `expired` or `failed`.
+    #[param(pattern = "^(active|completed|expired|failed)$")]
     status: Option<String>,
     /// Only those with this label: `name:value`.
+    #[param(pattern = "^[^:]+:.*$")]
     label: Option<String>,
+    #[param(minimum = 1)]
     limit: Option<usize>,
     cursor: Option<String>,
 }
@@ -237,6 +243,7 @@ pub(super) async fn top_up(State(app): Shared, caller: Caller, Path(id): Path<St
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(super) struct ExtendBody {
     /// The session lasts at least so many seconds from now.
+    #[schema(minimum = 10, maximum = 28800)]
     expiry_seconds: u64,
 }
 

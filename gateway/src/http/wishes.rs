@@ -39,6 +39,7 @@ pub(super) struct OpenBody {
     /// Most that the session may cost, successors after a fail-over included.
     budget_allowance: Decimal,
     /// The caller's own words.
+    #[schema(max_length = 4096)]
     mission: Option<String>,
     /// The caller's own names for it; `GET /api/sessions?label=name:value` finds them.
     #[serde(default)]
@@ -47,16 +48,20 @@ pub(super) struct OpenBody {
     capability: Option<String>,
     /// Tools that must all be there.
     #[serde(default)]
+    #[schema(max_items = 64)]
     tools: Vec<String>,
     max_price_per_minute: Option<Decimal>,
     /// Percent.
     min_uptime: Option<Percent>,
     region: Option<String>,
     /// At least this: `S0` to `S3`.
+    #[schema(pattern = "^S[0-3]$")]
     confinement: Option<String>,
     /// Seconds until the gateway ends it: 3600 if not said, extended by `/extend`.
+    #[schema(minimum = 10, maximum = 28800)]
     expiry_seconds: Option<u64>,
     /// The gateway ends it when for so many seconds no run was under way and nothing was done in it.
+    #[schema(minimum = 10, maximum = 28800)]
     idle_timeout_seconds: Option<u64>,
     /// Whether it goes on elsewhere when its provider is lost: with `auto` it does unless this is false.
     failover: Option<bool>,

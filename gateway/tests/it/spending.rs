@@ -28,6 +28,13 @@ async fn a_token_commits_no_more_than_its_cap_also_after_a_restart_and_gets_back
     let first = text(&agent.post("/api/sessions", "one", &order(&shop, "1")).await.ok(201), "id");
     agent.post("/api/sessions", "two", &order(&shop, "1")).await.ok(201);
     assert_eq!(agent.post("/api/sessions", "three", &order(&shop, "1")).await.problem(402, "spend_cap_reached")["missing"], "0.5");
+    let quoted = |budget: &'static str| {
+        let (mut order, agent) = (order(&shop, budget), agent.clone());
+        order["dryRun"] = json!(true);
+        async move { agent.post("/api/sessions", "quote", &order).await.ok(200)["quote"]["spendCap"].clone() }
+    };
+    assert_eq!(quoted("1").await, json!({ "coversBudget": false, "cap": 2.5, "committed": 2, "missing": 0.5 }));
+    assert_eq!(quoted("0.5").await, json!({ "coversBudget": true, "cap": 2.5, "committed": 2, "missing": null }));
     let raise = |budget: &'static str| json!({ "budgetAllowance": budget });
     let top_up = format!("/api/sessions/{first}/topup");
     assert_eq!(agent.post(&top_up, "more", &raise("1.75")).await.problem(402, "spend_cap_reached")["missing"], "0.25");

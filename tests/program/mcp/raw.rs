@@ -118,6 +118,35 @@ fn what_a_model_can_mend_is_a_result_and_what_it_cannot_is_an_error() {
 }
 
 #[test]
+fn a_quote_opens_nothing_and_a_session_has_its_labels_and_gets_more_time() {
+    let dev = Dev::start(&[]);
+    let host = Host::of(&dev);
+    let quote = host.call("quote_session", &json!({ "budget_usdc": 0.5, "tools": ["wait"] }));
+    let told = &quote["structuredContent"];
+    assert!(quote["isError"] == false && told["provider"] == "example_workshop" && told["funds"] == "yes", "{quote}");
+    let wait = told["tools"].as_array().unwrap().iter().find(|tool| tool["tool_id"] == "wait").unwrap();
+    assert!(wait["budget_buys_seconds"].is_string() && told["cap_missing_usdc"].is_null(), "{quote}");
+    let dear = host.call("quote_session", &json!({ "budget_usdc": 1_000_000 }));
+    assert!(dear["structuredContent"]["funds"] == "no" && dear["structuredContent"]["missing_usdc"].is_string(), "{dear}");
+    let made = dev.door().post("/api/tokens", &json!({ "name": "a model", "scopes": ["spend"], "cap": 0.3 })).ok();
+    let model = Host { token: made["token"].as_str().unwrap().to_owned(), ..Host::of(&dev) };
+    let capped = model.call("quote_session", &json!({ "budget_usdc": 0.5 }));
+    assert_eq!(capped["structuredContent"]["cap_missing_usdc"], "0.2", "{capped}");
+    assert_eq!(dev.door().get("/api/sessions").ok()["sessions"], json!([]), "nothing was opened");
+
+    let opened = model.call("open_session", &json!({ "budget_usdc": 0.2, "labels": { "job": "nightly" }, "expiry_seconds": 60 }));
+    let session = &opened["structuredContent"];
+    assert_eq!(session["labels"], json!({ "job": "nightly" }), "{opened}");
+    let asked = json!({ "session_id": session["session_id"], "expiry_seconds": 7200, "request_id": "more" });
+    let extended = model.call("extend_session", &asked);
+    assert!(extended["structuredContent"]["expires_at"].as_str() > session["expires_at"].as_str(), "{extended}");
+    let again = model.call("extend_session", &asked);
+    assert_eq!(again["structuredContent"]["expires_at"], extended["structuredContent"]["expires_at"], "once");
+    let too_long = model.call("extend_session", &json!({ "session_id": session["session_id"], "expiry_seconds": 999_999 }));
+    assert!(too_long["isError"] == true, "{too_long}");
+}
+
+#[test]
 fn who_may_not_come_in_at_the_door_may_not_call_a_tool_either() {
     let dev = Dev::start(&[]);
     let host = Host::of(&dev);

@@ -7,7 +7,7 @@ use std::sync::LazyLock;
 use rmcp::model::{JsonObject, Tool, ToolAnnotations};
 use schemars::JsonSchema;
 
-use super::{inputs, schema, shapes};
+use super::{inputs, quotes, schema, shapes};
 
 /// Every tool of the gateway, by name.
 static TOOLS: LazyLock<Vec<Tool>> = LazyLock::new(|| {
@@ -23,6 +23,12 @@ static TOOLS: LazyLock<Vec<Tool>> = LazyLock::new(|| {
             "End a session",
             "End an ORIEN session: stops its runs, removes its workspace, and returns the final cost. Fetch results first.",
             Hints { destructive: true, idempotent: true, ..CHANGES },
+        ),
+        tool::<inputs::Extend, shapes::Session>(
+            "extend_session",
+            "Give a session more time",
+            "Let an ORIEN session last longer than it would. Time alone costs nothing; the budget stays as it is.",
+            Hints { idempotent: true, ..CHANGES },
         ),
         tool::<inputs::FindProviders, shapes::Providers>(
             "find_providers",
@@ -68,6 +74,12 @@ static TOOLS: LazyLock<Vec<Tool>> = LazyLock::new(|| {
             "Write a file into the workspace of an ORIEN session, for its tools to read.",
             Hints { destructive: true, idempotent: true, ..CHANGES },
         ),
+        tool::<inputs::QuoteSession, quotes::Quote>(
+            "quote_session",
+            "Quote a session",
+            "Say with which ORIEN provider a session would be, what its tools cost, and whether the money is there; nothing is opened or spent.",
+            LOOKS,
+        ),
         tool::<inputs::RunTool, shapes::Run>(
             "run_tool",
             "Run a tool",
@@ -93,8 +105,8 @@ static TOOLS: LazyLock<Vec<Tool>> = LazyLock::new(|| {
 });
 
 /// Tools that a session's own endpoint has beside the rented ones.
-pub(super) const BESIDE_RENTED: [&str; 7] =
-    ["cancel_run", "end_session", "get_file", "get_run", "list_files", "put_file", "session_status"];
+pub(super) const BESIDE_RENTED: [&str; 8] =
+    ["cancel_run", "end_session", "extend_session", "get_file", "get_run", "list_files", "put_file", "session_status"];
 
 /// What a host may assume about a tool.
 struct Hints {

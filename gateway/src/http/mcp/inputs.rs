@@ -3,6 +3,7 @@
 //! Always true: an argument that no tool knows is refused, not ignored; amounts are read exactly.
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::fmt;
 
 use orien_protocol::money::Usdc;
@@ -117,11 +118,37 @@ pub(super) struct OpenSession {
     pub(super) confinement: Option<String>,
     /// What the session is for, in a sentence; kept with it
     pub(super) mission: Option<String>,
+    /// Names and values of your own, kept with it
+    #[serde(default)]
+    pub(super) labels: BTreeMap<String, String>,
     /// Seconds until the session ends by itself; 3600 unless said
     #[schemars(range(min = 10, max = 28800))]
     pub(super) expiry_seconds: Option<u64>,
     /// Repeat the call with the same id and it opens one session, not two
     pub(super) request_id: Option<String>,
+}
+
+/// Arguments of `quote_session`.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct QuoteSession {
+    /// Budget in USDC that the session would have
+    pub(super) budget_usdc: Amount,
+    /// Id or label of the provider; left out, the cheapest that fits is chosen
+    pub(super) provider_id: Option<String>,
+    /// Tools that the provider has to offer
+    pub(super) tools: Option<Vec<String>>,
+    /// What the provider's tools have to be able to do
+    pub(super) capability: Option<String>,
+    /// Highest price in USDC per minute
+    pub(super) max_price_per_minute_usdc: Option<Amount>,
+    /// Lowest uptime of the provider in percent
+    #[schemars(range(min = 0, max = 100))]
+    pub(super) min_uptime_percent: Option<f64>,
+    /// Region that the provider has to name
+    pub(super) region: Option<String>,
+    /// Weakest confinement of tools that will do, such as "S2"
+    pub(super) confinement: Option<String>,
 }
 
 /// Arguments that name a session.
@@ -140,6 +167,19 @@ pub(super) struct TopUp {
     pub(super) session_id: String,
     /// The new total budget in USDC, not what is added to it
     pub(super) budget_usdc: Amount,
+    /// Repeat the call with the same id and it counts once
+    pub(super) request_id: Option<String>,
+}
+
+/// Arguments of `extend_session`.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Extend {
+    /// Id of the session
+    pub(super) session_id: String,
+    /// Seconds from now that it shall last at least
+    #[schemars(range(min = 10, max = 28800))]
+    pub(super) expiry_seconds: u64,
     /// Repeat the call with the same id and it counts once
     pub(super) request_id: Option<String>,
 }

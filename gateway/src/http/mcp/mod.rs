@@ -17,6 +17,7 @@ mod inputs;
 mod log;
 mod prompts;
 mod providers;
+mod quotes;
 mod remote;
 mod reply;
 mod resources;

@@ -1,4 +1,6 @@
-//! `open_session`, `session_status`, `top_up_session`, `end_session` and `list_tools_in_session`.
+//! `open_session`, `session_status`, `top_up_session`, `extend_session`, `end_session` and `list_tools_in_session`.
+
+use std::collections::BTreeMap;
 
 use orien_protocol::money::Usdc;
 use serde::Serialize;
@@ -8,7 +10,7 @@ use super::api::{query, segment};
 use super::approval::{self, Decision};
 use super::call::{Call, fresh_key, key};
 use super::failure::Failure;
-use super::inputs::{OfSession, OpenSession, TopUp};
+use super::inputs::{Extend, OfSession, OpenSession, TopUp};
 use super::providers::tool_line;
 use super::reply::Reply;
 use super::shapes::{RunLine, Session, SessionIn, Settlement, ToolIn, Tools, ToolsIn};
@@ -16,27 +18,30 @@ use super::shapes::{RunLine, Session, SessionIn, Settlement, ToolIn, Tools, Tool
 /// Runs shown with a session.
 const RUNS_SHOWN: usize = 10;
 
-#[derive(Serialize)]
+/// What the API is asked to open, or to quote.
+#[derive(Default, Serialize)]
 #[serde(rename_all = "camelCase")]
-struct Order<'a> {
-    provider_id: &'a str,
-    budget_allowance: String,
+pub(super) struct Order<'a> {
+    pub(super) provider_id: &'a str,
+    pub(super) budget_allowance: String,
     #[serde(skip_serializing_if = "Option::is_none")]
-    mission: Option<&'a str>,
+    pub(super) mission: Option<&'a str>,
+    pub(super) labels: BTreeMap<String, String>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    capability: Option<&'a str>,
+    pub(super) capability: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    tools: Option<&'a [String]>,
+    pub(super) tools: Option<&'a [String]>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    max_price_per_minute: Option<String>,
+    pub(super) max_price_per_minute: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    min_uptime: Option<f64>,
+    pub(super) min_uptime: Option<f64>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    region: Option<&'a str>,
+    pub(super) region: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    confinement: Option<&'a str>,
+    pub(super) confinement: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    expiry_seconds: Option<u64>,
+    pub(super) expiry_seconds: Option<u64>,
+    pub(super) dry_run: bool,
 }
 
 pub(super) async fn open(call: &Call, input: OpenSession) -> Result<Reply, Failure> {
@@ -50,6 +55,7 @@ pub(super) async fn open(call: &Call, input: OpenSession) -> Result<Reply, Failu
         provider_id: input.provider_id.as_deref().unwrap_or("auto"),
         budget_allowance: budget.to_string(),
         mission: input.mission.as_deref(),
+        labels: input.labels,
         capability: input.capability.as_deref(),
         tools: input.tools.as_deref(),
         max_price_per_minute: input.max_price_per_minute_usdc.map(|amount| amount.0.to_string()),
@@ -57,6 +63,7 @@ pub(super) async fn open(call: &Call, input: OpenSession) -> Result<Reply, Failu
         region: input.region.as_deref(),
         confinement: input.confinement.as_deref(),
         expiry_seconds: input.expiry_seconds,
+        dry_run: false,
     };
     let session: SessionIn = call.api.post("/api/sessions", &order, &key).await?;
     let next = "Next: put_file for what the tools read, list_tools_in_session, run_tool; end_session when done";
@@ -80,6 +87,16 @@ pub(super) async fn top_up(call: &Call, input: TopUp) -> Result<Reply, Failure> 
     let raised: Result<SessionIn, Failure> = call.api.post(&format!("/api/sessions/{}/topup", segment(id)), &body, &key).await;
     let session = raised.map_err(|failure| failure.with("session_id", id.as_str()))?;
     shown(&session, &format!("Session {} now has a budget of {} USDC", session.id, session.budget_allowance.0), "")
+}
+
+pub(super) async fn extend(call: &Call, input: Extend) -> Result<Reply, Failure> {
+    let id = &input.session_id;
+    let key = key("extend_session", id, input.request_id.as_deref())?;
+    let body = json!({ "expirySeconds": input.expiry_seconds });
+    let extended: Result<SessionIn, Failure> = call.api.post(&format!("/api/sessions/{}/extend", segment(id)), &body, &key).await;
+    let session = extended.map_err(|failure| failure.with("session_id", id.as_str()))?;
+    let until = session.expires_at.as_deref().unwrap_or("its end");
+    shown(&session, &format!("Session {} goes on until {until}", session.id), "")
 }
 
 pub(super) async fn end(call: &Call, input: OfSession) -> Result<Reply, Failure> {
@@ -147,6 +164,7 @@ fn shown(session: &SessionIn, what: &str, next: &str) -> Result<Reply, Failure> 
         remaining_usdc: left.to_string(),
         expires_at: session.expires_at.clone(),
         mission: session.mission.clone(),
+        labels: session.labels.clone(),
         runs: session.executions.iter().take(RUNS_SHOWN).map(line).collect(),
         runs_total: session.executions_total,
         end_reason: session.end_reason.clone(),

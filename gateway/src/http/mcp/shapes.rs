@@ -2,6 +2,8 @@
 //!
 //! Always true: amounts are passed on digit for digit, as decimal strings; what the API adds later is ignored, not refused.
 
+use std::collections::BTreeMap;
+
 use orien_protocol::money::Usdc;
 use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize};
@@ -129,6 +131,8 @@ pub(super) struct SessionIn {
     pub(super) phase: Option<String>,
     pub(super) expires_at: Option<String>,
     pub(super) mission: Option<String>,
+    #[serde(default)]
+    pub(super) labels: BTreeMap<String, String>,
     #[serde(default)]
     pub(super) executions: Vec<RunIn>,
     #[serde(default)]
@@ -316,6 +320,8 @@ pub(super) struct Session {
     pub(super) expires_at: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) mission: Option<String>,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub(super) labels: BTreeMap<String, String>,
     /// The newest runs
     pub(super) runs: Vec<RunLine>,
     pub(super) runs_total: u64,

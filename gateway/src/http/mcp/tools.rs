@@ -6,13 +6,14 @@ use serde_json::{Map, Value};
 use super::call::Call;
 use super::failure::Failure;
 use super::reply::Reply;
-use super::{files, providers, runs, sessions};
+use super::{files, providers, quotes, runs, sessions};
 
 /// Calls a tool of the catalogue.
 pub(super) async fn call(call: &Call, name: &str, arguments: Map<String, Value>) -> Result<Reply, Failure> {
     match name {
         "cancel_run" => runs::cancel(call, read(arguments)?).await,
         "end_session" => sessions::end(call, read(arguments)?).await,
+        "extend_session" => sessions::extend(call, read(arguments)?).await,
         "find_providers" => providers::find(call, read(arguments)?).await,
         "get_file" => files::get(call, read(arguments)?).await,
         "get_provider" => providers::get(call, read(arguments)?).await,
@@ -21,6 +22,7 @@ pub(super) async fn call(call: &Call, name: &str, arguments: Map<String, Value>)
         "list_tools_in_session" => sessions::tools(call, read(arguments)?).await,
         "open_session" => sessions::open(call, read(arguments)?).await,
         "put_file" => files::put(call, read(arguments)?).await,
+        "quote_session" => quotes::quote(call, read(arguments)?).await,
         "run_tool" => runs::run(call, read(arguments)?).await,
         "session_status" => sessions::status(call, read(arguments)?).await,
         "top_up_session" => sessions::top_up(call, read(arguments)?).await,
