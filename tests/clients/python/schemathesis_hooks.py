@@ -1,6 +1,7 @@
-"""What schemathesis has to know of this API beyond its description: how an archive is written."""
+"""What schemathesis has to know of this API beyond its description: how an archive is written, and how lines of JSON are read."""
 
 import io
+import json
 import tarfile
 
 import schemathesis
@@ -18,3 +19,12 @@ def archive(context, value):
         entry.size = len(data)
         tar.addfile(entry, io.BytesIO(data))
     return out.getvalue()
+
+
+@schemathesis.deserializer("application/x-ndjson")
+def lines(context, response):
+    """Every line has to be JSON; one of them, another each time, is compared with its description."""
+    events = [json.loads(line) for line in response.content.decode().splitlines()]
+    if not events:
+        raise ValueError("an answer of lines has none")
+    return events[len(response.content) % len(events)]
