@@ -36,6 +36,8 @@ impl DoorConfig {
 pub struct DoorLimits {
     /// Connections at once. One more takes the place of the one that has been idle for longest; it is answered 503 if a request is in flight on each.
     pub connections: usize,
+    /// Connections that wait with the system to be taken in, if it allows as many.
+    pub waiting: u32,
     /// Bytes of a request body read by an extractor; a route may set its own with `DefaultBodyLimit`.
     pub body_bytes: usize,
     /// Bytes of a request's line and headers together; less than 8192 counts as that.
@@ -63,8 +65,10 @@ pub struct DoorLimits {
 impl Default for DoorLimits {
     fn default() -> Self {
         Self {
-            // A console, many agents and their event streams; half of the usual 1024 descriptors.
-            connections: 512,
+            // A console, many agents and their event streams. With the time for which a newcomer is spared it also says how fast a flood is let through: 8,192 a second.
+            connections: 2048,
+            // Half a second of a flood, so that an honest caller among it waits for that long and not for the second after which the system asks again. It is what Linux allows.
+            waiting: 4096,
             // The largest JSON anybody sends is a catalogue-sized config; files go through streaming routes.
             body_bytes: 1024 * 1024,
             // Twice what browsers send at their worst.

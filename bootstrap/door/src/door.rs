@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::Semaphore;
 use tokio::task::{JoinError, JoinSet};
 use tokio_rustls::TlsAcceptor;
@@ -74,7 +74,7 @@ impl Door {
         }
         let tls = tls.map(|files| tls::acceptor(&files)).transpose()?;
         let token = Token::read_or_create(&token_file)?;
-        let listener = TcpListener::bind(address).await.map_err(|source| match source.kind() {
+        let listener = listen(address, limits.waiting).map_err(|source| match source.kind() {
             io::ErrorKind::AddrInUse => OpenDoorError::AddressInUse { address },
             _ => OpenDoorError::Listen { address, source },
         })?;
@@ -157,6 +157,15 @@ impl Door {
         }
         served.map_err(|source| ServeError::Listener { address, source })
     }
+}
+
+/// Listens with room for so many that are not taken in yet.
+fn listen(address: SocketAddr, waiting: u32) -> io::Result<TcpListener> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+    // A door that is opened again does not wait for the connections of the one before.
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(waiting)
 }
 
 /// The connections of a door that is being served.

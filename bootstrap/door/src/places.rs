@@ -3,7 +3,7 @@
 //! Always true: there are never more connections than places; a newcomer is given the place of whoever has been idle for longest, strangers before those who
 //! have been let in before, so that nobody keeps others out by holding connections and asking nothing; a request in flight is never thrown out.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -24,6 +24,8 @@ pub(crate) struct Places {
 struct Taken {
     next: u64,
     seats: BTreeMap<u64, Seat>,
+    /// Those that are idle, strangers and known ones apart, whoever has been for longest first: in a flood nobody looks at every place for each newcomer.
+    idle: [BTreeSet<(Instant, u64)>; 2],
 }
 
 #[derive(Debug)]
@@ -33,6 +35,31 @@ struct Seat {
     /// Whether somebody was let in by it.
     is_known: bool,
     leave: CancellationToken,
+}
+
+impl Taken {
+    fn take(&mut self, number: u64, seat: Seat) {
+        if let Some(since) = seat.idle {
+            self.idle[usize::from(seat.is_known)].insert((since, number));
+        }
+        self.seats.insert(number, seat);
+    }
+
+    fn give_up(&mut self, number: u64) -> Option<Seat> {
+        let seat = self.seats.remove(&number)?;
+        if let Some(since) = seat.idle {
+            self.idle[usize::from(seat.is_known)].remove(&(since, number));
+        }
+        Some(seat)
+    }
+
+    /// Who has to leave for a newcomer; else when somebody may have to, if anybody is idle.
+    fn leaver(&self, now: Instant) -> Result<u64, Option<Duration>> {
+        let firsts =
+            || self.idle.iter().filter_map(BTreeSet::first).map(|(since, number)| (now.saturating_duration_since(*since), *number));
+        let leaver = firsts().find(|(age, _)| *age >= SPARED);
+        leaver.map(|(_, number)| number).ok_or_else(|| firsts().map(|(age, _)| SPARED.saturating_sub(age)).min())
+    }
 }
 
 /// What there is for a newcomer.
@@ -71,19 +98,14 @@ impl Places {
         let now = Instant::now();
         let mut taken = self.taken();
         if taken.seats.len() >= self.max {
-            let idle = taken.seats.iter().filter_map(|(number, seat)| seat.idle.map(|since| (seat.is_known, since, *number)));
-            let age = |since: Instant| now.saturating_duration_since(since);
-            let Some(leaver) = idle.clone().filter(|(_, since, _)| age(*since) >= SPARED).min() else {
-                let wait = idle.map(|(_, since, _)| SPARED.saturating_sub(age(since))).min();
-                return wait.map_or(Offered::Nothing, Offered::Later);
-            };
-            if let Some(seat) = taken.seats.remove(&leaver.2) {
-                seat.leave.cancel();
+            match taken.leaver(now) {
+                Ok(leaver) => taken.give_up(leaver).iter().for_each(|seat| seat.leave.cancel()),
+                Err(wait) => return wait.map_or(Offered::Nothing, Offered::Later),
             }
         }
         let (number, leave) = (taken.next, CancellationToken::new());
         taken.next = taken.next.wrapping_add(1);
-        taken.seats.insert(number, Seat { idle: Some(now), is_known: false, leave: leave.clone() });
+        taken.take(number, Seat { idle: Some(now), is_known: false, leave: leave.clone() });
         Offered::Place(Place { places: Arc::clone(self), number, leave })
     }
 }
@@ -101,8 +123,10 @@ impl Place {
     }
 
     fn change(&self, how: impl FnOnce(&mut Seat)) {
-        if let Some(seat) = self.places.taken().seats.get_mut(&self.number) {
-            how(seat);
+        let mut taken = self.places.taken();
+        if let Some(mut seat) = taken.give_up(self.number) {
+            how(&mut seat);
+            taken.take(self.number, seat);
         }
     }
 }
@@ -122,7 +146,7 @@ impl Drop for InFlight {
 
 impl Drop for Place {
     fn drop(&mut self) {
-        self.places.taken().seats.remove(&self.number);
+        self.places.taken().give_up(self.number);
     }
 }
 
