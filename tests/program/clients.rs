@@ -36,8 +36,9 @@ fn the_installed_clients_are_the_ones_that_are_written_down() {
         let versions = String::from_utf8(output.stdout).unwrap();
         assert!(versions.lines().count() == 2 && versions.lines().all(|line| wanted.lines().any(|other| other == line)), "{versions}");
     }
-    if let Some(installed) = client("typescript/package-lock.json") {
-        let wanted = std::fs::read_to_string(format!("{here}/typescript/package-lock.json")).unwrap();
+    for part in ["typescript", "chain"] {
+        let Some(installed) = client(&format!("{part}/package-lock.json")) else { continue };
+        let wanted = std::fs::read_to_string(format!("{here}/{part}/package-lock.json")).unwrap();
         assert!(std::fs::read_to_string(installed).unwrap() == wanted, "run tests/clients/install");
         assert!(!wanted.contains("\"resolved\""), "a lock file that names a registry ties everybody to it");
     }
