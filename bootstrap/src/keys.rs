@@ -13,6 +13,7 @@ use zeroize::Zeroizing;
 use crate::clock::{self, NoRandomness};
 use crate::data_dir::DataDir;
 use crate::files::{self, FileError};
+use crate::secrets::{self, SecretError};
 
 /// Longest key file: 64 hexadecimal digits and a line end, with room to notice that there is more.
 const KEY_FILE_LIMIT: u64 = 80;
@@ -32,9 +33,23 @@ pub enum KeysError {
         /// Which file.
         path: PathBuf,
     },
+    /// The money key is locked and does not open.
+    #[error(transparent)]
+    Locked(SecretError),
     /// No new key could be made.
     #[error(transparent)]
     NoRandomness(#[from] NoRandomness),
+}
+
+impl From<SecretError> for KeysError {
+    fn from(error: SecretError) -> Self {
+        match error {
+            SecretError::File(error) => Self::File(error),
+            SecretError::NotAKey { path } => Self::NotAKey { path },
+            SecretError::NoRandomness(error) => Self::NoRandomness(error),
+            error => Self::Locked(error),
+        }
+    }
 }
 
 /// The keys of a peer.
@@ -55,9 +70,7 @@ impl Keys {
     /// Reads both keys, making those that are not there yet.
     pub fn load_or_create(data: &DataDir) -> Result<Self, KeysError> {
         let seed = load_or_create(&data.peer_key(), |_| true)?;
-        let path = data.money_key();
-        let secret = load_or_create(&path, |bytes| MoneyKey::from_bytes(bytes).is_ok())?;
-        let money = MoneyKey::from_bytes(&secret).map_err(|_| KeysError::NotAKey { path })?;
+        let money = load_or_create_money(&data.money_key())?;
         Ok(Self { peer: Arc::new(PeerKey::from_seed(&seed)), seed, money: Arc::new(money) })
     }
 
@@ -73,6 +86,17 @@ impl Keys {
 
     pub(crate) fn seed(&self) -> &[u8; 32] {
         &self.seed
+    }
+}
+
+/// The money key of a file, bare or locked; a new one is bare.
+fn load_or_create_money(path: &Path) -> Result<MoneyKey, KeysError> {
+    match secrets::read_money_key(path) {
+        Err(SecretError::File(error)) if error.is_absent() => {
+            let secret = create(path, |bytes| MoneyKey::from_bytes(bytes).is_ok())?;
+            MoneyKey::from_bytes(&secret).map_err(|_| KeysError::NotAKey { path: path.to_owned() })
+        }
+        read => Ok(read?),
     }
 }
 

@@ -25,6 +25,7 @@ mod publish;
 mod role;
 #[cfg(test)]
 mod sample;
+pub mod secrets;
 mod shared;
 mod stage;
 mod store;

@@ -14,6 +14,7 @@ pub mod deposit;
 pub mod ens;
 mod error;
 mod facts;
+pub mod keystore;
 mod logs;
 mod preflight;
 mod preset;
