@@ -136,3 +136,39 @@ impl PermittedDeposit {
 pub(crate) fn escrow_domain(domain: &MoneyDomain) -> Eip712Domain {
     Eip712Domain::new(Some("ORIEN".into()), Some("1".into()), Some(U256::from(domain.chain_id)), Some(theirs(&domain.escrow)), None)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Signed by another implementation (eth-account of Python) from the same fields.
+    #[test]
+    fn an_authorisation_is_signed_as_others_sign_it() {
+        let mut bytes = [0; 32];
+        hex::decode_to_slice("4c0883a69102937d6231471b5dbb6204fe5129617082792ae468d01a3f362318", &mut bytes).unwrap();
+        let key = MoneyKey::from_bytes(&bytes).unwrap();
+        let token = TokenDomain {
+            name: "USDC".to_owned(),
+            version: "2".to_owned(),
+            chain_id: 84_532,
+            token: "0x036CbD53842c5426634e7929541eC2318f3dCF7e".parse().unwrap(),
+        };
+        let authorization = Authorization {
+            account: key.address(),
+            escrow: Address::from_bytes([0x11; 20]),
+            amount: Usdc::from_micros(2_500_000),
+            spending_key: Address::from_bytes([0x22; 20]),
+            salt: Hash::from_bytes([0x33; 32]),
+            valid_after: UnixSeconds(0),
+            valid_before: UnixSeconds(1_900_000_000),
+        };
+        let nonce = nonce(&authorization.account, &authorization.spending_key, &authorization.salt);
+        assert_eq!(nonce.to_string(), "9c7d1152ff61bd01bf5ff7af6637ab39a09ea0b88901f4639c26f86dc297fe73");
+        assert_eq!(authorization.digest(&token).to_string(), "be10be68644ac0f54c8b0d6a18bccd404d2743ed3d896cb0e0a2113283f9102e");
+        let expected = concat!(
+            "d41d3e711595f77a3be396175c80f6147ed840e870445fecb7fe9a40f9753b4f",
+            "1cc86959cb4feceb7eebe44feb788317a33af6c69a70ba28ea7bc27efdce2a821c"
+        );
+        assert_eq!(hex::encode(authorization.sign(&token, &key).to_bytes()), expected);
+    }
+}

@@ -6,6 +6,8 @@
 //! It decides nothing and keeps nothing. It does not know sessions, ledgers or payouts.
 
 mod abi;
+#[cfg(feature = "anvil")]
+pub mod anvil;
 pub mod call;
 mod chain;
 mod claim;

@@ -198,10 +198,15 @@ fn pinned(block: &Block) -> serde_json::Value {
 /// Tells errors about the block from errors about the call.
 fn without_state(error: ChainError, at: &Block) -> ChainError {
     match error {
-        ChainError::Refused { rpc, message, data: None, .. } if lacks_state(&message) => ChainError::NoState { rpc, block: at.number },
+        ChainError::Refused { rpc, code, message, data: None, .. } if code == RESOURCE_NOT_FOUND || lacks_state(&message) => {
+            ChainError::NoState { rpc, block: at.number }
+        }
         other => other,
     }
 }
+
+/// What EIP-1474 has for it; some nodes use it.
+const RESOURCE_NOT_FOUND: i64 = -32_001;
 
 /// How nodes say that they do not have a block or its state.
 fn lacks_state(message: &str) -> bool {

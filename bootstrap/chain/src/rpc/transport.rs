@@ -1,4 +1,4 @@
-//! JSON-RPC over HTTP with bounds: an answer longer than allowed is broken off, redirections are not followed.
+//! JSON-RPC over HTTP with bounds: an answer longer than allowed is broken off, redirections are not followed. How long is waited is up to the caller.
 
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -29,7 +29,6 @@ impl BoundedHttp {
         // One for the whole process; whoever was first chose the same.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let mut client = Client::builder()
-            .timeout(limits.answer_within)
             .connect_timeout(CONNECT_WITHIN)
             .redirect(reqwest::redirect::Policy::none())
             .pool_max_idle_per_host(limits.in_flight);

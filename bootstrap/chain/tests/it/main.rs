@@ -1,0 +1,12 @@
+//! The chain against a real one: anvil with Circle's own USDC and the escrow, and proxies before it that fail and lie.
+
+mod agreement;
+mod claims;
+mod deposits;
+mod faults;
+mod kit;
+mod logs;
+mod names;
+mod preflight;
+mod reading;
+mod sending;
