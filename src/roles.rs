@@ -5,8 +5,10 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
 use orien_bootstrap::{DoorSettings, Network, PeerConfig, RoleName};
+use orien_chain::RpcUrl;
 use orien_door::TlsFiles;
 use orien_net::NetLimits;
+use orien_node::chain::CollectPolicy;
 use orien_protocol::credit::CreditPolicy;
 use orien_protocol::money::Usdc;
 use orien_protocol::signing::Address;
@@ -68,6 +70,7 @@ pub(crate) fn peer(role: RoleName, args: &PeerArgs) -> anyhow::Result<(PeerConfi
         listen: if args.listen.is_empty() { everywhere() } else { args.listen.clone() },
         external: args.external.clone(),
         bootstrap: args.bootstrap.clone(),
+        rpc: args.rpc.iter().map(|url| url.parse().context("--rpc")).collect::<anyhow::Result<Vec<RpcUrl>>>()?,
         limits: NetLimits::default(),
     };
     let address = args.http.unwrap_or_else(|| SocketAddr::from((Ipv4Addr::LOCALHOST, door_port(role))));
@@ -93,7 +96,9 @@ pub(crate) async fn node(args: NodeArgs, cancel: CancellationToken) -> anyhow::R
     let payout = args.payout.map(|text| address("--payout", &text)).transpose()?;
     let credit =
         CreditPolicy { cap: amount("--credit-cap", &args.credit_cap)?, unredeemed_cap: amount("--unredeemed-cap", &args.unredeemed_cap)? };
-    let config = orien_node::Config { door, payout, credit, ..orien_node::Config::new(peer, tools_file) };
+    // A lock takes a while to be final, so half of what may wait is early enough.
+    let collect = CollectPolicy { lock_at: Usdc::from_micros(credit.unredeemed_cap.micros() / 2), ..CollectPolicy::default() };
+    let config = orien_node::Config { door, payout, credit, collect, ..orien_node::Config::new(peer, tools_file) };
     // The door file tells others what `ready` would; nobody waits for it here.
     let (ready, _) = oneshot::channel();
     Ok(orien_node::run(config, cancel, ready).await?)

@@ -13,6 +13,7 @@ mod data_dir;
 mod discovery;
 mod dispatch;
 pub mod door;
+pub mod escrow;
 mod files;
 mod frame_stream;
 mod http;

@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use orien_chain::{Chain, ChainError, ChainLimits, RpcUrl};
 use orien_net::{Net, NetConfig, NetLimits, NetPanicked, Role, StartNetError};
 use orien_protocol::binding::SignedBinding;
 use orien_protocol::frame::{Answer, Question};
@@ -53,6 +54,8 @@ pub struct PeerConfig {
     pub external: Vec<String>,
     /// Bootstrap peers beside those of the network.
     pub bootstrap: Vec<String>,
+    /// Nodes of the network's chain; none for those that the network names. Not needed on the ledger rail.
+    pub rpc: Vec<RpcUrl>,
     /// Bounds of the network.
     pub limits: NetLimits,
 }
@@ -67,6 +70,7 @@ impl PeerConfig {
             listen: vec!["/ip4/127.0.0.1/tcp/0".to_owned(), "/ip4/127.0.0.1/udp/0/quic-v1".to_owned()],
             external: Vec::new(),
             bootstrap: Vec::new(),
+            rpc: Vec::new(),
             limits: NetLimits::default(),
         }
     }
@@ -90,6 +94,9 @@ pub enum StartPeerError {
     /// The network did not start.
     #[error(transparent)]
     Net(#[from] StartNetError),
+    /// The network's chain cannot be asked.
+    #[error(transparent)]
+    Chain(#[from] ChainError),
 }
 
 /// Why a running peer cannot go on. The process should stop; a restart recovers.
@@ -127,6 +134,7 @@ pub struct Peer {
     data: DataDir,
     keys: Keys,
     network: Network,
+    chain: Option<Chain>,
     net: Net,
     intake: Intake,
     own: OwnOffer,
@@ -163,7 +171,7 @@ impl Peer {
     /// Starts everything. `failed` is not a stop signal to the peer: the peer cancels it when a part fails for good, and goes on until
     /// [`Peer::stop`] so that a role told to stop can still finish its work over the network.
     pub async fn start(config: PeerConfig, failed: CancellationToken) -> Result<Self, StartPeerError> {
-        let PeerConfig { role, data_dir, network, listen, external, bootstrap, limits } = config;
+        let PeerConfig { role, data_dir, network, listen, external, bootstrap, rpc, limits } = config;
         let data = DataDir::open(&data_dir, role)?;
         let keys = Keys::load_or_create(&data)?;
         let network = match network {
@@ -171,6 +179,7 @@ impl Peer {
             None => Network::load(&data.network_file())?,
         };
         let network = network.with_bootstrap(&bootstrap)?;
+        let chain = chain_of(role, &network, &rpc)?;
         let own_id = keys.peer().id();
         let (store, loaded) = open_store(&data, &network).await?;
 
@@ -225,6 +234,7 @@ impl Peer {
             data,
             keys,
             network,
+            chain,
             net,
             intake,
             own,
@@ -259,6 +269,11 @@ impl Peer {
     /// Its network.
     pub fn network(&self) -> &Network {
         &self.network
+    }
+
+    /// The network's chain; none on the ledger rail, and for peers that only introduce others.
+    pub fn chain(&self) -> Option<&Chain> {
+        self.chain.as_ref()
     }
 
     /// The handle on the network between peers.
@@ -349,6 +364,17 @@ impl Peer {
             }
         }
         tracing::info!(role = %self.role, peer = %self.id(), "peer stopped");
+    }
+}
+
+/// The chain of a network, behind the nodes that were given or those that the network names. Nothing is asked of it yet.
+fn chain_of(role: RoleName, network: &Network, rpc: &[RpcUrl]) -> Result<Option<Chain>, ChainError> {
+    match network.chain() {
+        Some(facts) if role != RoleName::Bootstrap => {
+            let nodes = if rpc.is_empty() { network.rpc() } else { rpc };
+            Ok(Some(Chain::new(*facts, nodes, ChainLimits::default())?))
+        }
+        _ => Ok(None),
     }
 }
 

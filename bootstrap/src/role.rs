@@ -38,6 +38,7 @@ impl Config {
             listen,
             external: Vec::new(),
             bootstrap: Vec::new(),
+            rpc: Vec::new(),
             limits: NetLimits::default(),
         };
         Self { peer, door: DoorSettings::local(SocketAddr::from((Ipv4Addr::LOCALHOST, BOOTSTRAP_DOOR_PORT))) }

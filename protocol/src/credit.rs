@@ -1,7 +1,7 @@
 //! What a provider risks with each account: work without a voucher, and vouchers not redeemed yet.
 //!
 //! All sessions and keys of an account share one limit, which grows only with what settlement has really redeemed. What a closed session still owes stays in the book and
-//! blocks the next session of that account.
+//! blocks the next session of that account. Where a chain says what an account's escrow holds, no more than that is risked; what is locked there for a session is no risk.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -27,7 +27,17 @@ struct Exposure {
     unvouchered: Usdc,
     promised: Usdc,
     redeemed: Usdc,
+    /// Set aside on the chain for this session alone, and not redeemed yet.
+    locked: Usdc,
     closed: bool,
+}
+
+impl Exposure {
+    /// What is promised or worked and neither redeemed nor locked.
+    fn at_risk(&self) -> u64 {
+        let used = self.promised.micros().saturating_add(self.unvouchered.micros());
+        used.saturating_sub(self.redeemed.micros().saturating_add(self.locked.micros()))
+    }
 }
 
 /// The exposure to every account, folded from its sessions.
@@ -35,6 +45,8 @@ struct Exposure {
 pub struct CreditBook {
     policy: CreditPolicy,
     accounts: BTreeMap<Address, BTreeMap<SessionId, Exposure>>,
+    /// What a chain holds for accounts, beyond locks and exits; nothing of those that no chain was asked about.
+    held: BTreeMap<Address, Usdc>,
     /// Redeemed value of sessions that are not kept any more.
     settled: BTreeMap<Address, u64>,
     /// The last of those sessions, oldest first.
@@ -45,7 +57,14 @@ pub struct CreditBook {
 impl CreditBook {
     /// An empty book.
     pub const fn new(policy: CreditPolicy) -> Self {
-        Self { policy, accounts: BTreeMap::new(), settled: BTreeMap::new(), remembered: VecDeque::new(), remembered_set: BTreeSet::new() }
+        Self {
+            policy,
+            accounts: BTreeMap::new(),
+            held: BTreeMap::new(),
+            settled: BTreeMap::new(),
+            remembered: VecDeque::new(),
+            remembered_set: BTreeSet::new(),
+        }
     }
 
     /// Notes what a session stands at: unvouchered charge (running work included) and promised total.
@@ -66,6 +85,18 @@ impl CreditBook {
         self.forget_settled(account, session);
     }
 
+    /// Notes what the chain holds for an account that is neither locked nor on its way out. With [`Self::locked`] and [`Self::redeemed`] of the same block it limits all that is risked.
+    pub fn held(&mut self, account: Address, free: Usdc) {
+        self.held.insert(account, free);
+    }
+
+    /// Notes what is locked on the chain for a session.
+    pub fn locked(&mut self, account: Address, session: SessionId, locked: Usdc) {
+        if let Some(exposure) = self.accounts.get_mut(&account).and_then(|all| all.get_mut(&session)) {
+            exposure.locked = locked;
+        }
+    }
+
     /// Most unvouchered charge that `session` may have now: `min(cap, interval + redeemed / 3)` less what the account's other sessions hold.
     pub fn credit(&self, account: Address, session: SessionId, interval_charge: Usdc) -> Usdc {
         let earned = self.redeemed_total(account) / 3;
@@ -79,13 +110,17 @@ impl CreditBook {
         Usdc::from_micros(self.sum(account, |_, e| if e.closed { e.unvouchered.micros() } else { 0 }))
     }
 
-    /// How far the charge of `session` may go before something must be redeemed: what it has redeemed, and the cap less what the account's other sessions have
-    /// promised and not redeemed or run ahead. So whatever settlement does, no more than the cap is ever lost with one account.
+    /// How far the charge of `session` may go before something must be redeemed: what it has redeemed or locked, and the cap, or what the chain holds if that is less, without what the
+    /// account's other sessions have at risk. So whatever settlement does, no more than the cap is ever lost with one account.
     pub fn unredeemed_ceiling(&self, account: Address, session: SessionId) -> Usdc {
-        let waiting = |e: &Exposure| e.promised.excess_over(e.redeemed).micros().saturating_add(e.unvouchered.micros());
-        let others = self.sum(account, |id, e| if *id == session { 0 } else { waiting(e) });
-        let own = self.sum(account, |id, e| if *id == session { e.redeemed.micros() } else { 0 });
-        Usdc::from_micros(self.policy.unredeemed_cap.micros().saturating_sub(others).saturating_add(own))
+        let held = self.held.get(&account).copied().unwrap_or(self.policy.unredeemed_cap);
+        self.ceiling_within(held.min(self.policy.unredeemed_cap), account, session)
+    }
+
+    fn ceiling_within(&self, cap: Usdc, account: Address, session: SessionId) -> Usdc {
+        let others = self.sum(account, |id, e| if *id == session { 0 } else { e.at_risk() });
+        let own = self.sum(account, |id, e| if *id == session { e.redeemed.micros().saturating_add(e.locked.micros()) } else { 0 });
+        Usdc::from_micros(cap.micros().saturating_sub(others).saturating_add(own))
     }
 
     /// Whether the account may open `session`: it owes nothing, and there is room for work that waits for redemption.
@@ -95,11 +130,18 @@ impl CreditBook {
             let text = "the account owes this provider from an earlier session; resume it and sign";
             return Err(Fault::new(FaultCode::DEBT, text).missing(debt));
         }
-        if self.unredeemed_ceiling(account, session) == Usdc::ZERO {
+        // What the chain holds is asked again at each opening.
+        if self.ceiling_within(self.policy.unredeemed_cap, account, session) == Usdc::ZERO {
             let text = "too much of this account waits for redemption; try again when settlement has answered";
             return Err(Fault::new(FaultCode::UNREDEEMED, text));
         }
         Ok(())
+    }
+
+    /// What a session promised and has not redeemed; nothing of one that is settled or was never noted.
+    pub fn unredeemed(&self, account: Address, session: SessionId) -> Usdc {
+        let exposure = self.accounts.get(&account).and_then(|all| all.get(&session));
+        exposure.map_or(Usdc::ZERO, |e| e.promised.excess_over(e.redeemed))
     }
 
     fn redeemed_total(&self, account: Address) -> u64 {
@@ -192,6 +234,31 @@ mod tests {
         book.note(account, session(3), Usdc::ZERO, Usdc::ZERO, false);
         book.redeemed(account, session(1), Usdc::from_micros(450));
         assert_eq!(book.unredeemed_ceiling(account, session(2)).micros(), 500);
+    }
+
+    #[test]
+    fn no_more_is_risked_than_the_chain_holds_and_what_is_locked_is_no_risk() {
+        let (mut book, account) = (CreditBook::new(POLICY), Address::default());
+        book.note(account, session(1), Usdc::ZERO, Usdc::from_micros(100), false);
+        book.held(account, Usdc::from_micros(300));
+        assert_eq!(book.unredeemed_ceiling(account, session(1)).micros(), 300);
+        assert_eq!(book.unredeemed_ceiling(account, session(2)).micros(), 200, "both draw on the same escrow");
+        // A lock takes from what is free, and is the session's alone.
+        book.held(account, Usdc::from_micros(50));
+        book.locked(account, session(1), Usdc::from_micros(250));
+        assert_eq!(book.unredeemed_ceiling(account, session(1)).micros(), 300);
+        assert_eq!(book.unredeemed_ceiling(account, session(2)).micros(), 50);
+        // Redeemed out of the lock: what is locked falls as what is redeemed grows.
+        book.redeemed(account, session(1), Usdc::from_micros(100));
+        book.locked(account, session(1), Usdc::from_micros(150));
+        assert_eq!(book.unredeemed_ceiling(account, session(1)).micros(), 300);
+        // Never more than the cap beyond locks, however rich the account is.
+        book.held(account, Usdc::from_micros(1_000_000));
+        assert_eq!(book.unredeemed_ceiling(account, session(2)).micros(), 500);
+        // An empty escrow leaves nothing; whether the account may open is asked of the chain again.
+        book.held(account, Usdc::ZERO);
+        assert_eq!(book.unredeemed_ceiling(account, session(2)), Usdc::ZERO);
+        assert_eq!(book.admits(account, session(2)), Ok(()));
     }
 
     #[test]

@@ -103,6 +103,12 @@ codes! {
     FILE_CHANGED = 44, "file_changed";
     /// No upload to this path broke off there.
     WRONG_OFFSET = 45, "wrong_offset";
+    /// The chain cannot be read now.
+    CHAIN_UNREADABLE = 50, "chain_unreadable";
+    /// The account does not let this spending key promise its money, or not any more.
+    KEY_NOT_AUTHORIZED = 51, "key_not_authorized";
+    /// The escrow does not know this settlement signer, or not any more.
+    SIGNER_NOT_CURRENT = 52, "signer_not_current";
 }
 
 impl fmt::Debug for FaultCode {

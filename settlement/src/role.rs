@@ -78,6 +78,7 @@ impl Config {
             listen,
             external: Vec::new(),
             bootstrap: Vec::new(),
+            rpc: Vec::new(),
             limits: NetLimits::default(),
         };
         let door = DoorSettings::local(SocketAddr::from((Ipv4Addr::LOCALHOST, SETTLEMENT_DOOR_PORT)));

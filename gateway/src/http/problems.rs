@@ -2,13 +2,13 @@
 //!
 //! | Status | Codes |
 //! | --- | --- |
-//! | 402 | `budget_exhausted`, `insufficient_funds`, `debt`, `unredeemed_limit`, `daily_cap`; `missing` says how much, as a decimal string |
+//! | 402 | `budget_exhausted`, `insufficient_funds`, `debt`, `unredeemed_limit`, `daily_cap`, `key_not_authorized`; `missing` says how much, as a decimal string |
 //! | 404 | `session_not_found`, `execution_not_found`, `provider_not_found`, `no_provider`, `no_such_file`, `not_found` |
 //! | 400 | `bad_path`, `bad_range`, `bad_hash`, `bad_archive`, `wrong_length`, `unreadable_body` |
 //! | 409 | `file_changed`, `wrong_offset`, `wrong_state`, `conflict`, `offer_changed`, `bad_receipt`, `history_lost`, `clocks_apart`, `in_progress`, `stdin_not_wanted` |
 //! | 410 | `session_ended`, `stdin_closed`, `session_replaced`; `successor` is the session that goes on for it |
 //! | 422 | `unknown_tool`, `bad_arguments`, `invalid_body`, `idempotency_mismatch` |
-//! | 502 | `provider_unreachable`, `settlement_unreachable`, `hash_mismatch`, and whatever a peer says that makes no sense |
+//! | 502 | `provider_unreachable`, `settlement_unreachable`, `chain_unreadable`, `signer_not_current`, `hash_mismatch`, and whatever a peer says that makes no sense |
 //! | 503 | `busy`, `failing_over`, with `Retry-After` |
 
 use axum::http::StatusCode;
@@ -134,6 +134,9 @@ fn meaning(code: FaultCode) -> (StatusCode, &'static str) {
         FaultCode::DEBT => (StatusCode::PAYMENT_REQUIRED, "The account owes this provider"),
         FaultCode::UNREDEEMED => (StatusCode::PAYMENT_REQUIRED, "Too much waits for redemption"),
         FaultCode::DAILY_CAP => (StatusCode::PAYMENT_REQUIRED, "The account's daily cap is reached"),
+        FaultCode::KEY_NOT_AUTHORIZED => (StatusCode::PAYMENT_REQUIRED, "The account does not allow this spending key"),
+        FaultCode::SIGNER_NOT_CURRENT => (StatusCode::BAD_GATEWAY, "The escrow does not know this settlement"),
+        FaultCode::CHAIN_UNREADABLE => (StatusCode::BAD_GATEWAY, "The chain cannot be read"),
         FaultCode::CONFLICT => (StatusCode::CONFLICT, "This contradicts an earlier request"),
         FaultCode::STDIN_NOT_WANTED => (StatusCode::CONFLICT, "The run did not ask for standard input"),
         FaultCode::WRONG_STATE => (StatusCode::CONFLICT, "This is not possible now"),

@@ -167,7 +167,9 @@ pub(crate) fn exit_code(run: &Value, interrupt: &Interrupt) -> u8 {
         Some("timed_out") => Failure::Late,
         Some("cost_reached" | "budget_reached" | "credit_exhausted" | "unredeemed") => Failure::Money,
         _ => match run["fault"]["code"].as_str() {
-            Some("budget_exhausted" | "insufficient_funds" | "debt" | "unredeemed_limit" | "daily_cap") => Failure::Money,
+            Some("budget_exhausted" | "insufficient_funds" | "debt" | "unredeemed_limit" | "daily_cap" | "key_not_authorized") => {
+                Failure::Money
+            }
             _ => Failure::Stopped,
         },
     };

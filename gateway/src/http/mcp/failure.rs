@@ -134,7 +134,7 @@ impl Failure {
         match self.0.code.as_str() {
             "budget_exhausted" => &["top_up_session", "end_session"],
             "max_cost_reached" => &["run_tool"],
-            "insufficient_funds" | "daily_cap" | "debt" | "unredeemed_limit" => &["end_session", "open_session"],
+            "insufficient_funds" | "daily_cap" | "debt" | "unredeemed_limit" | "key_not_authorized" => &["end_session", "open_session"],
             "spend_cap_reached" => &["end_session"],
             "session_replaced" => &["session_status", "run_tool"],
             "session_ended" | "session_not_found" | "offer_changed" => &["open_session"],

@@ -42,6 +42,11 @@ impl ProviderSession {
         self.allowance.map_or(Usdc::ZERO, |allowance| allowance.ceiling)
     }
 
+    /// The ceiling that an allowance would give the session; for a driver that looks at the chain before it hands the allowance in.
+    pub fn ceiling_of(&self, signed: SignedAllowance) -> Result<Usdc, Fault> {
+        Ok(self.check_allowance(signed)?.ceiling)
+    }
+
     pub(super) fn on_allowance(&mut self, signed: SignedAllowance, env: &ProviderEnv<'_>, fx: &mut Effects) {
         let allowance = match self.check_allowance(signed) {
             Ok(allowance) => allowance,
