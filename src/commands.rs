@@ -3,6 +3,7 @@
 pub(crate) mod audit;
 pub(crate) mod bench;
 pub(crate) mod doctor;
+pub(crate) mod earnings;
 pub(crate) mod init;
 pub(crate) mod keys;
 pub(crate) mod mcp;
@@ -35,6 +36,7 @@ pub(crate) fn run(cli: Cli) -> anyhow::Result<ExitCode> {
             None => role(|cancel| roles::settlement(*args, cancel)),
         },
         Command::Bootstrap(args) => role(|cancel| roles::bootstrap(args, cancel)),
+        Command::Earnings(args) => done(earnings::run(args)),
         Command::Providers(args) => Ok(told(done(providers::run(&args)), args.ask.json)),
         Command::Run(args) => Ok(told(run::run(&args), args.ask.json)),
         Command::Session { command } => {

@@ -258,8 +258,34 @@ impl Clerk {
 
     async fn on_frame(&mut self, frame: Option<AgentFrame>) -> Result<(), Broken> {
         match frame {
-            Some(frame) => self.turns(Vec::from_iter(self.input_of(frame))).await,
+            Some(frame) => {
+                if let Err(fault) = self.vet_opening(&frame).await {
+                    self.say(ProviderFrame::Refused(fault));
+                    return self.turn(ProviderInput::Stop).await;
+                }
+                self.turns(Vec::from_iter(self.input_of(frame))).await
+            }
             None => self.on_gone().await,
+        }
+    }
+
+    /// Where there is a chain, it is asked whether it carries an allowance before the session has one. Later ones are bounded by what the book knows of the account.
+    async fn vet_opening(&mut self, frame: &AgentFrame) -> Result<(), Fault> {
+        let house = Arc::clone(&self.house);
+        let (Some(chain), AgentFrame::Present(allowance)) = (&house.chain, frame) else { return Ok(()) };
+        match (self.session.phase(), self.session.ceiling_of(*allowance)) {
+            (ProviderPhase::Proposed(_), Ok(ceiling)) => {
+                let terms = self.session.terms().clone();
+                let vetted = chain.vet(&house, &terms, ceiling);
+                let stopping = || Err(Fault::new(FaultCode::BUSY, "the provider is stopping"));
+                house.halt.run_until_cancelled(vetted).await.unwrap_or_else(stopping)
+            }
+            (_, Ok(ceiling)) => {
+                chain.raise(self.id, ceiling);
+                Ok(())
+            }
+            // The machine says what is wrong with it.
+            (_, Err(_)) => Ok(()),
         }
     }
 
@@ -278,7 +304,8 @@ impl Clerk {
 
     /// Hands the machine these inputs and those that have come at the same time; what all of them want kept is committed at once.
     async fn turns(&mut self, mut inputs: Vec<ProviderInput>) -> Result<(), Broken> {
-        while inputs.len() < TOGETHER {
+        // The one that brings the allowance is looked at by itself.
+        while inputs.len() < TOGETHER && !matches!(self.session.phase(), ProviderPhase::Proposed(_)) {
             let frame = self.line.as_mut().and_then(Line::heard_already).and_then(|frame| self.input_of(frame));
             let event = self.executor.as_mut().and_then(Executor::told_already).map(|event| self.input_of_run(event));
             if frame.is_none() && event.is_none() {
@@ -342,7 +369,8 @@ impl Clerk {
     /// One turn of the machine.
     pub(super) fn step(&mut self, input: ProviderInput) -> Vec<ProviderEffect> {
         let house = Arc::clone(&self.house);
-        let vet = |job: &Job| house.workshop.toolbox.vet(job);
+        let barred = house.chain.as_ref().and_then(|chain| chain.bar(self.id));
+        let vet = |job: &Job| barred.clone().map_or_else(|| house.workshop.toolbox.vet(job), Err);
         let (credit, unredeemed_ceiling) = {
             let book = house.book();
             (book.credit(self.account, self.id, self.interval_charge), book.unredeemed_ceiling(self.account, self.id))

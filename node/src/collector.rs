@@ -156,6 +156,14 @@ impl<S: Settlement> Collector<S> {
         self.due.values_mut().for_each(|due| due.at = due.at.max(until));
     }
 
+    /// Where a chain says what is redeemed, settlement's word for it does not count (M13).
+    fn counted(&self, state: ChannelState, before: &Handed) -> ChannelState {
+        match &self.house.chain {
+            None => state,
+            Some(_) => ChannelState { redeemed: before.state.redeemed, closed: before.state.closed, ..state },
+        }
+    }
+
     async fn attempt(&self, session: SessionId) -> Result<Attempt, StoreError> {
         let Some(summary) = self.house.store.summary(session).await? else { return Ok(Attempt::Done) };
         let before = self.house.store.handed(session).await?;
@@ -169,6 +177,7 @@ impl<S: Settlement> Collector<S> {
         let Some(claim) = summary.claim() else { return Ok(Attempt::Done) };
         match self.settlement.claim(claim).await {
             Ok(state) => {
+                let state = self.counted(state, &before);
                 let handed = Handed { state, close_taken: summary.is_over() };
                 self.house.store.note_handed(session, handed).await?;
                 self.house.book().redeemed(summary.account(), session, state.redeemed);

@@ -10,8 +10,9 @@ use std::time::Duration;
 
 use orien_bootstrap::{
     DoorSettings, InboundStream, OfferSource, OfferStamp, Peer, PeerConfig, PeerDoorError, PeerFailure, PublishError, StartPeerError,
-    clock, door,
+    clock, door, escrow,
 };
+use orien_chain::ChainError;
 use orien_door::{Door, ServeError, Uptime};
 use orien_net::{NetError, StreamKind};
 use orien_protocol::credit::CreditPolicy;
@@ -26,6 +27,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use crate::chain::CollectPolicy;
 use crate::collector::{ClaimError, Settlement};
 use crate::config::{self, ConfigFault, HostPaths, HostPrograms, ProviderConfig};
 use crate::http::{self, Shown};
@@ -57,6 +59,8 @@ pub struct Config {
     pub payout: Option<Address>,
     /// How much is risked with each account.
     pub credit: CreditPolicy,
+    /// When it collects without settlement, where there is a chain.
+    pub collect: CollectPolicy,
     /// The program that answers to the sandbox's hidden arguments; none for the running one.
     pub sandbox_helper: Option<PathBuf>,
 }
@@ -70,6 +74,7 @@ impl Config {
             tools_file: tools_file.into(),
             payout: None,
             credit: CreditPolicy { cap: CREDIT_CAP, unredeemed_cap: UNREDEEMED_CAP },
+            collect: CollectPolicy::default(),
             sandbox_helper: None,
         }
     }
@@ -125,6 +130,9 @@ pub enum RunNodeError {
     /// The network did not say where it listens.
     #[error(transparent)]
     Net(#[from] NetError),
+    /// The chain is not what the network says.
+    #[error(transparent)]
+    Chain(#[from] ChainError),
     /// The store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -184,6 +192,9 @@ async fn work(
     stop: CancellationToken,
     ready: oneshot::Sender<Ready>,
 ) -> Result<(), RunNodeError> {
+    if let Some(chain) = peer.chain() {
+        escrow::preflight_at_start(chain, peer.network().settlement().signer, peer.network().exit_delay()).await?;
+    }
     let settlement = OverNetwork { peer: Arc::clone(peer) };
     let shop = Arc::new(Shop::open(shop_config(config, provider, peer), settlement).await?);
     let served = serve(config, provider, peer, &shop, uptime, stop, ready).await;
@@ -215,6 +226,8 @@ fn shop_config(config: &Config, provider: &ProviderConfig, peer: &Peer) -> ShopC
         finality_lag: network.finality_lag(),
         exit_delay: network.exit_delay(),
         credit: config.credit,
+        chain: peer.chain().cloned(),
+        collect: config.collect,
     }
 }
 

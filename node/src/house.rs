@@ -16,6 +16,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::admission::{Offers, Standing};
+use crate::chain::Ways;
 use crate::clerk::{Clerk, Counter, SessionView};
 use crate::collector::HandIns;
 use crate::executor::Workshop;
@@ -35,6 +36,8 @@ pub(crate) struct House {
     pub(crate) store: Store,
     pub(crate) places: Places,
     pub(crate) collector: HandIns,
+    /// The chain, where the network has one.
+    pub(crate) chain: Option<Ways>,
     /// Promises that are handed in without waiting for the usual time.
     pub(crate) hand_in_at: Usdc,
     /// Every task of every session.
@@ -62,13 +65,14 @@ pub(crate) struct Parts {
     pub(crate) store: Store,
     pub(crate) places: Places,
     pub(crate) collector: HandIns,
+    pub(crate) chain: Option<Ways>,
     pub(crate) hand_in_at: Usdc,
     pub(crate) book: CreditBook,
 }
 
 impl House {
     pub(crate) fn new(parts: Parts) -> Arc<Self> {
-        let Parts { standing, keys, workshop, store, places, collector, hand_in_at, book } = parts;
+        let Parts { standing, keys, workshop, store, places, collector, chain, hand_in_at, book } = parts;
         Arc::new(Self {
             standing,
             keys,
@@ -76,6 +80,7 @@ impl House {
             store,
             places,
             collector,
+            chain,
             hand_in_at,
             tasks: TaskTracker::new(),
             halt: CancellationToken::new(),
@@ -113,6 +118,11 @@ impl House {
     /// The counter of a session that is here.
     pub(crate) fn counter(&self, session: SessionId) -> Option<Counter> {
         lock(&self.counters).get(&session).cloned()
+    }
+
+    /// Whether a session is here and has its workspace.
+    pub(crate) fn is_at_work(&self, session: SessionId) -> bool {
+        lock(&self.counters).get(&session).is_some_and(|counter| !counter.released.is_cancelled())
     }
 
     /// Every session that is here, as it stands.

@@ -7,12 +7,14 @@
 
 pub mod admission;
 pub mod arguments;
+pub mod chain;
 mod clerk;
 pub mod collector;
 pub mod command;
 pub mod config;
 mod daemon;
 mod desk;
+pub mod earnings;
 mod executor;
 mod files;
 mod house;

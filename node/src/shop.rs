@@ -8,11 +8,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use orien_bootstrap::clock;
+use orien_chain::{Chain, ChainError};
 use orien_protocol::binding::Binding;
 use orien_protocol::credit::{CreditBook, CreditPolicy};
 use orien_protocol::hash::Hash;
 use orien_protocol::id::SessionId;
-use orien_protocol::ledger::Balance;
 use orien_protocol::money::Usdc;
 use orien_protocol::network::NetworkId;
 use orien_protocol::offer::{Confinement, Offer};
@@ -28,10 +28,12 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::admission::Standing;
+use crate::chain::{ChainView, CollectPolicy, Collected, RoundError, Ways};
 use crate::clerk::Visit;
 use crate::collector::{Collector, HandIns, Settlement, is_settled};
 use crate::config::ProviderConfig;
 use crate::desk::{self, Desk};
+use crate::earnings::{self, Earnings, Takings};
 use crate::executor::Workshop;
 use crate::house::{House, Parts};
 use crate::line::Io;
@@ -86,6 +88,10 @@ pub struct ShopConfig {
     pub exit_delay: Millis,
     /// How much is risked with each account.
     pub credit: CreditPolicy,
+    /// The chain, where the network has one.
+    pub chain: Option<Chain>,
+    /// When the provider collects without settlement.
+    pub collect: CollectPolicy,
 }
 
 /// Why a shop does not open.
@@ -99,16 +105,10 @@ pub enum OpenShopError {
     Sandbox(#[from] orien_sandbox::OpenError),
 }
 
-/// Sums over all sessions that are kept.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Takings {
-    /// Sessions that opened and are kept.
-    pub sessions: u64,
-    /// Their sums; what is redeemed includes sessions that are forgotten.
-    pub balance: Balance,
-    /// What is promised and not redeemed yet.
-    pub waiting: Usdc,
-}
+/// The chain did not let the provider collect; nothing is known to have been sent.
+#[derive(Debug, Error)]
+#[error(transparent)]
+pub struct CollectError(pub ChainError);
 
 /// A provider at work.
 pub struct Shop {
@@ -146,6 +146,7 @@ impl Shop {
         let helpers = TaskTracker::new();
         helpers.spawn(Collector::new(Arc::clone(&house), settlement).work(stop_helpers.clone()));
         helpers.spawn(chores(Arc::clone(&house), stop_helpers.clone()));
+        helpers.spawn(watch_chain(Arc::clone(&house), stop_helpers.clone()));
         Ok(Self { desk: Desk::new(Arc::clone(&house)), house, helpers, stop_helpers })
     }
 
@@ -191,21 +192,32 @@ impl Shop {
 
     /// What was earned, folded from what is stored.
     pub async fn takings(&self) -> Result<Takings, StoreError> {
-        let mut takings = Takings::default();
-        let sum = |a: Usdc, b: Usdc| Usdc::from_micros(a.micros().saturating_add(b.micros()));
-        for (_, redeemed) in self.house.store.history().await? {
-            takings.balance.redeemed = sum(takings.balance.redeemed, redeemed);
+        Ok(self.earnings(0).await?.takings)
+    }
+
+    /// The same, with so many of the newest sessions.
+    pub async fn earnings(&self, newest: usize) -> Result<Earnings, StoreError> {
+        earnings::of(&self.house, newest).await
+    }
+
+    /// What is known of the chain, and who pays for gas; none where there is no chain.
+    pub fn chain(&self) -> Option<(ChainView, Address)> {
+        self.house.chain.as_ref().map(|chain| (chain.view(), chain.payer()))
+    }
+
+    /// Redeems everything that waits, without settlement; none where there is no chain.
+    pub async fn collect(&self) -> Result<Option<Collected>, CollectError> {
+        let Some(chain) = &self.house.chain else { return Ok(None) };
+        match chain.collect(&self.house).await {
+            Ok(collected) => Ok(Some(collected)),
+            Err(RoundError::Chain(error)) => Err(CollectError(error)),
+            Err(RoundError::Store(error)) => {
+                // What is on disk counts: the process ends, and goes on from there.
+                let reason = error.to_string();
+                self.house.fail(error);
+                Err(CollectError(ChainError::Config(reason)))
+            }
         }
-        for session in self.house.store.sessions().await? {
-            let Some(summary) = self.house.store.summary(session).await?.filter(Summary::has_opened) else { continue };
-            takings.sessions = takings.sessions.saturating_add(1);
-            takings.balance.charged = sum(takings.balance.charged, summary.charged);
-            takings.balance.promised = sum(takings.balance.promised, summary.promised());
-            let redeemed = self.house.store.handed(session).await?.state.redeemed;
-            takings.balance.redeemed = sum(takings.balance.redeemed, redeemed);
-            takings.waiting = sum(takings.waiting, summary.promised().excess_over(redeemed));
-        }
-        Ok(takings)
     }
 
     /// Back when a write has failed: the process has to end then.
@@ -271,6 +283,7 @@ fn parts(config: &ShopConfig, sandbox: Sandbox, store: Store) -> Parts {
         store,
         places: Places::new(config.provider.sessions),
         collector: HandIns::default(),
+        chain: config.chain.clone().map(|chain| Ways::new(chain, Arc::clone(&config.keys.claim), config.exit_delay, config.collect)),
         hand_in_at: Usdc::from_micros(config.credit.unredeemed_cap.micros() / HAND_IN_PART),
         book: CreditBook::new(config.credit),
     }
@@ -296,6 +309,9 @@ async fn pick_up(house: &Arc<House>) -> Result<(), StoreError> {
             house.book().note(summary.account(), session, Usdc::ZERO, summary.promised(), summary.is_over());
             house.book().redeemed(summary.account(), session, handed.state.redeemed);
         }
+        if let Some(chain) = house.chain.as_ref().filter(|_| summary.has_opened()) {
+            chain.watch(summary.terms.by_agent.unverified(), summary.allowance.unverified().ceiling);
+        }
         if summary.has_opened() && !is_settled(&summary, &handed) {
             house.collector.hand_in(session);
         }
@@ -316,6 +332,13 @@ async fn end(house: &Arc<House>, session: SessionId, summary: &Summary) -> Resul
         Err(error) => tracing::error!(%session, %error, "a stored session cannot be picked up and is left alone"),
     }
     Ok(())
+}
+
+/// Looks at the chain, where there is one.
+async fn watch_chain(house: Arc<House>, stop: CancellationToken) {
+    if let Some(chain) = &house.chain {
+        chain.work(&house, stop).await;
+    }
 }
 
 /// Until every session that is told to stop has nothing left to do.

@@ -5,6 +5,7 @@
 //!
 //! It does not know what a record means for the session; it never checks a signature.
 
+mod outbox;
 mod summary;
 
 use std::path::{Path, PathBuf};
@@ -141,6 +142,7 @@ impl Store {
         transaction.open_table(GIVEN_UP)?;
         transaction.open_table(HISTORY)?;
         transaction.open_table(STATS)?;
+        transaction.open_table(outbox::OUTBOX)?;
         transaction.commit()?;
         Ok(Self { database: Arc::new(database) })
     }
@@ -247,7 +249,7 @@ impl Store {
         .await
     }
 
-    /// Notes what settlement said of a session. What was redeemed never falls.
+    /// Notes what settlement, or the chain, said of a session. What was redeemed never falls.
     pub async fn note_handed(&self, session: SessionId, handed: Handed) -> Result<(), StoreError> {
         self.write(move |transaction| {
             let mut table = transaction.open_table(HANDED)?;
@@ -256,7 +258,8 @@ impl Store {
                 None => Handed::default(),
             };
             let redeemed = before.state.redeemed.max(handed.state.redeemed);
-            let state = ChannelState { redeemed, ..handed.state };
+            let closed = before.state.closed || handed.state.closed;
+            let state = ChannelState { redeemed, closed, ..handed.state };
             let merged = Handed { state, close_taken: before.close_taken || handed.close_taken };
             table.insert(session.as_bytes(), encode(&merged)?.as_slice())?;
             Ok(())

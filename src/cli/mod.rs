@@ -2,6 +2,7 @@
 
 mod agent;
 mod door;
+mod earnings;
 mod host;
 mod mcp;
 mod roles;
@@ -11,6 +12,7 @@ use clap::{Parser, Subcommand, ValueEnum};
 
 pub(crate) use agent::{Ask, Call, CompletionsArgs, ManArgs, OneSession, Opening, ProvidersArgs, RunArgs, SessionCommand, SortName, Wish};
 pub(crate) use door::{OpenArgs, TokenCommand};
+pub(crate) use earnings::{AtNode, EarningsArgs, EarningsCommand};
 pub(crate) use host::{AuditArgs, BenchCommand, DoctorArgs, KeysArgs, LevelName, StatusArgs, ToolsCommand};
 pub(crate) use mcp::McpArgs;
 pub(crate) use roles::{DemoArgs, DevArgs, GatewayArgs, InitArgs, NodeArgs, PayingArgs, PeerArgs, RoleName, SettlementArgs};
@@ -52,6 +54,8 @@ pub(crate) enum Command {
     Settlement(Box<SettlementArgs>),
     /// Introduce peers to each other and keep the offer catalogue
     Bootstrap(PeerArgs),
+    /// Show what a provider earned, and collect it on the chain without settlement
+    Earnings(EarningsArgs),
     /// Show who offers which tools at what price, the best first
     Providers(ProvidersArgs),
     /// Do a whole job: open a session, upload, run a tool, stream its output, download, end; the exit code is the tool's

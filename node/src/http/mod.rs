@@ -1,12 +1,14 @@
 //! The routes of a node's local door: health, tools, earnings.
 
+mod earnings;
+
 use std::sync::Arc;
 
 use axum::Router;
 use axum::extract::State;
 use axum::routing::get;
 use orien_bootstrap::Peer;
-use orien_door::{Health, Json, Problem, Uptime};
+use orien_door::{Health, Json, Uptime};
 use serde::Serialize;
 
 use crate::config::{ArgumentReport, ConfigReport, LimitsReport, ProviderConfig, ToolReport};
@@ -26,7 +28,7 @@ pub(crate) struct Shown {
 
 /// The routes of the node role.
 pub(crate) fn routes(shown: Shown) -> Router {
-    Router::new().route(HEALTH, get(health)).route("/tools", get(tools)).route("/earnings", get(earnings)).with_state(shown)
+    Router::new().route(HEALTH, get(health)).route("/tools", get(tools)).merge(earnings::routes()).with_state(shown)
 }
 
 #[derive(Serialize)]
@@ -112,32 +114,4 @@ impl From<ToolReport> for ToolShown {
 async fn tools(State(shown): State<Shown>) -> Json<Tools> {
     let report = ConfigReport::of(&Ok((*shown.config).clone()));
     Json(Tools { tools: report.tools.into_iter().map(ToolShown::from).collect() })
-}
-
-/// Amounts are decimal USDC in text, exact.
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-struct Earnings {
-    sessions: u64,
-    charged: String,
-    promised: String,
-    redeemed: String,
-    /// Promised and not redeemed yet.
-    waiting: String,
-    payout_address: String,
-}
-
-async fn earnings(State(shown): State<Shown>) -> Result<Json<Earnings>, Problem> {
-    let takings = shown.shop.takings().await.map_err(|error| {
-        tracing::error!(%error, "the takings cannot be read");
-        Problem::internal()
-    })?;
-    Ok(Json(Earnings {
-        sessions: takings.sessions,
-        charged: takings.balance.charged.to_string(),
-        promised: takings.balance.promised.to_string(),
-        redeemed: takings.balance.redeemed.to_string(),
-        waiting: takings.waiting.to_string(),
-        payout_address: shown.shop.payout().to_string(),
-    }))
 }

@@ -7,6 +7,9 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use orien_bootstrap::{FaultyDisk, clock, random_id};
+use orien_chain::Chain;
+use orien_chain::anvil::LocalChain;
+use orien_node::chain::CollectPolicy;
 use orien_node::collector::{ClaimError, Settlement};
 use orien_node::config::{self, HostPaths, HostPrograms, ProviderConfig};
 use orien_node::listing::{Listing, Today, hardware};
@@ -91,6 +94,9 @@ pub(crate) struct Kit {
     pub(crate) payout: Address,
     pub(crate) till: Till,
     pub(crate) credit: CreditPolicy,
+    /// The chain, if it is not a ledger.
+    pub(crate) chain: Option<Chain>,
+    pub(crate) collect: CollectPolicy,
     pub(crate) directory: TempDir,
 }
 
@@ -113,8 +119,22 @@ impl Kit {
             payout: Address::from_bytes([5; 20]),
             till: Till::default(),
             credit: CreditPolicy { cap: usdc(10_000_000), unredeemed_cap: usdc(100_000_000) },
+            chain: None,
+            collect: CollectPolicy::default(),
             directory: TempDir::new().unwrap(),
         }
+    }
+
+    /// A provider on a chain, with keys of its own for each seed; its till is told nothing by the chain.
+    pub(crate) fn on_chain(local: &LocalChain, seed: u8) -> Self {
+        let mut kit = Self::new();
+        kit.domain = local.facts().domain();
+        kit.provider =
+            ProviderKeys { peer: Arc::new(PeerKey::from_seed(&[seed; 32])), claim: Arc::new(MoneyKey::from_bytes(&[seed; 32]).unwrap()) };
+        kit.payout = Address::from_bytes([seed; 20]);
+        kit.chain = Some(local.chain().clone());
+        kit.collect.look_every = Duration::from_millis(200);
+        kit
     }
 
     pub(crate) fn config(&self) -> ProviderConfig {
@@ -165,6 +185,8 @@ impl Kit {
             finality_lag: Millis(0),
             exit_delay: Millis::from_secs(86_400),
             credit: self.credit,
+            chain: self.chain.clone(),
+            collect: self.collect,
         }
     }
 

@@ -3,11 +3,13 @@
 
 mod admission;
 mod agent;
+mod chain;
 mod crashes;
 mod credit;
 mod desk;
 mod failing;
 mod files;
+mod hostile;
 mod input;
 mod kit;
 mod letting_go;

@@ -1,0 +1,128 @@
+//! A look at the escrow: what of each session is redeemed and locked, and what each account still has.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use orien_bootstrap::{clock, escrow};
+use orien_chain::{EscrowAccount, EscrowChannel};
+use orien_protocol::fault::Fault;
+use orien_protocol::id::SessionId;
+use orien_protocol::money::Usdc;
+use orien_protocol::signing::Address;
+use tokio::time::Instant;
+
+use super::{LOOK_EVERY, RoundError, Watched, Ways};
+use crate::house::House;
+use crate::store::Handed;
+
+/// Channels read by one call: an answer of about a hundred kilobytes.
+const CHANNELS_AT_ONCE: usize = 200;
+
+impl Ways {
+    /// Reads, stores and notes everything that is due: what waits for redemption each time, the rest every hour.
+    pub(super) async fn look(&self, house: &House) -> Result<(), RoundError> {
+        self.forget_settled(house);
+        let due = self.due(house);
+        if due.is_empty() {
+            return Ok(());
+        }
+        let at = self.chain.final_block().await?;
+        let sessions: Vec<SessionId> = due.keys().copied().collect();
+        let mut seen = BTreeMap::new();
+        for some in sessions.chunks(CHANNELS_AT_ONCE) {
+            let ids: Vec<_> = some.iter().filter_map(|id| due.get(id)).map(|watched| watched.channel.id()).collect();
+            seen.extend(some.iter().copied().zip(self.chain.channels(&ids, &at).await?));
+        }
+        let mut accounts: BTreeMap<Address, EscrowAccount> = BTreeMap::new();
+        let mut bars: BTreeMap<(Address, Address), Option<Fault>> = BTreeMap::new();
+        for channel in due.values().map(|watched| &watched.channel) {
+            if !accounts.contains_key(&channel.account) {
+                accounts.insert(channel.account, self.chain.account(&channel.account, &at).await?);
+            }
+            let key = (channel.account, channel.spending_key);
+            if !bars.contains_key(&key) {
+                let until = self.chain.key_until(&channel.account, &channel.spending_key, &at).await?;
+                bars.insert(key, escrow::check_key(until, channel).err().map(|unfit| unfit.fault()));
+            }
+        }
+        for (session, channel) in &seen {
+            self.store_seen(house, *session, channel).await?;
+        }
+        let payout = house.standing.binding.principal;
+        let undelivered = self.chain.credit(&payout, &at).await?;
+        self.note(house, &due, &seen, &accounts, &bars);
+        let mut known = self.known();
+        known.view.at = Some((at, clock::wall()));
+        known.view.problem = None;
+        known.view.undelivered = undelivered;
+        Ok(())
+    }
+
+    /// The sessions to be looked at now.
+    fn due(&self, house: &House) -> BTreeMap<SessionId, Watched> {
+        let mut known = self.known();
+        let everything = known.all_at.is_none_or(|at| at.elapsed() >= LOOK_EVERY);
+        if everything {
+            known.all_at = Some(Instant::now());
+        }
+        let book = house.book();
+        let waiting: BTreeSet<Address> = known
+            .watched
+            .iter()
+            .filter(|(id, watched)| book.unredeemed(watched.channel.account, **id) > Usdc::ZERO)
+            .map(|(_, watched)| watched.channel.account)
+            .collect();
+        // All sessions of an account at once: what is redeemed of one was taken from what all have.
+        let due = known.watched.iter().filter(|(_, watched)| everything || waiting.contains(&watched.channel.account));
+        due.map(|(id, watched)| (*id, watched.clone())).collect()
+    }
+
+    async fn store_seen(&self, house: &House, session: SessionId, channel: &EscrowChannel) -> Result<(), RoundError> {
+        let before = house.store.handed(session).await?;
+        if channel.redeemed > before.state.redeemed || (channel.closed && !before.state.closed) {
+            let state = orien_protocol::frame::ChannelState { redeemed: channel.redeemed, closed: channel.closed, ..before.state };
+            let handed = Handed { state, close_taken: before.close_taken || channel.closed };
+            house.store.note_handed(session, handed).await?;
+            tracing::info!(%session, redeemed = %channel.redeemed, closed = channel.closed, "redeemed on the chain");
+        }
+        Ok(())
+    }
+
+    /// Tells the book, all of one block at once.
+    fn note(
+        &self,
+        house: &House,
+        due: &BTreeMap<SessionId, Watched>,
+        seen: &BTreeMap<SessionId, EscrowChannel>,
+        accounts: &BTreeMap<Address, EscrowAccount>,
+        bars: &BTreeMap<(Address, Address), Option<Fault>>,
+    ) {
+        let mut known = self.known();
+        let mut book = house.book();
+        for (account, there) in accounts {
+            book.held(*account, escrow::free(there));
+            known.accounts.insert(*account, *there);
+        }
+        for (session, watched) in due {
+            let Some(channel) = seen.get(session) else { continue };
+            let account = watched.channel.account;
+            book.locked(account, *session, channel.locked);
+            book.redeemed(account, *session, channel.redeemed);
+            let Some(there) = known.watched.get_mut(session) else { continue };
+            there.seen = *channel;
+            let bar = bars.get(&(account, watched.channel.spending_key)).cloned().flatten();
+            if let (None, Some(fault)) = (&there.bar, &bar) {
+                tracing::warn!(%session, %account, %fault, "the session takes no new jobs");
+            }
+            there.bar = bar;
+        }
+    }
+
+    /// What nothing is expected of any more is not looked at.
+    fn forget_settled(&self, house: &House) {
+        let mut known = self.known();
+        let book = house.book();
+        known.watched.retain(|id, watched| house.counter(*id).is_some() || book.unredeemed(watched.channel.account, *id) > Usdc::ZERO);
+        let accounts: BTreeSet<Address> = known.watched.values().map(|watched| watched.channel.account).collect();
+        known.accounts.retain(|account, _| accounts.contains(account));
+    }
+}
