@@ -10,7 +10,9 @@ use orien_protocol::peer::PeerId;
 use orien_protocol::session::agent::AgentKeys;
 
 use crate::logs::Logs;
+use crate::names::Names;
 use crate::store::Store;
+use crate::wallet::Wallet;
 
 /// Shared by all parts; cheap to clone as an `Arc`.
 #[derive(Debug)]
@@ -29,6 +31,10 @@ pub(crate) struct Context {
     pub(crate) binding: SignedBinding,
     /// Our memory.
     pub(crate) store: Store,
+    /// The account on the chain, where the network has one.
+    pub(crate) wallet: Option<Arc<Wallet>>,
+    /// What is known of the names in offers.
+    pub(crate) names: Arc<Names>,
     /// Logs in memory.
     pub(crate) logs: Arc<Logs>,
 }

@@ -23,6 +23,7 @@ mod link;
 mod logs;
 mod matching;
 mod meter;
+mod names;
 mod news;
 mod opening;
 mod plan;
@@ -32,6 +33,7 @@ mod run;
 mod sessions;
 mod spending;
 mod store;
+mod wallet;
 
 pub use http::bodies;
 pub use http::mcp::{BadGateway, McpSettings, McpStdioError, serve_stdio};

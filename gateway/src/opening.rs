@@ -227,6 +227,7 @@ impl Sessions {
             .verify(self.context.network.id(), &self.context.network.domain())
             .map_err(|error| OpenError::Blame(Blame { fault: Fault::new(FaultCode::BAD_SIGNATURE, error), by: By::Provider }))?;
         let terms = self.terms(request, &offer, id);
+        self.check_escrow(request, &terms).await?;
         let link = Link::open(&self.context.net, provider, &offer.addresses)
             .await
             .map_err(|error| OpenError::Blame(Blame { fault: Fault::new(FaultCode::INTERNAL, error), by: By::ProviderGone }))?;
@@ -265,6 +266,16 @@ impl Sessions {
             Some(opened) => Ok(opened?),
             None => Err(too_long()),
         }
+    }
+
+    /// Where there is a chain: whether the escrow carries the budget beside everything else that is promised. From then on the session's channel is looked at.
+    async fn check_escrow(&self, request: &OpenRequest, terms: &Terms) -> Result<(), OpenError> {
+        let Some(wallet) = &self.context.wallet else { return Ok(()) };
+        let beside = self.promised_beside(wallet, terms.session).await?;
+        // One that goes on for another takes over what that can no longer use.
+        let beside = if request.plan.replaces.is_some() { beside.excess_over(request.budget) } else { beside };
+        wallet.check(terms, request.budget, beside).await.map_err(|fault| OpenError::Blame(Blame { fault, by: By::Us }))?;
+        Ok(wallet.add(terms).await?)
     }
 
     fn terms(&self, request: &OpenRequest, offer: &Verified<Offer>, session: SessionId) -> Terms {

@@ -3,7 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use orien_bootstrap::{DoorSettings, Peer, PeerConfig, PeerDoorError, PeerFailure, StartPeerError, door};
+use orien_bootstrap::{DoorSettings, Peer, PeerConfig, PeerDoorError, PeerFailure, StartPeerError, door, escrow};
+use orien_chain::ChainError;
 use orien_door::{Door, ServeError};
 use orien_protocol::money::Usdc;
 use orien_protocol::session::agent::AgentKeys;
@@ -17,8 +18,10 @@ use crate::directory::Directory;
 use crate::http::mcp::Mcp;
 use crate::http::{self, App};
 use crate::logs::Logs;
+use crate::names::Names;
 use crate::sessions::{RestoreSessionsError, Sessions};
 use crate::store::{StorageBackend, Store, StoreError};
+use crate::wallet::{Parties, Wallet};
 
 /// Usual port of the gateway's local door.
 pub const GATEWAY_DOOR_PORT: u16 = 8402;
@@ -48,6 +51,9 @@ pub enum RunGatewayError {
     /// The store cannot be opened, or could not be written: what is on disk counts, a restart picks it up.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// The chain is not what the network says.
+    #[error(transparent)]
+    Chain(#[from] ChainError),
     /// Earlier sessions cannot be picked up.
     #[error(transparent)]
     Sessions(#[from] RestoreSessionsError),
@@ -93,6 +99,16 @@ async fn run_with(
 
 async fn work(config: &Config, peer: &Arc<Peer>, store: Store, stop: CancellationToken) -> Result<(), RunGatewayError> {
     let account = config.account.unwrap_or_else(|| peer.money_key().address());
+    let wallet = match peer.chain() {
+        Some(chain) => {
+            let network = peer.network();
+            escrow::preflight_at_start(chain, network.settlement().signer, network.exit_delay()).await?;
+            let parties = Parties { account, spending_key: peer.money_key().address(), signer: network.settlement().signer };
+            let path = peer.data_dir().store("wallet");
+            Some(Arc::new(Wallet::open(chain.clone(), parties, network.exit_delay(), &path)?))
+        }
+        None => None,
+    };
     let context = Context {
         own: peer.id(),
         net: peer.net().clone(),
@@ -101,6 +117,8 @@ async fn work(config: &Config, peer: &Arc<Peer>, store: Store, stop: Cancellatio
         keys: AgentKeys { peer: peer.key(), spending: peer.money_key() },
         binding: peer.binding(account),
         store,
+        wallet,
+        names: Arc::new(Names::new(peer.chain().cloned())),
         logs: Arc::new(Logs::default()),
     };
     let sessions = Arc::new(Sessions::new(Arc::new(context), Directory::new(), stop.clone()));
@@ -131,6 +149,16 @@ async fn serve(
         let (app, stop) = (Arc::clone(&app), stop.clone());
         async move { app.clean_up(stop).await }
     });
+    let context = &sessions.context;
+    beside.spawn(Arc::clone(&context.names).work(context.catalogue.clone(), stop.clone()));
+    if let Some(wallet) = context.wallet.clone() {
+        let (sessions, stop) = (Arc::clone(sessions), stop.clone());
+        beside.spawn(async move {
+            if let Err(error) = wallet.work(stop).await {
+                sessions.stop_for(error);
+            }
+        });
+    }
     beside.spawn({
         let (app, stop) = (Arc::clone(&app), stop.clone());
         async move {

@@ -31,6 +31,7 @@ use crate::plan::{Handover, Plan};
 use crate::rows::{Closing, ExecutionRow, SessionFacts, SessionRow};
 use crate::spending::Spending;
 use crate::store::{Store, StoreError};
+use crate::wallet::{ChannelRow, Wallet};
 
 /// Most sessions at once: each holds a control stream, and a log stream for each run.
 pub(crate) const LIVE_LIMIT: usize = 256;
@@ -71,6 +72,8 @@ pub(crate) struct SessionView {
     pub(crate) closing: Option<Closing>,
     pub(crate) plan: Plan,
     pub(crate) handover: Option<Handover>,
+    /// What the chain says of its channel.
+    pub(crate) channel: Option<ChannelRow>,
 }
 
 impl SessionView {
@@ -87,6 +90,7 @@ impl SessionView {
             closing: state.closing.clone(),
             plan: state.plan.clone(),
             handover: state.handover.clone(),
+            channel: None,
         })
     }
 
@@ -97,7 +101,7 @@ impl SessionView {
             closing.as_ref().map_or((facts.budget, Usdc::ZERO, 0), |c| (c.budget, c.charged, c.effective_ms));
         let phase = if closing.is_some() { Phase::Closed } else { Phase::Opening };
         let dispute = closing.as_ref().filter(|closing| closing.is_disputed()).and_then(|closing| closing.fault.clone());
-        Self { id, facts, phase, connected: false, budget, charged, effective_ms, dispute, closing, plan, handover }
+        Self { id, facts, phase, connected: false, budget, charged, effective_ms, dispute, closing, plan, handover, channel: None }
     }
 }
 
@@ -199,7 +203,13 @@ impl Sessions {
     }
 
     pub(crate) fn fail(&self, session: SessionId, error: StoreError) {
-        tracing::error!(%session, %error, "a session cannot go on; the gateway stops");
+        tracing::error!(%session, %error, "a session cannot go on");
+        self.stop_for(error);
+    }
+
+    /// What cannot be written stops the gateway.
+    pub(crate) fn stop_for(&self, error: StoreError) {
+        tracing::error!(%error, "the gateway stops");
         self.failure.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
         self.failed.cancel();
     }
@@ -308,10 +318,36 @@ impl Sessions {
 
     /// One session.
     pub(crate) async fn view(&self, session: SessionId) -> Result<Option<SessionView>, StoreError> {
-        if let Some(desk) = self.desk(&session) {
-            return Ok(Some(SessionView::live(&desk)));
+        let mut view = match self.desk(&session) {
+            Some(desk) => Some(SessionView::live(&desk)),
+            None => self.store().session(session).await?.map(|row| SessionView::stored(session, row)),
+        };
+        self.add_channels(view.as_mut_slice()).await?;
+        Ok(view)
+    }
+
+    /// Adds what the chain says.
+    async fn add_channels(&self, views: &mut [SessionView]) -> Result<(), StoreError> {
+        let Some(wallet) = self.context.wallet.as_ref().filter(|_| !views.is_empty()) else { return Ok(()) };
+        let channels = wallet.channels(views.iter().map(|view| view.id).collect()).await?;
+        views.iter_mut().for_each(|view| view.channel = channels.get(&view.id).copied());
+        Ok(())
+    }
+
+    /// What is promised of the account beside one session, and not redeemed: all that live sessions may cost, and what the others promised.
+    pub(crate) async fn promised_beside(&self, wallet: &Wallet, session: SessionId) -> Result<Usdc, StoreError> {
+        let mut sum: u64 = 0;
+        for (id, row) in wallet.live().await?.into_iter().filter(|(id, _)| *id != session) {
+            let most = match self.desk(&id) {
+                Some(desk) => desk.read(|state| state.closing.as_ref().map_or(state.budget.max(state.asked), |closing| closing.promised)),
+                None => {
+                    let row = self.store().session(id).await?;
+                    row.and_then(|row| row.facts.closing).map_or(Usdc::ZERO, |closing| closing.promised)
+                }
+            };
+            sum = sum.saturating_add(most.excess_over(row.redeemed).excess_over(row.locked).micros());
         }
-        Ok(self.store().session(session).await?.map(|row| SessionView::stored(session, row)))
+        Ok(Usdc::from_micros(sum))
     }
 
     /// What this gateway lived through with providers, sessions that go on included.
@@ -348,7 +384,10 @@ impl Sessions {
             None => take(&SessionView::stored(*session, row.clone())),
         };
         let stored = self.store().sessions(before, limit, wanted).await?;
-        Ok(stored.into_iter().map(|(id, row)| live.get(&id).cloned().unwrap_or_else(|| SessionView::stored(id, row))).collect())
+        let views = stored.into_iter().map(|(id, row)| live.get(&id).cloned().unwrap_or_else(|| SessionView::stored(id, row)));
+        let mut views: Vec<SessionView> = views.collect();
+        self.add_channels(&mut views).await?;
+        Ok(views)
     }
 
     /// One run, as it stands now.

@@ -118,6 +118,8 @@ fn one(provider: &Value, as_json: bool) -> Result<()> {
         ("id", text(&provider["id"])),
         ("label", text(&provider["label"])),
         ("name", text(&provider["name"])),
+        ("ens", ens(provider)),
+        ("paid to", text(&provider["payoutAddress"])),
         ("description", text(&provider["description"])),
         ("price", format!("{} per minute, at least {}", money(&provider["pricePerMinute"]), money(&provider["minimumCharge"]))),
         ("region", text(&provider["region"])),
@@ -153,6 +155,16 @@ fn one(provider: &Value, as_json: bool) -> Result<()> {
         describe(tool);
     }
     Ok(())
+}
+
+/// The provider's name in ENS, and whether it leads to where it is paid; nothing if it has none.
+fn ens(provider: &Value) -> String {
+    let name = text(&provider["ensName"]);
+    match provider["ensVerified"].as_bool() {
+        _ if provider["ensName"].is_null() => String::new(),
+        Some(true) => format!("{name} (verified)"),
+        _ => format!("{name} (not verified: {})", text(&provider["ensDetail"])),
+    }
 }
 
 fn describe(tool: &Value) {

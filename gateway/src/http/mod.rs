@@ -27,6 +27,7 @@ mod rights;
 mod runs;
 mod sessions;
 mod stdin;
+mod wallet;
 mod wishes;
 
 use std::sync::Arc;
@@ -37,7 +38,7 @@ use axum::extract::{DefaultBodyLimit, FromRequest, Request, State};
 use axum::response::IntoResponse;
 use orien_bootstrap::clock;
 use orien_door::{Door, Health, IdempotencyKey, Json, Problem, Uptime};
-use orien_protocol::frame::{Answer, Question};
+use orien_protocol::frame::{Answer, Funds, Question};
 use orien_protocol::id::SessionId;
 use orien_protocol::signing::Address;
 use serde::Serialize;
@@ -127,6 +128,7 @@ fn router() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(docs::page))
         .routes(routes!(docs::file))
         .routes(routes!(balance))
+        .routes(routes!(wallet::show))
         .routes(routes!(providers::list))
         .routes(routes!(providers::one))
         .routes(routes!(sessions::list, sessions::open))
@@ -193,6 +195,18 @@ struct BalanceJson {
     available: Decimal,
 }
 
+impl BalanceJson {
+    fn new(account: Address, funds: &Funds) -> Self {
+        Self {
+            account: account.to_string(),
+            funded: Decimal(funds.funded),
+            reserved: Decimal(funds.reserved),
+            redeemed: Decimal(funds.redeemed),
+            available: Decimal(funds.available),
+        }
+    }
+}
+
 /// What settlement holds for the account that pays.
 #[utoipa::path(get, path = "/api/balance", operation_id = "getBalance", tag = "gateway", responses(
     (status = 200, description = "Amounts of USDC.", body = BalanceJson),
@@ -202,13 +216,7 @@ struct BalanceJson {
 async fn balance(State(app): Shared) -> Result<Json<BalanceJson>, Refusal> {
     let answer = app.sessions.context.ask_settlement(&Question::Balance(app.account)).await;
     match answer {
-        Ok(Answer::Balance(funds)) => Ok(Json(BalanceJson {
-            account: app.account.to_string(),
-            funded: Decimal(funds.funded),
-            reserved: Decimal(funds.reserved),
-            redeemed: Decimal(funds.redeemed),
-            available: Decimal(funds.available),
-        })),
+        Ok(Answer::Balance(funds)) => Ok(Json(BalanceJson::new(app.account, &funds))),
         Ok(_) => Err(unreachable_settlement("it answered something else than was asked")),
         Err(error) => Err(error.fault().cloned().map_or_else(|| unreachable_settlement(&error), Refusal::from)),
     }

@@ -115,7 +115,8 @@ pub(super) async fn list(State(app): Shared, has: Has, Query(filter): Query<Filt
     let by_id: BTreeMap<PeerId, &Listed> = listed.iter().map(|listed| (listed.offer.provider, listed)).collect();
     let json = |(_, place): (usize, Place)| {
         let listed = by_id.get(&place.provider)?;
-        Some(ProviderJson::new(listed, &experience(&place.provider), place.rank, Some(place.why)))
+        let named = app.sessions.context.names.of(&listed.offer);
+        Some(ProviderJson::new(listed, &experience(&place.provider), named.as_ref(), place.rank, Some(place.why)))
     };
     let rejected = filter.rejected.then(|| {
         let lacks = |rejected: Rejected<'_>| RejectedJson {
@@ -166,7 +167,10 @@ impl FromStr for Cursor {
 pub(super) async fn one(State(app): Shared, Path(id): Path<String>) -> Result<Json<ProviderJson>, Refusal> {
     let provider = find(&app, &id)?;
     match app.sessions.context.catalogue.provider(&provider) {
-        Some(listed) => Ok(Json(ProviderJson::new(&listed, &app.sessions.experience()(&provider), None, None))),
+        Some(listed) => {
+            let named = app.sessions.context.names.of(&listed.offer);
+            Ok(Json(ProviderJson::new(&listed, &app.sessions.experience()(&provider), named.as_ref(), None, None)))
+        }
         None => Err(unknown(&id)),
     }
 }

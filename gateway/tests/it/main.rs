@@ -18,4 +18,5 @@ mod restart;
 mod shop;
 mod spending;
 mod trees;
+mod wallet;
 mod world;

@@ -46,12 +46,13 @@ pub(crate) struct ShopPlan {
     pub(crate) refuse: Option<FaultCode>,
     /// Hangs up when it is shown an allowance.
     pub(crate) hangs_up: bool,
+    pub(crate) ens_name: Option<&'static str>,
 }
 
 impl Default for ShopPlan {
     fn default() -> Self {
         let (per_minute, minimum_charge) = (Usdc::from_micros(600_000), Usdc::from_micros(10_000));
-        Self { label: "shop", per_minute, minimum_charge, refuse: None, hangs_up: false }
+        Self { label: "shop", per_minute, minimum_charge, refuse: None, hangs_up: false, ens_name: None }
     }
 }
 
@@ -62,6 +63,8 @@ pub(crate) struct Seen {
     pub(crate) proposals: Vec<SessionId>,
     pub(crate) jobs: Vec<Job>,
     pub(crate) vouchers: Vec<SeenVoucher>,
+    /// What it would hand in.
+    pub(crate) claims: Vec<Claim>,
     pub(crate) files: BTreeMap<String, (Vec<u8>, bool)>,
     /// Uploads that broke off: what came, and how long the whole is.
     pub(crate) unfinished: BTreeMap<String, (Vec<u8>, u64)>,
@@ -128,7 +131,7 @@ impl OfferSource for Source {
             label: self.plan.label.to_owned(),
             name: "A shop".to_owned(),
             description: String::new(),
-            ens_name: None,
+            ens_name: self.plan.ens_name.map(str::to_owned),
             region: None,
             binding: self.binding.clone(),
             price,
@@ -334,6 +337,7 @@ impl Script {
                     }
                 }
             }
+            ProviderEffect::HandIn(claim) => self.seen.lock().unwrap().claims.push(*claim),
             ProviderEffect::Start { job, .. } => self.start(*job),
             ProviderEffect::Kill(execution) => {
                 if let Some(since) = self.sleeping.remove(&execution) {

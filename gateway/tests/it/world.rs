@@ -7,13 +7,16 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use orien_bootstrap::{DataDir, DoorFile, DoorSettings, FaultyDisk, Keys, Network, Peer, PeerConfig, RoleName, Settlement};
+use orien_bootstrap::{DataDir, DoorFile, DoorSettings, FaultyDisk, Keys, Network, NetworkChain, Peer, PeerConfig, RoleName, Settlement};
+use orien_chain::anvil::{LocalChain, LocalSettings, chain_for_test};
 use orien_gateway::{Config, RunGatewayError};
 use orien_protocol::channel::ChannelId;
 use orien_protocol::fault::{Fault, FaultCode};
 use orien_protocol::frame::{Answer, ChannelState, Funds, Question};
 use orien_protocol::money::Usdc;
+use orien_protocol::signing::Address;
 use orien_protocol::terms::VerifiedTerms;
+use orien_protocol::time::Millis;
 use orien_protocol::voucher::{Allowance, MoneyVerified};
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -36,6 +39,9 @@ pub(crate) struct World {
     /// What is reserved, by channel.
     held: Held,
     gateway: Option<Running>,
+    /// The account that pays, if it is another than the gateway's own key.
+    account: Option<Address>,
+    spending_key: Address,
 }
 
 type Held = Arc<Mutex<BTreeMap<ChannelId, Usdc>>>;
@@ -50,10 +56,33 @@ impl World {
     /// A network with a settlement and a gateway.
     pub(crate) async fn new() -> Self {
         let root = tempfile::tempdir().unwrap();
+        let network = Network::new_ledger("test", settlement_in(&root), Vec::new()).unwrap();
+        Self::begin(root, network, None).await
+    }
+
+    /// The same on a chain, whose escrow holds what `account` deposited; nothing is there yet.
+    pub(crate) async fn on_chain(account: Address, chain_id: u64) -> Option<(Self, LocalChain)> {
+        let root = tempfile::tempdir().unwrap();
+        let settlement = settlement_in(&root);
+        let mut settings = LocalSettings::new(settlement.signer);
+        settings.anvil.chain_id = chain_id;
+        let local = chain_for_test(&settings).await?;
+        let chain = NetworkChain { facts: *local.facts(), preset: None, rpc: vec![local.anvil.rpc().clone()] };
+        let (exit_delay, lag) = (Millis::from_secs(settings.exit_delay.0), Millis::from_secs(60));
+        let network = Network::new_evm("test", settlement, chain, exit_delay, lag, Vec::new()).unwrap();
+        Some((Self::begin(root, network, Some(account)).await, local))
+    }
+
+    /// The key that promises the account's money.
+    pub(crate) fn spending_key(&self) -> Address {
+        self.spending_key
+    }
+
+    async fn begin(root: TempDir, network: Network, account: Option<Address>) -> Self {
         let home = root.path().join("settlement");
-        let keys = Keys::load_or_create(&DataDir::open(&home, RoleName::Settlement).unwrap()).unwrap();
-        let settlement = Settlement { peer: keys.peer().id(), signer: keys.money().address(), addresses: Vec::new() };
-        let network = Network::new_ledger("test", settlement, Vec::new()).unwrap();
+        let gateway = DataDir::open(&root.path().join("gateway"), RoleName::Gateway).unwrap();
+        let spending_key = Keys::load_or_create(&gateway).unwrap().money().address();
+        drop(gateway);
         let peer = Arc::new(
             Peer::start(PeerConfig::loopback(RoleName::Settlement, home, network.clone()), CancellationToken::new()).await.unwrap(),
         );
@@ -61,7 +90,7 @@ impl World {
         let silent = Arc::new(AtomicBool::new(false));
         let held = Held::default();
         let settling = tokio::spawn(settle(Arc::clone(&peer), Arc::clone(&silent), Arc::clone(&held)));
-        let mut world = Self { root, network, settlement: peer, settling, silent, held, gateway: None };
+        let mut world = Self { root, network, settlement: peer, settling, silent, held, gateway: None, account, spending_key };
         world.start_gateway().await;
         world
     }
@@ -87,7 +116,7 @@ impl World {
         Config {
             peer: PeerConfig::loopback(RoleName::Gateway, self.home(), self.network.clone()),
             door: DoorSettings::local(SocketAddr::from((Ipv4Addr::LOCALHOST, 0))),
-            account: None,
+            account: self.account,
             approve_above: None,
         }
     }
@@ -155,6 +184,13 @@ impl World {
         self.settling.abort();
         self.settlement.stop().await;
     }
+}
+
+/// Settlement's keys, made in its directory.
+fn settlement_in(root: &TempDir) -> Settlement {
+    let home = root.path().join("settlement");
+    let keys = Keys::load_or_create(&DataDir::open(&home, RoleName::Settlement).unwrap()).unwrap();
+    Settlement { peer: keys.peer().id(), signer: keys.money().address(), addresses: Vec::new() }
 }
 
 pub(crate) fn text(value: &Value, name: &str) -> String {

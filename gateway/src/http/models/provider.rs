@@ -8,6 +8,7 @@ use utoipa::ToSchema;
 use crate::decimal::{Decimal, Percent, Seconds, Time, scaled};
 use crate::experience::Experience;
 use crate::http::measured::{AttestationJson, MeasuredJson, OwnJson};
+use crate::names::Named;
 
 /// A provider, as its newest offer says, and as we saw it.
 #[derive(Debug, Serialize, ToSchema)]
@@ -19,6 +20,12 @@ pub(crate) struct ProviderJson {
     description: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     ens_name: Option<String>,
+    /// Whether the name was found to lead to `payoutAddress`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    ens_verified: Option<bool>,
+    /// Why it is not verified: it leads elsewhere, or cannot be looked up.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    ens_detail: Option<String>,
     price_per_minute: Decimal,
     tools: Vec<ToolJson>,
     uptime: Percent,
@@ -68,13 +75,15 @@ struct CapacityJson {
 
 impl ProviderJson {
     /// A listed offer, its place if it has one, and why.
-    pub(crate) fn new(listed: &Listed, seen: &Experience, rank: Option<usize>, why: Option<String>) -> Self {
+    pub(crate) fn new(listed: &Listed, seen: &Experience, named: Option<&Named>, rank: Option<usize>, why: Option<String>) -> Self {
         let offer: &Offer = &listed.offer;
         Self {
             id: offer.provider.to_string(),
             name: if offer.name.is_empty() { offer.label.clone() } else { offer.name.clone() },
             description: offer.description.clone(),
             ens_name: offer.ens_name.clone(),
+            ens_verified: named.map(Named::is_verified),
+            ens_detail: named.and_then(Named::detail).map(str::to_owned),
             price_per_minute: Decimal(offer.price.per_minute),
             tools: offer.tools.iter().map(ToolJson::new).collect(),
             uptime: Percent(offer.record.uptime_permyriad),

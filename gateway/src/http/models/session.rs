@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use orien_protocol::fault::Fault;
+use orien_protocol::id::SessionId;
 use orien_protocol::money::{Split, Usdc};
 use orien_protocol::peer::PeerId;
 use orien_protocol::time::Millis;
@@ -14,6 +15,7 @@ use crate::decimal::{Decimal, Seconds, Time};
 use crate::desk::Phase;
 use crate::plan::{self, Handover, Stage};
 use crate::sessions::SessionView;
+use crate::wallet::ChannelRow;
 
 /// A session.
 #[derive(Debug, Serialize, ToSchema)]
@@ -119,28 +121,33 @@ impl From<&Fault> for FaultJson {
 #[schema(as = Settlement)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct SettlementJson {
+    id: String,
     session_id: String,
     total_cost: Decimal,
     provider_payout: Decimal,
     platform_fee: Decimal,
     reserve: Decimal,
-    /// Null until settlement has paid out.
+    /// When all of it was redeemed, in a final block; null until then, and on the ledger rail.
     settled_at: Option<Time>,
-    /// Null on the ledger rail.
+    /// The transaction that redeemed the last of it; null until then, and on the ledger rail.
     tx_hash: Option<String>,
 }
 
 impl SettlementJson {
-    fn new(session: String, total: Usdc) -> Self {
+    fn new(session: &SessionId, total: Usdc, channel: Option<&ChannelRow>) -> Self {
         let split = Split::of(total);
+        let session = session.to_string();
+        let last = channel.filter(|row| row.redeemed >= total).and_then(|row| row.last);
         Self {
+            // Each session is settled once, whatever it takes.
+            id: session.replacen("session", "settlement", 1),
             session_id: session,
             total_cost: Decimal(total),
             provider_payout: Decimal(split.provider),
             platform_fee: Decimal(split.platform),
             reserve: Decimal(split.reserve),
-            settled_at: None,
-            tx_hash: None,
+            settled_at: last.map(|last| Time(last.at.timestamp())),
+            tx_hash: last.map(|last| last.transaction.to_string()),
         }
     }
 }
@@ -188,7 +195,7 @@ impl SessionJson {
             end_reason: end_reason(view),
             fault: fault.map(FaultJson::from),
             settlement: (view.phase == Phase::Closed)
-                .then(|| SettlementJson::new(view.id.to_string(), closing.map_or(view.charged, |c| c.promised))),
+                .then(|| SettlementJson::new(&view.id, closing.map_or(view.charged, |c| c.promised), view.channel.as_ref())),
         }
     }
 }
