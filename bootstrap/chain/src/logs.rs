@@ -23,6 +23,9 @@ use crate::types::TxHash;
 
 const METHOD: &str = "eth_getLogs";
 
+/// How often a range is halved because nothing was answered: down to an eighth.
+const UNANSWERED_LIMIT: u32 = 3;
+
 /// Why the escrow passed a claim over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[expect(missing_docs, reason = "the names are the contract's and say it")]
@@ -144,8 +147,9 @@ async fn logs_of(node: Node, escrow: Address, limits: ChainLimits, from: u64, to
     head(node.clone(), json!(hex_number(to))).await?;
     let mut found = Vec::new();
     let mut next = from;
+    let (mut span, mut unanswered) = (node.log_blocks(), 0);
     while next <= to {
-        let end = next.saturating_add(node.log_blocks() - 1).min(to);
+        let end = next.saturating_add(span - 1).min(to);
         let filter = json!([{ "address": theirs(&escrow), "fromBlock": hex_number(next), "toBlock": hex_number(end) }]);
         match node.ask::<_, Vec<RawLog>>(METHOD, filter).await {
             Ok(logs) => {
@@ -160,8 +164,16 @@ async fn logs_of(node: Node, escrow: Address, limits: ChainLimits, from: u64, to
                 let Some(after) = end.checked_add(1) else { break };
                 next = after;
             }
-            // Nodes say in many words that a range is too long or an answer too large; half as much is always worth a try.
-            Err(ChainError::Refused { .. } | ChainError::Unanswered { .. }) if end > next => node.shorten_logs((end - next).div_ceil(2)),
+            // Nodes say in many words that a range is too long; half as much is always worth a try.
+            Err(ChainError::Refused { .. }) if end > next => {
+                span = (end - next).div_ceil(2).max(1);
+                node.shorten_logs(span);
+            }
+            // An answer may have been too large, or taken too long; a node that is gone is not asked for ever.
+            Err(ChainError::Unanswered { .. }) if end > next && unanswered < UNANSWERED_LIMIT => {
+                span = (end - next).div_ceil(2).max(1);
+                unanswered += 1;
+            }
             Err(error) => return Err(error),
         }
     }

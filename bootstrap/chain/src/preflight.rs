@@ -76,11 +76,14 @@ impl Chain {
         Ok(Preflight { block, token, signer_until, platform: ours(platform), reserve: ours(reserve), operator: ours(operator) })
     }
 
-    /// Whether the nodes are on the chain that is meant. Each of them is asked: a stranger among them would otherwise be noticed later.
+    /// Whether the nodes are on the chain that is meant. Each of them is asked: a stranger among them would otherwise be noticed later, as a liar.
     pub async fn check_chain_id(&self) -> Result<(), ChainError> {
         let expected = self.facts().chain_id;
-        let found: U64 = self.nodes.agreed("the chain id", |node| async move { node.ask("eth_chainId", ()).await }).await?;
-        if found.to::<u64>() == expected { Ok(()) } else { Err(Mismatch::ChainId { expected, found: found.to() }.into()) }
+        let found = self.nodes.each("the chain id", |node| async move { node.ask::<_, U64>("eth_chainId", ()).await }).await?;
+        match found.into_iter().map(|id| id.to()).find(|id| *id != expected) {
+            None => Ok(()),
+            Some(found) => Err(Mismatch::ChainId { expected, found }.into()),
+        }
     }
 
     /// The token's EIP-712 domain: what it says of itself, compared with its separator.

@@ -2,10 +2,12 @@
 //!
 //! Always true: no answer is never a no. Whether a transaction did what it should is said by final logs alone; everything here is a hint on the way.
 
+use std::time::Duration;
+
 use alloy_primitives::{B256, Bytes, U64, keccak256};
 use alloy_sol_types::{Revert as Reason, SolError, SolInterface};
 use orien_protocol::signing::Address;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::abi::Escrow::EscrowErrors;
 use crate::chain::Chain;
@@ -17,6 +19,9 @@ use crate::rpc::node::{Node, cut};
 use crate::rpc::wire::{FeeHistory, RawReceipt, hash, ours, theirs, word};
 use crate::types::{FeeQuote, Receipt, Revert, Sent, TxHash, Wei};
 
+/// How long the other nodes are waited for when one has taken a transaction.
+const GRACE: Duration = Duration::from_secs(1);
+
 /// Blocks whose tips are looked at.
 const FEE_BLOCKS: u64 = 8;
 
@@ -27,10 +32,11 @@ impl Chain {
     /// Hands signed bytes to every node. One that took them is enough; if none did and one did not answer, nothing is known.
     pub async fn send_raw(&self, raw: &[u8]) -> Result<Sent, ChainError> {
         let bytes = Bytes::copy_from_slice(raw);
-        let told = self.nodes.each(|node| send(node, bytes.clone())).await;
+        let taken = |sent: &Sent| matches!(sent, Sent::Accepted | Sent::AlreadyKnown);
+        let told = self.nodes.tell_all(GRACE, taken, |node| send(node, bytes.clone())).await;
         let mut best: Option<Sent> = None;
         let mut unknown = None;
-        for (_, answer) in told {
+        for answer in told {
             match answer {
                 Ok(sent) => {
                     if best.as_ref().is_none_or(|known| rank(&sent) < rank(known)) {
@@ -54,31 +60,14 @@ impl Chain {
     pub async fn receipt(&self, of: &TxHash) -> Result<Option<Receipt>, ChainError> {
         let of = word(of.hash());
         let escrow = self.facts().escrow;
-        let mut failure = None;
-        for (_, answer) in self.nodes.each(|node| receipt_of(node, of, escrow)).await {
-            match answer {
-                Ok(Some(receipt)) => return Ok(Some(receipt)),
-                Ok(None) => {}
-                Err(error) => failure = Some(error),
-            }
-        }
-        failure.map_or(Ok(None), Err)
+        self.nodes.find(|node| receipt_of(node, of, escrow)).await
     }
 
     /// Whether a node has a transaction, in its pool or in a block. That none has it means little: public nodes of some chains hide what waits.
     pub async fn is_known(&self, transaction: &TxHash) -> Result<bool, ChainError> {
         let of = word(transaction.hash());
-        let mut failure = None;
-        for (_, answer) in
-            self.nodes.each(|node| async move { node.ask::<_, Option<serde_json::Value>>("eth_getTransactionByHash", (of,)).await }).await
-        {
-            match answer {
-                Ok(Some(_)) => return Ok(true),
-                Ok(None) => {}
-                Err(error) => failure = Some(error),
-            }
-        }
-        failure.map_or(Ok(false), Err)
+        let ask = |node: Node| async move { node.ask::<_, Option<Value>>("eth_getTransactionByHash", (of,)).await };
+        Ok(self.nodes.find(ask).await?.is_some())
     }
 
     /// What gas costs now.

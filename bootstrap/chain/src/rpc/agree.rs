@@ -4,9 +4,11 @@
 
 use std::fmt::Debug;
 use std::future::Future;
+use std::time::Duration;
 
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
+use tokio::time::{Instant, timeout_at};
 
 use super::node::{Node, cut};
 use crate::error::ChainError;
@@ -129,18 +131,72 @@ impl Nodes {
         Err(first.unwrap_or_else(no_node))
     }
 
-    /// What each node answers, all asked at once.
-    pub(crate) async fn each<T, F, A>(&self, ask: F) -> Vec<(Node, Result<T, ChainError>)>
+    /// The first that any node finds; nothing when as many nodes as must agree answer that they have none, or all that answer do.
+    pub(crate) async fn find<T, F, A>(&self, ask: F) -> Result<Option<T>, ChainError>
+    where
+        F: Fn(Node) -> A,
+        A: Future<Output = Result<Option<T>, ChainError>>,
+    {
+        let mut left = self.in_order().into_iter();
+        let mut asked: FuturesUnordered<_> = left.by_ref().take(self.agree).map(&ask).collect();
+        let (mut without, mut first) = (0, None);
+        while let Some(answer) = asked.next().await {
+            match answer {
+                Ok(Some(found)) => return Ok(Some(found)),
+                Ok(None) => without += 1,
+                Err(error) => {
+                    first = Some(first.unwrap_or(error));
+                    asked.extend(left.by_ref().take(1).map(&ask));
+                }
+            }
+            if without >= self.agree {
+                break;
+            }
+        }
+        if without > 0 { Ok(None) } else { Err(first.unwrap_or_else(no_node)) }
+    }
+
+    /// Tells every node at once. When one of them is content, the others have `grace` left.
+    pub(crate) async fn tell_all<T, F, A>(&self, grace: Duration, content: impl Fn(&T) -> bool, tell: F) -> Vec<Result<T, ChainError>>
     where
         F: Fn(Node) -> A,
         A: Future<Output = Result<T, ChainError>>,
     {
-        let put = |node: Node| {
-            let answer = ask(node.clone());
-            async move { (node, answer.await) }
-        };
-        let asked: FuturesUnordered<_> = self.all.iter().cloned().map(put).collect();
-        asked.collect().await
+        let mut told: FuturesUnordered<_> = self.all.iter().cloned().map(&tell).collect();
+        let mut answers = Vec::new();
+        let mut until: Option<Instant> = None;
+        loop {
+            let next = match until {
+                None => told.next().await,
+                Some(until) => timeout_at(until, told.next()).await.unwrap_or(None),
+            };
+            let Some(answer) = next else { return answers };
+            if until.is_none() && answer.as_ref().is_ok_and(&content) {
+                until = Some(Instant::now() + grace);
+            }
+            answers.push(answer);
+        }
+    }
+
+    /// What every node that answers says, asked at once; an error when fewer answer than must agree.
+    pub(crate) async fn each<T, F, A>(&self, what: &'static str, ask: F) -> Result<Vec<T>, ChainError>
+    where
+        F: Fn(Node) -> A,
+        A: Future<Output = Result<T, ChainError>>,
+    {
+        let asked: FuturesUnordered<_> = self.all.iter().cloned().map(ask).collect();
+        let (mut answers, mut first) = (Vec::new(), None);
+        for answer in asked.collect::<Vec<_>>().await {
+            match answer {
+                Ok(answer) => answers.push(answer),
+                Err(error) if self.all.len() == 1 => return Err(error),
+                Err(error) => first = Some(first.unwrap_or(error)),
+            }
+        }
+        if answers.len() >= self.agree {
+            return Ok(answers);
+        }
+        Err(ChainError::TooFewAnswers { what, needed: self.agree, got: answers.len(), first: Box::new(first.unwrap_or_else(no_node)) })
     }
 }
 

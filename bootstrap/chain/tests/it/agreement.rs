@@ -2,8 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use orien_chain::anvil::Fault;
-use orien_chain::{Chain, ChainError, ChainLimits, call};
+use orien_chain::anvil::{Anvil, AnvilSettings, Fault};
+use orien_chain::{Chain, ChainError, ChainLimits, Mismatch, call};
 
 use crate::kit::{World, impatient, included, usdc};
 
@@ -126,6 +126,32 @@ async fn a_transaction_goes_to_every_node_and_one_that_takes_it_is_enough() {
     assert_eq!(chain.send_raw(&signed.raw).await.unwrap(), orien_chain::Sent::Accepted);
     assert!(chain.is_known(&signed.hash).await.unwrap());
     assert!(included(&chain, &signed.hash).await.success);
+}
+
+#[tokio::test]
+async fn a_receipt_is_found_at_any_node_and_a_dead_one_is_not_waited_for() {
+    let Some(world) = World::start().await else { return };
+    let signed =
+        world.local.send(&world.agent, &world.local.facts().escrow, call::set_daily_cap(usdc("1"))).await.unwrap().logs[0].transaction;
+    let proxies = world.proxies(3).await;
+    proxies[0].fail_next(None, Fault::Drop, 1000);
+    proxies[1].fail_next(Some("eth_getTransactionReceipt"), Fault::Null, 1000);
+    let chain = world.through(&proxies);
+    assert!(chain.receipt(&signed).await.unwrap().unwrap().success);
+    let two = world.through(&proxies[..2]);
+    assert_eq!(two.receipt(&signed).await.unwrap(), None);
+    let dead = world.through(&proxies[..1]);
+    assert!(dead.receipt(&signed).await.unwrap_err().is_passing());
+}
+
+#[tokio::test]
+async fn a_node_of_another_chain_is_noticed_at_the_start() {
+    let Some(world) = World::start().await else { return };
+    let stranger = Anvil::start(&AnvilSettings { chain_id: 5, ..AnvilSettings::default() }).await.unwrap();
+    let urls = [world.local.anvil.rpc().clone(), stranger.rpc().clone()];
+    let chain = world.local.through(&urls, ChainLimits { agree: 1, ..impatient() }).unwrap();
+    let error = chain.preflight(world.local.expected()).await.unwrap_err();
+    assert_eq!(error, ChainError::Mismatch(Mismatch::ChainId { expected: 31_337, found: 5 }));
 }
 
 #[tokio::test]

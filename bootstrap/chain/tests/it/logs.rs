@@ -52,6 +52,23 @@ async fn a_node_that_gives_few_blocks_at_once_still_gives_all() {
 }
 
 #[tokio::test]
+async fn an_answer_that_is_too_large_is_asked_for_in_parts_and_a_node_that_is_gone_is_given_up() {
+    let Some(world) = World::start().await else { return };
+    world.deposit("1").await;
+    let proxies = world.proxies(1).await;
+    let chain = world.through_with(&proxies, ChainLimits { answer_bytes: 100_000, ..impatient() });
+    let to = chain.latest_block().await.unwrap().number;
+    let whole = world.chain().logs(0, to).await.unwrap();
+    proxies[0].fail_next(Some("eth_getLogs"), Fault::Oversize(200_000), 2);
+    assert_eq!(chain.logs(0, to).await.unwrap(), whole);
+    let before = proxies[0].requests("eth_getLogs");
+    proxies[0].fail_next(Some("eth_getLogs"), Fault::Drop, 1000);
+    assert!(matches!(chain.logs(0, to).await, Err(ChainError::Unanswered { .. })));
+    // Four ranges, each asked for three times.
+    assert_eq!(proxies[0].requests("eth_getLogs") - before, 12);
+}
+
+#[tokio::test]
 async fn a_node_that_lags_says_so_and_does_not_give_fewer_logs() {
     let Some(world) = World::start().await else { return };
     let proxies = world.proxies(1).await;
