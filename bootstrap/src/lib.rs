@@ -7,6 +7,7 @@
 //! This crate does not know the other roles, nor what a session or money is for.
 
 mod ask;
+mod brief;
 mod catalogue;
 pub mod clock;
 mod data_dir;
@@ -32,6 +33,7 @@ mod stage;
 mod store;
 
 pub use ask::{AskError, ask};
+pub use brief::{brief, may_block_here};
 pub use catalogue::{Listed, Verdict};
 pub use clock::{NoRandomness, random_id};
 pub use data_dir::{DataDir, OpenDataDirError, RoleName};

@@ -17,7 +17,6 @@ use orien_protocol::session::agent::RunOrder;
 use orien_protocol::time::{Millis, Timestamp};
 use serde_json::{Value, json};
 use tokio::sync::{mpsc, oneshot, watch};
-use tokio_util::sync::CancellationToken;
 
 use crate::artifacts::Artifacts;
 use crate::decimal::Time;
@@ -133,8 +132,8 @@ pub(crate) struct State {
     /// Those of them that the provider has said something about.
     pub(crate) heard: BTreeSet<ExecutionId>,
     pub(crate) closing: Option<Closing>,
-    /// Cancelled when a run is over; only of those that somebody waits for.
-    ends: BTreeMap<ExecutionId, CancellationToken>,
+    /// Told when a run is over, and how it ended; only of those that somebody waits for.
+    ends: BTreeMap<ExecutionId, watch::Sender<Option<ExecutionRow>>>,
     /// What the session shows about its provider.
     pub(crate) measures: Measures,
     /// What is wanted of it, and what was decided about it.
@@ -164,13 +163,13 @@ impl State {
         }
     }
 
-    /// A run is over: it is in the store only.
-    pub(crate) fn forget(&mut self, execution: ExecutionId) {
+    /// A run is over: it is in the store only, where it stands as `ended` says if that is known.
+    pub(crate) fn forget(&mut self, execution: ExecutionId, ended: Option<ExecutionRow>) {
         self.meters.forget(&execution);
         self.runs.remove(&execution);
         self.heard.remove(&execution);
         if let Some(end) = self.ends.remove(&execution) {
-            end.cancel();
+            end.send_replace(ended);
         }
     }
 
@@ -178,7 +177,8 @@ impl State {
     pub(crate) fn forget_all(&mut self) {
         self.runs.clear();
         self.heard.clear();
-        std::mem::take(&mut self.ends).into_values().for_each(|end| end.cancel());
+        // Whoever waits hears that nobody is left to tell more.
+        self.ends.clear();
     }
 
     /// Effective time of all executions, milliseconds.
@@ -337,17 +337,18 @@ impl Desk {
         tokio::time::timeout(limit, found).await.ok().flatten()
     }
 
-    /// Waits until a run is over, but not for longer than `limit`. Other changes wake nobody who waits here.
-    pub(crate) async fn wait_over(&self, execution: ExecutionId, limit: Duration) {
-        let end = {
+    /// Waits until a run is over, but not for longer than `limit`; answers how it ended, if that is known here. Other changes wake nobody who waits here.
+    pub(crate) async fn wait_over(&self, execution: ExecutionId, limit: Duration) -> Option<ExecutionRow> {
+        let mut end = {
             let mut state = self.state();
             if !state.runs.contains_key(&execution) {
-                return;
+                return None;
             }
-            state.ends.entry(execution).or_default().clone()
+            state.ends.entry(execution).or_insert_with(|| watch::Sender::new(None)).subscribe()
         };
         // Whoever waits goes on with what there is.
-        let _ = tokio::time::timeout(limit, end.cancelled()).await;
+        tokio::time::timeout(limit, end.changed()).await.ok()?.ok()?;
+        end.borrow_and_update().clone()
     }
 
     /// Tells the courier something. Refused when the session is over or too many wait.

@@ -5,13 +5,15 @@
 //!
 //! It does not know what a record means.
 
+mod writer;
+
 use std::collections::BTreeMap;
 use std::fmt::Display;
 use std::ops::RangeInclusive;
 use std::path::Path;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
-use std::thread::JoinHandle;
+use std::sync::Arc;
 
+use orien_bootstrap::brief;
 use orien_protocol::codec::{self, CodecError, VALUE_LIMIT_BYTES};
 use orien_protocol::id::{ExecutionId, RequestId, SessionId};
 use orien_protocol::money::Usdc;
@@ -22,12 +24,12 @@ use redb::{Database, DatabaseError, ReadOnlyTable, ReadTransaction, ReadableData
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use thiserror::Error;
-use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
 use crate::experience::Measures;
 use crate::plan::{Handover, Plan, Stage};
 use crate::rows::{ExecutionRow, KeyRow, OutputTail, SessionFacts, SessionRow};
+use writer::Writer;
 
 type Id = [u8; 16];
 
@@ -54,11 +56,6 @@ const OPENERS: TableDefinition<'_, &Id, &str> = TableDefinition::new("openers");
 
 /// First byte of every stored value: the layout of what follows.
 const VERSION: u8 = 1;
-/// Writes that wait for the next commit; a caller beyond it waits to hand over its own.
-const QUEUE: usize = 256;
-/// Most writes in one commit, so that a flood does not make the first of them wait for ever.
-const GROUP: usize = 128;
-
 /// Why something could not be read or written. After a failed write the process has to stop.
 #[derive(Debug, Error)]
 pub enum StoreError {
@@ -175,11 +172,6 @@ impl Put {
     }
 }
 
-struct Write {
-    puts: Vec<Put>,
-    done: oneshot::Sender<Result<(), String>>,
-}
-
 /// A handle on the store; the last one to go waits for the writer.
 #[derive(Clone, Debug)]
 pub(crate) struct Store(Arc<Inner>);
@@ -187,20 +179,7 @@ pub(crate) struct Store(Arc<Inner>);
 #[derive(Debug)]
 struct Inner {
     database: Arc<Database>,
-    writes: Mutex<Option<mpsc::Sender<Write>>>,
-    writer: Mutex<Option<JoinHandle<()>>>,
-    /// Why nothing can be written any more.
-    failure: Arc<OnceLock<String>>,
-}
-
-impl Drop for Inner {
-    fn drop(&mut self) {
-        drop(self.writes.get_mut().unwrap_or_else(PoisonError::into_inner).take());
-        let writer = self.writer.get_mut().unwrap_or_else(PoisonError::into_inner).take();
-        if writer.is_some_and(|writer| writer.join().is_err()) {
-            tracing::error!("the store's writer panicked");
-        }
-    }
+    writer: Writer,
 }
 
 impl Store {
@@ -218,27 +197,18 @@ impl Store {
         let refused = |reason: String| StoreError::Open { path: path.to_string(), reason };
         let database = Arc::new(database.map_err(|error| refused(error.to_string()))?);
         make_tables(&database).map_err(|error| refused(error.to_string()))?;
-        let (writes, queue) = mpsc::channel(QUEUE);
-        let failure = Arc::new(OnceLock::new());
-        let (theirs, failed) = (Arc::clone(&database), Arc::clone(&failure));
-        let writer =
-            std::thread::Builder::new().name("gateway-store".to_owned()).spawn(move || write_all(&theirs, queue, &failed, &broken));
-        let writer = writer.map_err(|error| refused(error.to_string()))?;
-        Ok(Self(Arc::new(Inner { database, writes: Mutex::new(Some(writes)), writer: Mutex::new(Some(writer)), failure })))
+        let writer = Writer::start(Arc::clone(&database), broken).map_err(|error| refused(error.to_string()))?;
+        Ok(Self(Arc::new(Inner { database, writer })))
     }
 
     /// Why nothing can be written any more, if that is so.
     pub(crate) fn failure(&self) -> Option<StoreError> {
-        self.0.failure.get().cloned().map(StoreError::Write)
+        self.0.writer.failure()
     }
 
     /// Makes changes durable, all or none.
     pub(crate) async fn write(&self, puts: Vec<Put>) -> Result<(), StoreError> {
-        let stopped = || StoreError::Write("the store's writer has stopped".to_owned());
-        let writes = self.0.writes.lock().unwrap_or_else(PoisonError::into_inner).clone().ok_or_else(stopped)?;
-        let (done, written) = oneshot::channel();
-        writes.send(Write { puts, done }).await.map_err(|_| stopped())?;
-        written.await.map_err(|_| stopped())?.map_err(StoreError::Write)
+        self.0.writer.write(puts).await
     }
 
     /// Every session before one, newest first, that `take` wants; stops at `limit`.
@@ -464,7 +434,7 @@ impl Store {
         job: impl FnOnce(&ReadTransaction) -> Result<T, Failure> + Send + 'static,
     ) -> Result<T, StoreError> {
         let database = Arc::clone(&self.0.database);
-        let done = tokio::task::spawn_blocking(move || job(&database.begin_read().map_err(|error| Failure::Database(error.into()))?));
+        let done = brief(move || job(&database.begin_read().map_err(|error| Failure::Database(error.into()))?));
         match done.await {
             Ok(Ok(value)) => Ok(value),
             Ok(Err(Failure::Database(error))) => Err(StoreError::Read(error.to_string())),
@@ -558,39 +528,6 @@ fn make_tables(database: &Database) -> Result<(), redb::Error> {
 }
 
 /// The writer: takes what waits, commits it together, says so to each.
-fn write_all(database: &Database, mut queue: mpsc::Receiver<Write>, failure: &OnceLock<String>, broken: &CancellationToken) {
-    while let Some(first) = queue.blocking_recv() {
-        let mut group = vec![first];
-        while group.len() < GROUP
-            && let Ok(next) = queue.try_recv()
-        {
-            group.push(next);
-        }
-        let outcome = match failure.get() {
-            Some(reason) => Err(reason.clone()),
-            None => commit(database, &group).map_err(|error| error.to_string()),
-        };
-        if let Err(reason) = &outcome
-            && failure.set(reason.clone()).is_ok()
-        {
-            tracing::error!(reason, "the store cannot be written; the gateway stops");
-            broken.cancel();
-        }
-        for write in group {
-            // Whoever asked may be gone; the write counts all the same.
-            let _ = write.done.send(outcome.clone());
-        }
-    }
-}
-
-fn commit(database: &Database, group: &[Write]) -> Result<(), redb::Error> {
-    let write = database.begin_write()?;
-    for put in group.iter().flat_map(|write| &write.puts) {
-        apply(&write, &put.0)?;
-    }
-    Ok(write.commit()?)
-}
-
 fn apply(write: &WriteTransaction, change: &Change) -> Result<(), redb::Error> {
     match change {
         Change::Record { session, seq, value } => {

@@ -11,6 +11,7 @@ mod summary;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use orien_bootstrap::brief;
 use orien_protocol::codec::{self, CodecError, VALUE_LIMIT_BYTES};
 use orien_protocol::frame::ChannelState;
 use orien_protocol::id::SessionId;
@@ -332,7 +333,7 @@ impl Store {
         F: FnOnce(&WriteTransaction) -> Result<T, StoreError> + Send + 'static,
     {
         let database = Arc::clone(&self.database);
-        let done = tokio::task::spawn_blocking(move || {
+        let done = brief(move || {
             let transaction = database.begin_write()?;
             let result = work(&transaction)?;
             transaction.commit()?;
@@ -347,7 +348,7 @@ impl Store {
         F: FnOnce(&ReadTransaction) -> Result<T, StoreError> + Send + 'static,
     {
         let database = Arc::clone(&self.database);
-        let done = tokio::task::spawn_blocking(move || work(&database.begin_read()?));
+        let done = brief(move || work(&database.begin_read()?));
         done.await.map_err(|_| StoreError::Interrupted)?
     }
 }

@@ -44,7 +44,7 @@ impl Courier {
                 self.rows.remove(&execution);
                 let tool = self.desk.read(|state| state.runs.get(&execution).map(|row| row.tool.clone()));
                 let data = json!({ "executionId": execution.to_string(), "toolId": tool, "status": "failed", "fault": fault_data(&fault) });
-                self.show("run", data, |state| state.forget(execution));
+                self.show("run", data, |state| state.forget(execution, None));
                 self.end_quietly(execution);
             }
             AgentEvent::Receipt(receipt) => self.on_receipt(&receipt),
@@ -117,7 +117,7 @@ impl Courier {
             state.note(receipt);
             state.promised = promised;
             match row {
-                Some((execution, row)) if row.is_over() => state.forget(execution),
+                Some((execution, row)) if row.is_over() => state.forget(execution, Some(row)),
                 Some((execution, row)) => drop(state.runs.insert(execution, row)),
                 None => {}
             }

@@ -191,7 +191,7 @@ impl Courier {
                 state.handover = Some(handover);
             }
             for execution in &abandoned {
-                state.forget(*execution);
+                state.forget(*execution, None);
             }
             if let Some((name, data)) = event {
                 state.news.tell(name, dated(data));

@@ -117,11 +117,16 @@ pub(super) async fn run(State(app): Shared, caller: Caller, keyed: Keyed<RunBody
 /// The run that was started, as it stands when it is over or the wait is. Nothing hangs on the caller: the run is as it would be if nobody waited.
 async fn waited(app: &App, session: Option<SessionId>, started: &Done, limit: Duration) -> Result<Done, Refusal> {
     let started: Begun = serde_json::from_str(started.body()).map_err(|error| Refusal::internal(&error))?;
-    if let (Ok(execution), Some(desk)) = (started.execution_id.parse(), session.and_then(|session| app.sessions.desk(&session))) {
+    let execution = started.execution_id.parse().map_err(|_| gone(&started.execution_id))?;
+    let mut ended = None;
+    if let Some(desk) = session.and_then(|session| app.sessions.desk(&session)) {
         // Whoever stops the gateway does not wait for our callers.
-        let _ = app.stopping.run_until_cancelled(desk.wait_over(execution, limit)).await;
+        ended = app.stopping.run_until_cancelled(desk.wait_over(execution, limit)).await.flatten();
     }
-    let (execution, row) = find(app, &started.execution_id).await?;
+    let row = match ended {
+        Some(row) => row,
+        None => find(app, &started.execution_id).await?.1,
+    };
     match &row.fault {
         // It never ran, and nobody here wanted that.
         Some(fault) if row.started_at.is_none() && ![FaultCode::CANCELLED, FaultCode::SESSION_ENDED].contains(&fault.code) => {
