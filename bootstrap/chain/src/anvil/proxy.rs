@@ -286,10 +286,10 @@ async fn read_request(stream: &mut BufReader<TcpStream>) -> std::io::Result<Opti
             break;
         }
         first = false;
-        if let Some((name, value)) = line.split_once(':') {
-            if name.eq_ignore_ascii_case("content-length") {
-                length = value.trim().parse().unwrap_or_default();
-            }
+        if let Some((name, value)) = line.split_once(':')
+            && name.eq_ignore_ascii_case("content-length")
+        {
+            length = value.trim().parse().unwrap_or_default();
         }
     }
     if length > BODY_LIMIT {
