@@ -21,3 +21,4 @@ mod openapi;
 mod openings;
 mod readme;
 mod storm;
+mod wallet;
