@@ -17,6 +17,7 @@ mod kit;
 mod main_job;
 mod mcp;
 mod money;
+mod onchain;
 mod openapi;
 mod openings;
 mod readme;
