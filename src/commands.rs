@@ -2,6 +2,7 @@
 
 pub(crate) mod audit;
 pub(crate) mod bench;
+pub(crate) mod deploy;
 pub(crate) mod doctor;
 pub(crate) mod earnings;
 pub(crate) mod init;
@@ -15,6 +16,7 @@ pub(crate) mod settlement;
 pub(crate) mod status;
 pub(crate) mod token;
 pub(crate) mod tools;
+pub(crate) mod wallet;
 pub(crate) mod words;
 
 use std::future::Future;
@@ -23,7 +25,7 @@ use std::process::ExitCode;
 use anyhow::Context;
 use tokio_util::sync::CancellationToken;
 
-use crate::cli::{BenchCommand, Cli, Command, ToolsCommand};
+use crate::cli::{BenchCommand, Cli, Command, SettlementCommand, ToolsCommand};
 use crate::{demo, dev, failure, roles, shutdown};
 
 /// Runs the command and says how the process ends.
@@ -32,6 +34,7 @@ pub(crate) fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Node(args) => role(|cancel| roles::node(args, cancel)),
         Command::Gateway(args) => role(|cancel| roles::gateway(args, cancel)),
         Command::Settlement(mut args) => match args.command.take() {
+            Some(SettlementCommand::Deploy(args)) => Ok(told(done(deploy::run(&args)), args.json)),
             Some(command) => done(settlement::run(command)),
             None => role(|cancel| roles::settlement(*args, cancel)),
         },
@@ -46,9 +49,13 @@ pub(crate) fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Completions(args) => done(words::completions(&args)),
         Command::Man(args) => done(words::man(&args)),
         Command::Dev(args) => done(runtime()?.block_on(dev::run(args))),
-        Command::Demo(args) => done(runtime()?.block_on(demo::run(args.json))),
+        Command::Demo(args) => done(runtime()?.block_on(demo::run(&args))),
         Command::Mcp(args) => role(|cancel| mcp::run(args, cancel)),
         Command::Init(args) => done(init::run(&args)),
+        Command::Wallet { command } => {
+            let as_json = command.json();
+            Ok(told(done(wallet::run(*command)), as_json))
+        }
         Command::Token { command } => done(token::run(command)),
         Command::Open(args) => done(open::run(&args)),
         Command::Status(args) => status::run(&args),

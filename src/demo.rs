@@ -7,40 +7,65 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail, ensure};
 use indicatif::ProgressBar;
 use orien_bootstrap::RoleName;
+use orien_chain::TxHash;
 use orien_protocol::hash::Hash;
 use orien_protocol::money::{Split, Usdc};
+use orien_protocol::signing::Address;
 use serde_json::{Value, json};
 
+use crate::cli::{ChainName, DemoArgs};
 use crate::client::Client;
-use crate::dev::{DevNetwork, DevPlan};
+use crate::dev::{DevChain, DevNetwork, DevPlan};
 use crate::{examples, output};
 
 /// What the agent is willing to spend.
 const BUDGET: &str = "0.5";
 /// Longest wait for something that another role does by itself.
 const PATIENCE: Duration = Duration::from_secs(15);
+/// Longest wait for a payout to be final on a chain that makes a block each second.
+const CHAIN_PATIENCE: Duration = Duration::from_secs(90);
+/// What the account has.
+const CREDIT: Usdc = Usdc::from_micros(10_000_000);
 
 /// Runs the demonstration.
-pub(crate) async fn run(as_json: bool) -> anyhow::Result<()> {
+pub(crate) async fn run(args: &DemoArgs) -> anyhow::Result<()> {
     let begun = Instant::now();
-    let step = Steps::new();
-    step.begin("starting settlement, bootstrap, node and gateway on loopback");
+    let step = Arc::new(Steps::new());
+    match args.chain {
+        Some(ChainName::Anvil) => step.begin("starting a chain, its token, an escrow, settlement, bootstrap, node and gateway on loopback"),
+        None => step.begin("starting settlement, bootstrap, node and gateway on loopback"),
+    }
     let free = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-    let plan = DevPlan { data_dir: None, tools: None, gateway_http: free, credit: "10".to_owned(), approve_above: None };
+    let plan = DevPlan { data_dir: None, tools: None, gateway_http: free, credit: CREDIT, chain: args.chain, approve_above: None };
     let mut dev = DevNetwork::start(plan).await?;
+    if let Some(chain) = dev.chain() {
+        step.done(format!("{}; {CREDIT} USDC deposited by {}", chain.describe(), chain.account()));
+    }
     let gateway = dev.door(RoleName::Gateway).await?;
     let settlement = dev.door(RoleName::Settlement).await?;
     let scratch = dev.root().join("download");
-    let job = tokio::task::spawn_blocking(move || main_job(&step, &gateway, &settlement, &scratch)).await.context("the job broke off")?;
+    let own = Arc::clone(&step);
+    let job = tokio::task::spawn_blocking(move || main_job(&own, &gateway, &settlement, &scratch)).await.context("the job broke off");
+    let job = match (job, dev.chain()) {
+        (Ok(Ok(mut summary)), Some(chain)) => {
+            let payee = dev.money_address(RoleName::Node)?.parse()?;
+            on_chain(&step, chain, &payee, &summary["settlement"]).await.map(|found| {
+                summary["chain"] = found;
+                summary
+            })
+        }
+        (job, _) => job?,
+    };
     dev.stop().await?;
     let mut summary = job?;
     summary["seconds"] = json!(format!("{:.1}", begun.elapsed().as_secs_f64()));
-    if as_json {
+    if args.json {
         output::json(&summary)?;
     } else {
         output::line(format!("done in {} s: everything held", summary["seconds"].as_str().unwrap_or_default()));
@@ -157,7 +182,7 @@ fn receipts(step: &Steps, gateway: &Client, session: &str) -> anyhow::Result<Vec
 
 fn settlement_of(step: &Steps, settlement: &Client, session: &str, charged: &Value) -> anyhow::Result<Value> {
     step.begin("waiting for the settlement");
-    let settled = wait_for("the settlement", || {
+    let settled = wait_so_long(CHAIN_PATIENCE, "the settlement", || {
         let all = settlement.get("/api/settlements")?;
         let mine = all["settlements"].as_array().into_iter().flatten().find(|settled| settled["sessionId"] == session);
         Ok(mine.cloned())
@@ -170,11 +195,36 @@ fn settlement_of(step: &Steps, settlement: &Client, session: &str, charged: &Val
         (amount("providerPayout")?, amount("platformFee")?, amount("reserve")?) == (split.provider, split.platform, split.reserve),
         "not 90/7/3: {settled}"
     );
+    let how = match settled["txHash"].as_str() {
+        Some(transaction) => format!("paid by transaction {transaction}"),
+        None => "ledger rail: credit, not USDC".to_owned(),
+    };
     step.done(format!(
-        "{total} USDC: provider {} (90 %), platform {} (7 %), reserve {} (3 %); ledger rail: credit, not USDC",
+        "{total} USDC: provider {} (90 %), platform {} (7 %), reserve {} (3 %); {how}",
         split.provider, split.platform, split.reserve
     ));
     Ok(settled)
+}
+
+/// Looks at the chain itself: whether the transaction is in a final block, and who has how much now.
+async fn on_chain(step: &Steps, chain: &DevChain, payee: &Address, settled: &Value) -> anyhow::Result<Value> {
+    step.begin("looking at the chain");
+    let transaction: TxHash = text(settled, "txHash")?.parse()?;
+    let receipt = chain.chain().receipt(&transaction).await?.context("the chain does not know the transaction")?;
+    let last = chain.chain().final_block().await?;
+    ensure!(receipt.success && receipt.block <= last.number, "the payout in block {} is not final at block {}", receipt.block, last.number);
+    let amount = |name: &str| -> anyhow::Result<Usdc> { Ok(text(settled, name)?.parse()?) };
+    let paid = chain.chain().token_balance(payee, &last).await?;
+    ensure!(paid == amount("providerPayout")?, "the provider has {paid} USDC on chain: {settled}");
+    let fees = chain.chain().fees(&last).await?;
+    ensure!((fees.platform, fees.reserve) == (amount("platformFee")?, amount("reserve")?), "the escrow owes {fees:?} in fees: {settled}");
+    let left = chain.chain().account(&chain.account(), &last).await?.balance;
+    ensure!(left.plus(amount("totalCost")?)? == CREDIT, "{left} USDC are left in the escrow: {settled}");
+    step.done(format!("block {} is final: {payee} has {paid} USDC, the escrow {left} of {CREDIT} and the fees", receipt.block));
+    Ok(json!({
+        "transaction": transaction.to_string(), "block": receipt.block, "finalBlock": last.number, "gasUsed": receipt.gas_used,
+        "payee": payee.to_string(), "paid": paid.to_string(), "left": left.to_string(),
+    }))
 }
 
 fn audit(step: &Steps, settlement: &Client) -> anyhow::Result<Value> {
@@ -192,13 +242,17 @@ fn text(value: &Value, name: &str) -> anyhow::Result<String> {
     value[name].as_str().map(str::to_owned).with_context(|| format!("there is no `{name}` in {value}"))
 }
 
-fn wait_for<T>(what: &str, mut look: impl FnMut() -> anyhow::Result<Option<T>>) -> anyhow::Result<T> {
+fn wait_for<T>(what: &str, look: impl FnMut() -> anyhow::Result<Option<T>>) -> anyhow::Result<T> {
+    wait_so_long(PATIENCE, what, look)
+}
+
+fn wait_so_long<T>(patience: Duration, what: &str, mut look: impl FnMut() -> anyhow::Result<Option<T>>) -> anyhow::Result<T> {
     let begun = Instant::now();
     loop {
         if let Some(found) = look()? {
             return Ok(found);
         }
-        ensure!(begun.elapsed() < PATIENCE, "{what} did not come within {} s", PATIENCE.as_secs());
+        ensure!(begun.elapsed() < patience, "{what} did not come within {} s", patience.as_secs());
         std::thread::sleep(Duration::from_millis(50));
     }
 }

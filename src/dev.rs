@@ -2,6 +2,8 @@
 //!
 //! The roles talk to each other only over libp2p and HTTP, as they would on four hosts.
 
+mod chain;
+
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -15,7 +17,8 @@ use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use crate::cli::DevArgs;
+pub(crate) use self::chain::DevChain;
+use crate::cli::{ChainName, DevArgs};
 use crate::client::Client;
 use crate::client::pointer::Pointer;
 use crate::commands::open;
@@ -30,6 +33,8 @@ pub(crate) struct DevNetwork {
     /// Stops one role each.
     stops: Vec<(RoleName, CancellationToken)>,
     root: PathBuf,
+    /// Where money is, unless it is the operator's credit. It ends after the roles.
+    chain: Option<DevChain>,
     /// Removes a temporary root at the end.
     _temporary: Option<TempDir>,
 }
@@ -39,13 +44,15 @@ pub(crate) struct DevPlan {
     pub(crate) data_dir: Option<PathBuf>,
     pub(crate) tools: Option<PathBuf>,
     pub(crate) gateway_http: SocketAddr,
-    pub(crate) credit: String,
+    pub(crate) credit: Usdc,
+    /// A chain of its own; without one there is credit of the operator.
+    pub(crate) chain: Option<ChainName>,
     /// From what amount on MCP hosts ask their user.
     pub(crate) approve_above: Option<Usdc>,
 }
 
 impl DevNetwork {
-    /// Starts settlement, bootstrap, node and gateway, and grants the gateway's account its credit once.
+    /// Starts settlement, bootstrap, node and gateway, and gives the gateway's account its credit once: as a grant, or as a deposit in an escrow.
     pub(crate) async fn start(plan: DevPlan) -> anyhow::Result<Self> {
         let (root, temporary) = match plan.data_dir {
             Some(path) => (path, None),
@@ -59,10 +66,21 @@ impl DevNetwork {
             Some(path) => path,
             None => example_tools(&root)?,
         };
-        let mut dev = Self { roles: JoinSet::new(), stops: Vec::new(), root, _temporary: temporary };
-        let network = dev.network()?;
+        let mut dev = Self { roles: JoinSet::new(), stops: Vec::new(), root, chain: None, _temporary: temporary };
+        let network = match plan.chain {
+            Some(ChainName::Anvil) => {
+                let chain = DevChain::start(&dev.root, "dev").await?;
+                chain.deposit(plan.credit).await?;
+                dev.chain.insert(chain).network().clone()
+            }
+            None => dev.network()?,
+        };
         dev.start_roles(network, tools_file, plan.gateway_http, plan.approve_above).await?;
-        dev.grant(&plan.credit).await?;
+        match &dev.chain {
+            // A node that collects alone pays for its gas itself.
+            Some(chain) => chain.give_gas(&dev.money_address(RoleName::Node)?.parse()?).await?,
+            None => dev.grant(plan.credit).await?,
+        }
         Ok(dev)
     }
 
@@ -70,7 +88,11 @@ impl DevNetwork {
     fn network(&self) -> anyhow::Result<Network> {
         let data = DataDir::open(&self.root.join("settlement"), RoleName::Settlement)?;
         if data.network_file().exists() {
-            return Ok(Network::load(&data.network_file())?);
+            let network = Network::load(&data.network_file())?;
+            if network.chain().is_some() {
+                bail!("{} holds a network whose chain ended with the program that made it; choose another --data-dir", self.root.display());
+            }
+            return Ok(network);
         }
         let keys = Keys::load_or_create(&data)?;
         let settlement = Settlement { peer: keys.peer().id(), signer: keys.money().address(), addresses: Vec::new() };
@@ -99,7 +121,7 @@ impl DevNetwork {
             peer,
             door: DoorSettings::local(free),
             batch_interval: Duration::from_secs(2),
-            chain: orien_settlement::ChainConfig::default(),
+            chain: chain::settling(),
         };
         let stop = self.stop_of(RoleName::Settlement);
         self.roles.spawn(async move { (RoleName::Settlement, orien_settlement::run(config, stop).await.map_err(Into::into)) });
@@ -111,7 +133,8 @@ impl DevNetwork {
         self.roles.spawn(async move { (RoleName::Node, orien_node::run(config, stop, ready).await.map_err(Into::into)) });
 
         let peer = self.peer(RoleName::Gateway, &network);
-        let config = orien_gateway::Config { peer, door: DoorSettings::local(gateway_http), account: None, approve_above };
+        let account = self.chain.as_ref().map(DevChain::account);
+        let config = orien_gateway::Config { peer, door: DoorSettings::local(gateway_http), account, approve_above };
         let stop = self.stop_of(RoleName::Gateway);
         self.roles.spawn(async move { (RoleName::Gateway, orien_gateway::run(config, stop).await.map_err(Into::into)) });
         for role in [RoleName::Settlement, RoleName::Node, RoleName::Gateway] {
@@ -153,16 +176,22 @@ impl DevNetwork {
     }
 
     /// Grants credit under a key of its own, so that a restart grants nothing more.
-    async fn grant(&mut self, credit: &str) -> anyhow::Result<()> {
-        let account = self.gateway_account()?;
+    async fn grant(&mut self, credit: Usdc) -> anyhow::Result<()> {
+        let account = self.money_address(RoleName::Gateway)?;
         let settlement = self.door(RoleName::Settlement).await?;
-        let grant = json!({ "account": account, "amount": credit });
+        let grant = json!({ "account": account, "amount": credit.to_string() });
         tokio::task::spawn_blocking(move || settlement.post("/api/grants", &grant, Some("dev-first-credit"))).await??;
         Ok(())
     }
 
-    fn gateway_account(&self) -> anyhow::Result<String> {
-        crate::commands::keys::public_keys(&self.root.join(RoleName::Gateway.name())).map(|keys| keys.money_address)
+    /// The address of a role's money key.
+    pub(crate) fn money_address(&self, role: RoleName) -> anyhow::Result<String> {
+        crate::commands::keys::public_keys(&self.root.join(role.name())).map(|keys| keys.money_address)
+    }
+
+    /// Its chain, if it has one.
+    pub(crate) const fn chain(&self) -> Option<&DevChain> {
+        self.chain.as_ref()
     }
 
     /// Where everything is kept.
@@ -222,7 +251,8 @@ fn mcp_config(gateway: &Path) -> anyhow::Result<serde_json::Value> {
 /// `orien dev`.
 pub(crate) async fn run(args: DevArgs) -> anyhow::Result<()> {
     let approve_above = args.approve_above.as_deref().map(|text| crate::roles::amount("--approve-above", text)).transpose()?;
-    let plan = DevPlan { data_dir: args.data_dir, tools: args.tools, gateway_http: args.http, credit: args.credit, approve_above };
+    let credit = crate::roles::amount("--credit", &args.credit)?;
+    let plan = DevPlan { data_dir: args.data_dir, tools: args.tools, gateway_http: args.http, credit, chain: args.chain, approve_above };
     let mut dev = DevNetwork::start(plan).await?;
     // Others find it without being told; where that cannot be, it runs all the same.
     let pointer = Pointer::write(dev.root());
@@ -235,7 +265,19 @@ pub(crate) async fn run(args: DevArgs) -> anyhow::Result<()> {
     output::line(format!("try       curl -H \"Authorization: Bearer $(cat {token})\" http://{address}/api/providers"));
     output::line(format!("mcp       {}", mcp_config(&dev.root().join("gateway"))?));
     output::line(format!("data      {}", dev.root().display()));
-    output::line("money     credit of the ledger rail, granted by this program: not USDC");
+    match dev.chain() {
+        Some(chain) => {
+            output::line(format!("chain     {}", chain.describe()));
+            output::line(format!("escrow    {}, in which {} has {credit} for the gateway to spend", chain.escrow(), chain.account()));
+            output::line(format!(
+                "wallet    {}, with its password beside it: orien wallet balance {}",
+                chain.wallet().display(),
+                chain.words()
+            ));
+            output::line("money     of this chain alone: it is worth nothing and ends with this program");
+        }
+        None => output::line("money     credit of the ledger rail, granted by this program: not USDC"),
+    }
     let stop = CancellationToken::new();
     let ended = tokio::select! {
         () = shutdown::watch(stop.clone()) => Ok(()),

@@ -60,12 +60,19 @@ impl Failure {
 #[derive(Debug)]
 pub(crate) struct Told {
     kind: Failure,
+    /// Stable, for programs.
+    code: &'static str,
     text: String,
 }
 
 impl Told {
     pub(crate) fn error(kind: Failure, text: impl fmt::Display) -> anyhow::Error {
-        Self { kind, text: text.to_string() }.into()
+        Self::coded(kind, "failed", text)
+    }
+
+    /// An error with a code of its own.
+    pub(crate) fn coded(kind: Failure, code: &'static str, text: impl fmt::Display) -> anyhow::Error {
+        Self { kind, code, text: text.to_string() }.into()
     }
 }
 
@@ -92,7 +99,7 @@ pub(crate) fn described(error: &anyhow::Error) -> Value {
     let mut described = match error.chain().find_map(|cause| cause.downcast_ref::<Problem>()) {
         Some(problem) => problem.json(),
         None if error.chain().any(|cause| cause.is::<Unanswered>()) => json!({ "code": "gateway_unreachable" }),
-        None => json!({ "code": "failed" }),
+        None => json!({ "code": error.chain().find_map(|cause| cause.downcast_ref::<Told>()).map_or("failed", |told| told.code) }),
     };
     described["message"] = json!(format!("{error:#}"));
     described["exitCode"] = json!(Failure::of(error).code());
@@ -103,6 +110,12 @@ pub(crate) fn described(error: &anyhow::Error) -> Value {
 mod tests {
     use super::*;
     use anyhow::Context;
+
+    #[test]
+    fn a_code_of_its_own_is_told() {
+        let error = Told::coded(Failure::Money, "insufficient_gas", "no").context("while testing");
+        assert_eq!(described(&error), json!({ "code": "insufficient_gas", "message": "while testing: no", "exitCode": 120 }));
+    }
 
     #[test]
     fn an_exit_code_says_what_kind_of_failure_it_was_however_it_is_wrapped() {

@@ -86,7 +86,7 @@ pub(crate) fn read(path: &Path, limit: u64) -> Result<String, FileError> {
 }
 
 /// Reads a secret of at most `limit` bytes, if nobody else can.
-pub(crate) fn read_secret(path: &Path, limit: u64) -> Result<Zeroizing<String>, FileError> {
+pub fn read_secret(path: &Path, limit: u64) -> Result<Zeroizing<String>, FileError> {
     let file = open(path, OFlags::NONBLOCK | OFlags::NOFOLLOW)?;
     let metadata = file.metadata().map_err(FileError::io("look at", path))?;
     if metadata.is_file() && metadata.uid() != rustix::process::geteuid().as_raw() {
@@ -122,7 +122,7 @@ fn text_of(file: File, path: &Path, limit: u64) -> Result<Zeroizing<String>, Fil
 /// Replaces a file (mode 0600) at once: the bytes are on the disk under the final name when this returns.
 ///
 /// Only one process may do so in a directory; the lock of the data directory sees to that.
-pub(crate) fn replace(path: &Path, bytes: &[u8]) -> Result<(), FileError> {
+pub fn replace(path: &Path, bytes: &[u8]) -> Result<(), FileError> {
     let mut name = path.file_name().unwrap_or_default().to_owned();
     name.push(".new");
     let draft = path.with_file_name(name);

@@ -15,7 +15,7 @@ mod discovery;
 mod dispatch;
 pub mod door;
 pub mod escrow;
-mod files;
+pub mod files;
 mod frame_stream;
 mod http;
 mod keeper;

@@ -7,6 +7,7 @@ mod host;
 mod mcp;
 mod roles;
 mod settlement;
+mod wallet;
 
 use clap::{Parser, Subcommand, ValueEnum};
 
@@ -15,8 +16,9 @@ pub(crate) use door::{OpenArgs, TokenCommand};
 pub(crate) use earnings::{AtNode, EarningsArgs, EarningsCommand};
 pub(crate) use host::{AuditArgs, BenchCommand, DoctorArgs, KeysArgs, LevelName, StatusArgs, ToolsCommand};
 pub(crate) use mcp::McpArgs;
-pub(crate) use roles::{DemoArgs, DevArgs, GatewayArgs, InitArgs, NodeArgs, PayingArgs, PeerArgs, RoleName, SettlementArgs};
+pub(crate) use roles::{ChainName, DemoArgs, DevArgs, GatewayArgs, InitArgs, NodeArgs, PayingArgs, PeerArgs, RoleName, SettlementArgs};
 pub(crate) use settlement::{AtSettlement, SettlementCommand};
+pub(crate) use wallet::{Acting, AtEscrow, DeployArgs, RpcArgs, Sending, WalletAt, WalletCommand};
 
 /// Rent named tools on machines you do not own, by the second, with a hard USDC budget.
 #[derive(Parser, Debug)]
@@ -73,6 +75,11 @@ pub(crate) enum Command {
     Mcp(McpArgs),
     /// Make a data directory for a role: keys, network file, example configuration
     Init(InitArgs),
+    /// Keep a funding wallet: put USDC into the escrow, name spending keys, take USDC back
+    Wallet {
+        #[command(subcommand)]
+        command: Box<WalletCommand>,
+    },
     /// Make, list and take back tokens for agents
     Token {
         #[command(subcommand)]

@@ -115,8 +115,18 @@ pub(crate) struct PayingArgs {
     pub(crate) fee_cap: u64,
 }
 
+/// A chain that a development network brings with it.
+#[derive(ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum ChainName {
+    /// A chain on this machine, made by anvil
+    Anvil,
+}
+
 #[derive(Args, Debug)]
 pub(crate) struct DevArgs {
+    /// Have money on a chain: token, escrow and a funding wallet, all of them made here [default: credit of the ledger rail]
+    #[arg(long, value_enum)]
+    pub(crate) chain: Option<ChainName>,
     /// Keep everything here [default: a temporary directory, removed at the end]
     #[arg(long)]
     pub(crate) data_dir: Option<PathBuf>,
@@ -126,7 +136,7 @@ pub(crate) struct DevArgs {
     /// The gateway's HTTP door
     #[arg(long, default_value = "127.0.0.1:8402")]
     pub(crate) http: SocketAddr,
-    /// Credit granted to the gateway's account at the first start
+    /// Credit of the gateway's account at the first start, in USDC: granted, or deposited in the escrow
     #[arg(long, default_value = "100")]
     pub(crate) credit: String,
     /// Let MCP hosts ask their user before more than this is committed at once, in USDC [default: never]
@@ -136,6 +146,9 @@ pub(crate) struct DevArgs {
 
 #[derive(Args, Debug)]
 pub(crate) struct DemoArgs {
+    /// Have money on a chain, and end in a payout that is final on it [default: credit of the ledger rail]
+    #[arg(long, value_enum)]
+    pub(crate) chain: Option<ChainName>,
     /// Print a summary as JSON on standard output, progress on standard error
     #[arg(long)]
     pub(crate) json: bool,
@@ -160,6 +173,20 @@ pub(crate) struct InitArgs {
     /// For settlement: the name of the new network
     #[arg(long, default_value = "private")]
     pub(crate) name: String,
+    /// For settlement: around an escrow that stands on this chain already (a new one: `orien settlement deploy`) [default: the ledger rail]
+    #[arg(long, value_name = "PRESET", requires = "escrow")]
+    pub(crate) chain: Option<String>,
+    /// With --chain: the escrow contract, whose signer is this settlement's money key
+    #[arg(long, value_name = "ADDRESS", requires_all = ["chain", "escrow_block"])]
+    pub(crate) escrow: Option<String>,
+    /// With --chain: the block that it was deployed in
+    #[arg(long, value_name = "NUMBER", requires = "escrow")]
+    pub(crate) escrow_block: Option<u64>,
+    /// With --chain: the time between asking for an exit and getting it, as the escrow has it
+    #[arg(long, value_name = "TIME", value_parser = super::agent::seconds, default_value = "1d")]
+    pub(crate) exit_delay: u64,
+    #[command(flatten)]
+    pub(crate) rpc: super::RpcArgs,
     /// For the other roles: the network file that the settlement operator gave out
     #[arg(long, env = "ORIEN_NETWORK")]
     pub(crate) network: Option<PathBuf>,

@@ -16,6 +16,8 @@ pub(crate) struct AtSettlement {
 
 #[derive(Subcommand, Debug)]
 pub(crate) enum SettlementCommand {
+    /// Deploy a new escrow on a chain, and make the network around it
+    Deploy(Box<super::DeployArgs>),
     /// Grant credit to an account (ledger rail)
     Grant {
         /// The account's address

@@ -3,10 +3,15 @@
 use std::path::Path;
 
 use anyhow::{Context, bail};
-use orien_bootstrap::{DataDir, Keys, Network, RoleName, Settlement};
+use orien_bootstrap::{DataDir, Keys, Network, NetworkChain, RoleName, Settlement};
+use orien_chain::{Chain, ChainFacts, ChainLimits, Expected, Preset};
+use orien_protocol::signing::Address;
+use orien_protocol::time::{Millis, UnixSeconds};
 use serde_json::json;
 
+use super::deploy;
 use crate::cli::{InitArgs, RoleName as CliRole};
+use crate::wallet::reach;
 use crate::{examples, output, roles};
 
 pub(crate) fn run(args: &InitArgs) -> anyhow::Result<()> {
@@ -20,6 +25,9 @@ pub(crate) fn run(args: &InitArgs) -> anyhow::Result<()> {
     // Nothing is made for a role that could not start.
     if role != RoleName::Settlement && args.network.is_none() && !path.join("network.toml").exists() {
         bail!("say which network with --network FILE: the network.toml that `orien init settlement` made");
+    }
+    if role != RoleName::Settlement && args.chain.is_some() {
+        bail!("only settlement makes a network: the others take its file, with --network FILE");
     }
     let data = DataDir::open(&path, role)?;
     let keys = Keys::load_or_create(&data)?;
@@ -55,7 +63,27 @@ fn network_of(args: &InitArgs, keys: &Keys) -> anyhow::Result<Network> {
         return Ok(Network::load(file)?);
     }
     let settlement = Settlement { peer: keys.peer().id(), signer: keys.money().address(), addresses: Vec::new() };
+    if let (Some(chain), Some(escrow), Some(block)) = (&args.chain, &args.escrow, args.escrow_block) {
+        return around_escrow(args, settlement, deploy::preset(chain)?, (roles::address("--escrow", escrow)?, block));
+    }
     Ok(Network::new_ledger(&args.name, settlement, Vec::new())?)
+}
+
+/// The network around an escrow that stands already, once the chain says that it is ours.
+fn around_escrow(
+    args: &InitArgs,
+    settlement: Settlement,
+    preset: &'static Preset,
+    (escrow, escrow_block): (Address, u64),
+) -> anyhow::Result<Network> {
+    let nodes = reach::nodes(&args.rpc, &[])?;
+    let facts = ChainFacts { chain_id: preset.chain_id, escrow, token: preset.token, escrow_block, finality: preset.finality };
+    let chain = Chain::new(facts, &nodes, ChainLimits::default())?;
+    let expected = Expected { signer: settlement.signer, exit_delay: UnixSeconds(args.exit_delay) };
+    super::runtime()?.block_on(chain.preflight(&expected))?;
+    let on = NetworkChain { facts, preset: Some(preset), rpc: Vec::new() };
+    let lag = Millis::from_secs(preset.finality_lag_seconds);
+    Ok(Network::new_evm(&args.name, settlement, on, Millis::from_secs(args.exit_delay), lag, Vec::new())?)
 }
 
 fn next_step(role: RoleName, path: &Path, network_file: &Path, tools: Option<&Path>) {

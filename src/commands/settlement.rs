@@ -24,6 +24,8 @@ pub(crate) fn run(command: SettlementCommand) -> anyhow::Result<()> {
             };
             make_grant(&grant, key, &at)
         }
+        // Scripts can tell its failures apart, so it is carried out elsewhere.
+        SettlementCommand::Deploy(args) => super::deploy::run(&args),
         SettlementCommand::Account { account, at } => show_account(&account, &at),
         SettlementCommand::Ledger { at } => print(&running(&at)?.get("/api/ledger")?, &at),
         SettlementCommand::Status { at } => status(&at),

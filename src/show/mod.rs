@@ -92,6 +92,11 @@ pub(crate) fn when(value: &Value) -> String {
     }
 }
 
+/// A length of time given in seconds, in its largest unit.
+pub(crate) fn seconds(count: u64) -> String {
+    span(Duration::from_secs(count))
+}
+
 /// A length of time in its largest unit.
 fn span(time: Duration) -> String {
     match time.as_secs() {

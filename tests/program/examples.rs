@@ -18,10 +18,15 @@ pub(crate) struct Dev {
 impl Dev {
     /// Starts it in a folder of its own; it keeps its data where it wants to.
     pub(crate) fn start() -> Self {
+        Self::start_with(&[])
+    }
+
+    /// Starts it with more words.
+    pub(crate) fn start_with(words: &[&str]) -> Self {
         let root = tempfile::tempdir().unwrap();
         let log = std::fs::File::create(root.path().join("dev.log")).unwrap();
         let mut command = orien();
-        command.args(["dev", "--http", "127.0.0.1:0"]).current_dir(&root).env("ORIEN_HOME", root.path());
+        command.args(["dev", "--http", "127.0.0.1:0"]).args(words).current_dir(&root).env("ORIEN_HOME", root.path());
         let child = command.stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log).spawn().unwrap();
         let mut dev = Self { root, child };
         wait_for("orien dev", || {
@@ -45,7 +50,7 @@ impl Dev {
     pub(crate) fn gateway(&self) -> std::path::PathBuf {
         let log = self.log();
         let data = log.lines().find_map(|line| line.strip_prefix("data")).map(str::trim).unwrap_or_default();
-        Path::new(data).join("gateway")
+        self.root.path().join(data).join("gateway")
     }
 
     /// Asks it to stop, and waits.

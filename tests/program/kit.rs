@@ -294,9 +294,9 @@ fn try_said(response: Result<ureq::http::Response<ureq::Body>, ureq::Error>) -> 
     Some(Said { status, body: serde_json::from_str(&text).unwrap_or(Value::String(text)) })
 }
 
-/// An amount of USDC in JSON, as micro-USDC.
+/// An amount of USDC in JSON, as micro-USDC. A small one may come as a number with an exponent.
 #[track_caller]
 pub(crate) fn micros(amount: &Value) -> u64 {
-    let text = amount.to_string();
+    let text = amount.as_f64().map_or_else(|| amount.to_string(), |number| format!("{number:.6}"));
     text.trim_matches('"').parse::<orien_protocol::money::Usdc>().unwrap().micros()
 }

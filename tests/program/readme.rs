@@ -4,6 +4,7 @@ use std::process::{Command, Stdio};
 
 use crate::examples::Dev;
 use crate::kit::{Door, orien, wait_for};
+use crate::onchain::cast::is_chain_here;
 
 /// The shell blocks between two markers of the README.
 fn blocks(marker: &str) -> Vec<String> {
@@ -66,6 +67,26 @@ fn the_walk_through_the_commands_works_word_for_word() {
     let home = dev.stop();
     let left: Vec<_> = std::fs::read_dir(home.path().join("run")).unwrap().flatten().collect();
     assert!(left.is_empty(), "the way to a network that has stopped is forgotten: {left:?}");
+}
+
+#[test]
+fn the_walk_on_a_chain_works_word_for_word() {
+    if !is_chain_here() {
+        return;
+    }
+    let walk = blocks("chain-walk");
+    assert!(walk.len() == 4 && walk[0].trim() == "orien dev --chain anvil --data-dir ./chain-data", "{walk:?}");
+    let dev = Dev::start_with(&["--chain", "anvil", "--data-dir", "./chain-data"]);
+    let folder = dev.root.path();
+    let program = std::path::Path::new(env!("CARGO_BIN_EXE_orien"));
+    let path = format!("{}:{}", program.parent().unwrap().display(), std::env::var("PATH").unwrap());
+    let script = format!("set -euo pipefail\n{}", walk[1..].join("\n"));
+    let mut walker = Command::new("timeout");
+    let output =
+        walker.args(["300", "bash", "-c", &script]).current_dir(folder).env("PATH", path).env("ORIEN_HOME", folder).output().unwrap();
+    let (said, warned) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success(), "{said}\n{warned}");
+    assert!(said.contains("paid on a chain") && said.contains("deposit      final") && said.contains("asked back"), "{said}\n{warned}");
 }
 
 #[test]

@@ -8,7 +8,7 @@ use aes::cipher::{KeyIvInit, StreamCipher};
 use alloy_primitives::keccak256;
 use ctr::Ctr128BE;
 use hmac::Hmac;
-use orien_protocol::signing::MoneyKey;
+use orien_protocol::signing::{Address, MoneyKey};
 use serde::{Deserialize, Serialize};
 use sha2::Sha256;
 use thiserror::Error;
@@ -98,8 +98,20 @@ pub fn is_keystore(text: &str) -> bool {
     text.trim_start().starts_with('{')
 }
 
+/// The address that a file says it is for, if it does. Nothing proves it before the file is opened.
+pub fn address(text: &str) -> Option<Address> {
+    let file: File = serde_json::from_str(text).ok()?;
+    let address = file.address?.to_ascii_lowercase();
+    format!("0x{}", address.strip_prefix("0x").unwrap_or(&address)).parse().ok()
+}
+
 /// The key of a file. It takes about a second.
 pub fn open(text: &str, passphrase: &str) -> Result<MoneyKey, KeystoreError> {
+    MoneyKey::from_bytes(&*open_secret(text, passphrase)?).map_err(|_| KeystoreError::NotAKey)
+}
+
+/// The secret of a file, for whoever puts it into another one.
+pub fn open_secret(text: &str, passphrase: &str) -> Result<Zeroizing<[u8; 32]>, KeystoreError> {
     let file: File = serde_json::from_str(text).map_err(|error| KeystoreError::Malformed(error.to_string()))?;
     if file.version != 3 {
         return Err(KeystoreError::Malformed(format!("it is of version {}", file.version)));
@@ -116,7 +128,11 @@ pub fn open(text: &str, passphrase: &str) -> Result<MoneyKey, KeystoreError> {
         return Err(KeystoreError::WrongPassphrase);
     }
     apply(&derived, &iv, secret.as_mut_slice());
-    MoneyKey::from_bytes(&secret).map_err(|_| KeystoreError::NotAKey)
+    let key = MoneyKey::from_bytes(&secret).map_err(|_| KeystoreError::NotAKey)?;
+    if address(text).is_some_and(|said| said != key.address()) {
+        return Err(KeystoreError::Malformed("its address is not that of its key".to_owned()));
+    }
+    Ok(secret)
 }
 
 /// The text of a new file for a secret. `salt` and `iv` must be random, and `id` too if anybody cares for it.
@@ -261,6 +277,9 @@ mod tests {
         let key = MoneyKey::from_bytes(&[0x42; 32]).unwrap();
         assert_eq!(open(&text, "correct horse").unwrap().address(), key.address());
         assert_eq!(open(&text, "").unwrap_err(), KeystoreError::WrongPassphrase);
+        assert_eq!((address(&text), address(SCRYPT)), (Some(key.address()), None));
+        let moved = text.replace(&hex::encode(key.address().as_bytes()), &"11".repeat(20));
+        assert!(open(&moved, "correct horse").unwrap_err().to_string().contains("not that of its key"));
         assert!(is_keystore(&text) && !text.contains(&"42".repeat(32)));
         assert!(text.to_lowercase().contains(&key.address().to_string()[2..].to_lowercase()));
         assert!(text.contains("ffffffff-ffff-4fff-bfff-ffffffffffff"), "{text}");

@@ -52,16 +52,12 @@ impl Chain {
         if !code::is_escrow(&escrow_code)? {
             return Err(Mismatch::OtherCode { address: facts.escrow }.into());
         }
-        if self.code(&facts.token, &block).await?.is_empty() {
-            return Err(Mismatch::NoCode { what: "token", address: facts.token }.into());
-        }
+        let token = self.check_token(&block).await?;
         same("the escrow's token", facts.token, ours(self.escrow(Escrow::tokenCall {}, &block).await?))?;
         let delay = self.escrow(Escrow::exitDelayCall {}, &block).await?;
         same("the escrow's exit delay in seconds", expected.exit_delay.0, delay)?;
         let separator = escrow_domain(&facts.domain()).separator();
         same("the escrow's domain separator", separator, self.escrow(Escrow::domainSeparatorCall {}, &block).await?)?;
-        let decimals = self.token(Token::decimalsCall {}, &block).await?;
-        same("the token's number of decimals", USDC_DECIMALS, usize::from(decimals))?;
         let signer_until = self.signer_until(&expected.signer, &block).await?;
         if signer_until <= block.time {
             let found =
@@ -72,7 +68,6 @@ impl Chain {
         }
         let (platform, reserve) = (self.escrow(Escrow::platformCall {}, &block).await?, self.escrow(Escrow::reserveCall {}, &block).await?);
         let operator = self.escrow(Escrow::operatorCall {}, &block).await?;
-        let token = self.token_domain(&block).await?;
         Ok(Preflight { block, token, signer_until, platform: ours(platform), reserve: ours(reserve), operator: ours(operator) })
     }
 
@@ -84,6 +79,17 @@ impl Chain {
             None => Ok(()),
             Some(found) => Err(Mismatch::ChainId { expected, found }.into()),
         }
+    }
+
+    /// Whether the token is one that an escrow can hold; its domain, then.
+    pub async fn check_token(&self, at: &Block) -> Result<TokenDomain, ChainError> {
+        let address = self.facts().token;
+        if self.code(&address, at).await?.is_empty() {
+            return Err(Mismatch::NoCode { what: "token", address }.into());
+        }
+        let decimals = self.token(Token::decimalsCall {}, at).await?;
+        same("the token's number of decimals", USDC_DECIMALS, usize::from(decimals))?;
+        self.token_domain(at).await
     }
 
     /// The token's EIP-712 domain: what it says of itself, compared with its separator.
