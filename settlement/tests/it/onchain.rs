@@ -3,9 +3,12 @@
 mod books;
 mod decode;
 mod machine;
+mod paying;
 mod policy;
 mod seeds;
 mod sim;
+mod site;
+mod storm;
 
 /// Seconds between asking for an exit and taking it, in every test here.
 pub(crate) const EXIT_DELAY: u64 = 86_400;
