@@ -286,10 +286,8 @@ async fn read_request(stream: &mut BufReader<TcpStream>) -> std::io::Result<Opti
             break;
         }
         first = false;
-        if let Some((name, value)) = line.split_once(':') {
-            if name.eq_ignore_ascii_case("content-length") {
-                length = value.trim().parse().unwrap_or_default();
-            }
+        if let Some((_, value)) = line.split_once(':').filter(|(name, _)| name.eq_ignore_ascii_case("content-length")) {
+            length = value.trim().parse().unwrap_or_default();
         }
     }
     if length > BODY_LIMIT {
