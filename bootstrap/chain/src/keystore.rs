@@ -233,8 +233,8 @@ fn fixed<const N: usize>(name: &str, text: &str) -> Result<[u8; N], KeystoreErro
 /// A random UUID (version 4) in text.
 fn uuid(random: &[u8; 16]) -> String {
     let mut bytes = *random;
-    bytes[6] = bytes[6] & 0x0f | 0x40;
-    bytes[8] = bytes[8] & 0x3f | 0x80;
+    bytes[6] = (bytes[6] & 0x0f) | 0x40;
+    bytes[8] = (bytes[8] & 0x3f) | 0x80;
     let text = hex::encode(bytes);
     [&text[..8], &text[8..12], &text[12..16], &text[16..20], &text[20..]].join("-")
 }

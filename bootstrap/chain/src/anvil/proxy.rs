@@ -286,9 +286,7 @@ async fn read_request(stream: &mut BufReader<TcpStream>) -> std::io::Result<Opti
             break;
         }
         first = false;
-        if let Some((name, value)) = line.split_once(':')
-            && name.eq_ignore_ascii_case("content-length")
-        {
+        if let Some((_, value)) = line.split_once(':').filter(|(name, _)| name.eq_ignore_ascii_case("content-length")) {
             length = value.trim().parse().unwrap_or_default();
         }
     }
