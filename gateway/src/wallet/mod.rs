@@ -21,6 +21,7 @@ use orien_protocol::money::Usdc;
 use orien_protocol::signing::Address;
 use orien_protocol::terms::Terms;
 use orien_protocol::time::{Millis, Timestamp, UnixSeconds};
+use tokio::sync::Notify;
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
@@ -74,6 +75,7 @@ pub(crate) struct Wallet {
     is_checked: AtomicBool,
     store: WalletStore,
     known: Mutex<Known>,
+    news: Notify,
 }
 
 /// Why a look failed.
@@ -89,7 +91,7 @@ impl Wallet {
     /// The wallet of an account, with what it remembers in the file at `path`.
     pub(crate) fn open(chain: Chain, parties: Parties, exit_delay: Millis, path: &Path) -> Result<Self, StoreError> {
         let store = WalletStore::open(path)?;
-        Ok(Self { chain, parties, exit_delay, is_checked: AtomicBool::new(false), store, known: Mutex::default() })
+        Ok(Self { chain, parties, exit_delay, is_checked: AtomicBool::new(false), store, known: Mutex::default(), news: Notify::new() })
     }
 
     /// Which chain, and where on it the money is.
@@ -140,7 +142,9 @@ impl Wallet {
             closed: false,
             last: None,
         };
-        self.store.add(terms.session, row).await
+        self.store.add(terms.session, row).await?;
+        self.news.notify_one();
+        Ok(())
     }
 
     /// Channels that can still be redeemed from.
@@ -169,7 +173,11 @@ impl Wallet {
                 }
                 Err(LookError::Store(error)) => return Err(error),
             };
-            sleep(pause).await;
+            tokio::select! {
+                () = sleep(pause) => {}
+                // A channel that was not there when nothing had to be looked at for an hour.
+                () = self.news.notified() => {}
+            }
         }
     }
 

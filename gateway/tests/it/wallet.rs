@@ -40,10 +40,11 @@ async fn what_the_escrow_does_not_carry_is_refused_before_settlement_or_provider
     open("first", "1").await.ok(201);
     // The first may take its whole budget.
     assert_eq!(open("second", "1").await.problem(402, "insufficient_funds")["missing"], "0.5");
-    // Money that the owner asked back is not there any more.
+    // Money that the owner asked back is not there any more. What a reading of the last seconds says no to is read again.
     local.send(&owner(), &local.facts().escrow, call::request_exit(Usdc::from_micros(400_000))).await.unwrap();
     local.settle().await.unwrap();
-    assert_eq!(open("third", "0.3").await.problem(402, "insufficient_funds")["missing"], "0.2");
+    assert_eq!(open("third", "1").await.problem(402, "insufficient_funds")["missing"], "0.9");
+    assert_eq!(open("fourth", "0.3").await.problem(402, "insufficient_funds")["missing"], "0.2");
     assert_eq!(world.reserved(), 1, "settlement heard of the first alone");
     let wallet = client.get("/api/wallet").await.ok(200);
     let escrow = &wallet["escrow"];
