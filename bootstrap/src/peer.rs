@@ -174,11 +174,7 @@ impl Peer {
         let PeerConfig { role, data_dir, network, listen, external, bootstrap, rpc, limits } = config;
         let data = DataDir::open(&data_dir, role)?;
         let keys = Keys::load_or_create(&data)?;
-        let network = match network {
-            Some(network) => network,
-            None => Network::load(&data.network_file())?,
-        };
-        let network = network.with_bootstrap(&bootstrap)?;
+        let network = network.map_or_else(|| Network::load(&data.network_file()), Ok)?.with_bootstrap(&bootstrap)?;
         let chain = chain_of(role, &network, &rpc)?;
         let own_id = keys.peer().id();
         let (store, loaded) = open_store(&data, &network).await?;

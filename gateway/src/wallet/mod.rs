@@ -274,7 +274,8 @@ impl Wallet {
                 continue;
             }
             let Some(session) = self.store.session_of(channel).await? else { continue };
-            if !times.contains_key(&log.block) {
+            let is_read = times.contains_key(&log.block);
+            if !is_read {
                 let block = self.chain.block(log.block).await?;
                 times.insert(log.block, block.map_or(at.time, |block| block.time));
             }

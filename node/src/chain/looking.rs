@@ -35,11 +35,13 @@ impl Ways {
         let mut accounts: BTreeMap<Address, EscrowAccount> = BTreeMap::new();
         let mut bars: BTreeMap<(Address, Address), Option<Fault>> = BTreeMap::new();
         for channel in due.values().map(|watched| &watched.channel) {
-            if !accounts.contains_key(&channel.account) {
+            let is_read = accounts.contains_key(&channel.account);
+            if !is_read {
                 accounts.insert(channel.account, self.chain.account(&channel.account, &at).await?);
             }
             let key = (channel.account, channel.spending_key);
-            if !bars.contains_key(&key) {
+            let is_read = bars.contains_key(&key);
+            if !is_read {
                 let until = self.chain.key_until(&channel.account, &channel.spending_key, &at).await?;
                 bars.insert(key, escrow::check_key(until, channel).err().map(|unfit| unfit.fault()));
             }

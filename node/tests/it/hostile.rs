@@ -23,6 +23,7 @@ use crate::chain::{chain, collect, deposit, paid, redeemed, session, until_redee
 use crate::kit::{HUNG, Kit, agent_keys, usdc};
 
 /// What was lost at most, beside what may be.
+#[expect(clippy::print_stdout, reason = "the figures belong beside the bounds in the documentation")]
 fn bounded(what: &str, lost: u64, bound: u64) {
     println!("worst loss found, {what}: {} USDC; bound {} USDC", usdc(lost), usdc(bound));
     assert!(lost <= bound, "{what}: {lost} of {bound}");

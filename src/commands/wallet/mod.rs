@@ -22,7 +22,11 @@ pub(crate) fn run(command: WalletCommand) -> anyhow::Result<()> {
         }
         WalletCommand::Address { wallet, json } => {
             let address = key::address(&wallet)?;
-            if json { output::json(&json!({ "address": address.to_string() })) } else { Ok(output::line(address)) }
+            if json {
+                return output::json(&json!({ "address": address.to_string() }));
+            }
+            output::line(address);
+            Ok(())
         }
         other => super::runtime()?.block_on(at_the_chain(other)),
     }

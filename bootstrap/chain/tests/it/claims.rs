@@ -110,7 +110,7 @@ async fn a_lock_is_for_its_channel_alone_and_is_given_back_after_the_close() {
     let twice = claim_until(&world, world.channel(2, PAYOUT), "1", "6", until);
     let refused = world.chain().simulate(&account, &escrow, &call::lock(&twice)).await.unwrap().unwrap_err();
     assert_eq!(refused.name, "NotEnoughFree(4000000, 6000000)");
-    world.local.send(&world.agent, &escrow, call::redeem(&[claim.clone()])).await.unwrap();
+    world.local.send(&world.agent, &escrow, call::redeem(std::slice::from_ref(&claim))).await.unwrap();
     world.local.anvil.advance(3601).await.unwrap();
     let unlocked = world.local.send(&world.agent, &escrow, call::unlock(&claim)).await.unwrap();
     assert_eq!(events(&unlocked.logs), [EscrowEvent::Unlocked { channel: channel.id(), account, amount: usdc("5") }]);

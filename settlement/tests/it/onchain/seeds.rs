@@ -297,7 +297,7 @@ impl Scene {
 /// Runs one seed; how many crashes it had, or none when it ended in a halt because of a lie.
 fn run(seed: u64, faults: Faults) -> Option<u64> {
     let mut scene = Scene::new(seed);
-    if seed % 3 == 0 {
+    if seed.is_multiple_of(3) {
         scene.world.lock().unwrap().blocklisted.insert(Party::new(12).principal);
     }
     for agent in 0..3 {
