@@ -49,7 +49,8 @@ async fn a_session_is_opened_used_and_ended_and_its_charge_is_shared_90_7_3() {
 
     let ended = client.post(&format!("/api/sessions/{id}/end"), "end", &json!({})).await.ok(200);
     assert_eq!((&ended["status"], &ended["endReason"], &ended["budgetConsumed"]), (&json!("completed"), &json!("ended"), &json!(0.01005)));
-    let expected = json!({ "sessionId": id, "totalCost": 0.01005, "providerPayout": 0.009_045, "platformFee": 0.000_703, "reserve": 0.000_302, "settledAt": null, "txHash": null });
+    let settlement = id.replace("session_", "settlement_");
+    let expected = json!({ "id": settlement, "sessionId": id, "totalCost": 0.01005, "providerPayout": 0.009_045, "platformFee": 0.000_703, "reserve": 0.000_302, "settledAt": null, "txHash": null });
     assert_eq!(ended["settlement"], expected);
     assert_eq!(ended["executions"][0]["id"], execution);
 
