@@ -277,7 +277,7 @@ mod tests {
         let key = MoneyKey::from_bytes(&[0x42; 32]).unwrap();
         assert_eq!(open(&text, "correct horse").unwrap().address(), key.address());
         assert_eq!(open(&text, "").unwrap_err(), KeystoreError::WrongPassphrase);
-        assert_eq!((address(&text), address(SCRYPT)), (Some(key.address()), None));
+        assert_eq!((address(&text), address(SCRYPT)), (Some(key.address()), Some(example().address())));
         let moved = text.replace(&hex::encode(key.address().as_bytes()), &"11".repeat(20));
         assert!(open(&moved, "correct horse").unwrap_err().to_string().contains("not that of its key"));
         assert!(is_keystore(&text) && !text.contains(&"42".repeat(32)));
