@@ -52,8 +52,12 @@ impl Chain {
         if !code::is_escrow(&escrow_code)? {
             return Err(Mismatch::OtherCode { address: facts.escrow }.into());
         }
-        let token = self.check_token(&block).await?;
+        if self.code(&facts.token, &block).await?.is_empty() {
+            return Err(Mismatch::NoCode { what: "token", address: facts.token }.into());
+        }
+        // First whether it is the token at all: another contract may not even answer what a token is asked.
         same("the escrow's token", facts.token, ours(self.escrow(Escrow::tokenCall {}, &block).await?))?;
+        let token = self.check_token(&block).await?;
         let delay = self.escrow(Escrow::exitDelayCall {}, &block).await?;
         same("the escrow's exit delay in seconds", expected.exit_delay.0, delay)?;
         let separator = escrow_domain(&facts.domain()).separator();
