@@ -171,7 +171,10 @@ impl<S: Settlement> Collector<S> {
             return Ok(Attempt::Done);
         }
         if summary.redeem_until().timestamp() <= clock::wall() {
-            tracing::error!(%session, promised = %summary.promised(), redeemed = %before.state.redeemed, "the time of redemption is over; the rest is lost");
+            // A provider that collected by itself has lost nothing: only settlement's evidence is without the session then.
+            if before.state.redeemed < summary.promised() {
+                tracing::error!(%session, promised = %summary.promised(), redeemed = %before.state.redeemed, "the time of redemption is over; the rest is lost");
+            }
             return Ok(Attempt::Done);
         }
         let Some(claim) = summary.claim() else { return Ok(Attempt::Done) };

@@ -204,6 +204,9 @@ fn a_provider_collects_alone_when_settlement_is_gone() {
         let ledger = cast.settlement_json(&["ledger"]);
         (ledger["liveChannels"] == 0 && ledger["earned"] == earned.as_str() && ledger["balanced"] == true).then_some(())
     });
+    // The node tells it all the same, so that there is evidence of the session.
+    let settled = cast.all_settled(1);
+    assert_eq!(micros(&settled[0]["totalCost"]), total.micros());
     assert_eq!(cast.settlement_json(&["reconcile"])["same"], true);
     assert_eq!(cast.tokens(&cast.payouts[0]), Split::of(total).provider);
 }

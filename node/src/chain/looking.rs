@@ -82,7 +82,8 @@ impl Ways {
         let before = house.store.handed(session).await?;
         if channel.redeemed > before.state.redeemed || (channel.closed && !before.state.closed) {
             let state = orien_protocol::frame::ChannelState { redeemed: channel.redeemed, closed: channel.closed, ..before.state };
-            let handed = Handed { state, close_taken: before.close_taken || channel.closed };
+            // What the chain did without settlement it still has to be told: its evidence is made of claims.
+            let handed = Handed { state, close_taken: before.close_taken };
             house.store.note_handed(session, handed).await?;
             tracing::info!(%session, redeemed = %channel.redeemed, closed = channel.closed, "redeemed on the chain");
         }
