@@ -75,8 +75,12 @@ fn the_same_request_twice_opens_and_runs_once_and_a_changed_one_is_refused() {
 fn a_budget_can_be_raised_and_funds_that_are_not_there_cannot_be_reserved() {
     let cast = Cast::small();
     let session = cast.open("0.5");
-    let raised = cast.gateway().post(&format!("/api/sessions/{session}/topup"), &json!({ "budgetAllowance": "2" })).ok();
-    assert_eq!(micros(&raised["budgetAllowance"]), 2_000_000, "{raised}");
+    // Each answer has the budget that it speaks of.
+    for budget in (501..=550).chain([2000]) {
+        let wanted = format!("{}.{:03}", budget / 1000, budget % 1000);
+        let raised = cast.gateway().post(&format!("/api/sessions/{session}/topup"), &json!({ "budgetAllowance": wanted })).ok();
+        assert_eq!(micros(&raised["budgetAllowance"]), budget * 1000, "{raised}");
+    }
     let refused = cast.gateway().post(&format!("/api/sessions/{session}/topup"), &json!({ "budgetAllowance": "50" }));
     assert_eq!((refused.status, refused.code()), (402, "insufficient_funds"), "{refused:?}");
     assert_eq!(micros(&refused.body["missing"]), 40_000_000, "{refused:?}");

@@ -29,11 +29,12 @@ impl Courier {
                 self.show_end(|state| state.opening = Some(Err(blame)));
             }
             AgentEvent::ToppedUp(total) => {
+                // Shown first: whoever asked looks at once.
+                self.show("topped_up", json!({ "budgetAllowance": total.to_string() }), |_| {});
                 if let Some(top_up) = self.top_up.take() {
                     // Whoever asked may be gone; the budget is raised either way.
                     let _ = top_up.send(Ok(total));
                 }
-                self.show("topped_up", json!({ "budgetAllowance": total.to_string() }), |_| {});
             }
             // It is as pending as it was.
             AgentEvent::Waiting(execution) => self.desk.change(|state| {
