@@ -23,6 +23,8 @@ use orien_protocol::peer::PeerId;
 use thiserror::Error;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
+use crate::body::BodyError;
+
 /// One piece on its way: large enough that neither end is busy with counting pieces.
 const PIECE_BYTES: usize = 256 * 1024;
 /// Pieces that are watched for being free again: one held back, and those that a connection is busy with.
@@ -53,8 +55,8 @@ pub(crate) enum FileError {
         found: u64,
     },
     /// The sender of an upload broke off.
-    #[error("the body broke off: {0}")]
-    Body(String),
+    #[error(transparent)]
+    Body(#[from] BodyError),
     /// The two ends saw different bytes.
     #[error("the provider has other bytes than were sent or received")]
     Mismatch,
@@ -137,10 +139,10 @@ impl Workspace<'_> {
     }
 
     /// Stores a file, or the rest of one. When it breaks off, the provider keeps what came.
-    pub(crate) async fn upload<E: std::fmt::Display>(
+    pub(crate) async fn upload(
         &self,
         parcel: Parcel,
-        body: impl Stream<Item = Result<Bytes, E>> + Unpin,
+        body: impl Stream<Item = Result<Bytes, BodyError>> + Unpin,
     ) -> Result<Moved, FileError> {
         let Parcel { path, length, executable, offset, expected } = parcel;
         let (frames, answer) = self.ask(FileAction::Upload { path, length, executable, offset, expected }).await?;
@@ -312,15 +314,15 @@ impl Room {
     }
 }
 
-async fn send_all<E: std::fmt::Display>(
+async fn send_all(
     raw: &mut (impl tokio::io::AsyncWrite + Unpin),
     announced: u64,
-    mut body: impl Stream<Item = Result<Bytes, E>> + Unpin,
+    mut body: impl Stream<Item = Result<Bytes, BodyError>> + Unpin,
 ) -> Result<Moved, FileError> {
     let mut hasher = blake3::Hasher::new();
     let mut found = 0_u64;
     while let Some(piece) = body.next().await {
-        let piece = piece.map_err(|error| FileError::Body(error.to_string()))?;
+        let piece = piece?;
         found = found.saturating_add(u64::try_from(piece.len()).unwrap_or(u64::MAX));
         if found > announced {
             return Err(FileError::Length { announced, found });
@@ -384,7 +386,7 @@ mod tests {
     #[tokio::test]
     async fn an_upload_that_is_shorter_or_longer_than_announced_is_refused() {
         for (announced, bytes) in [(4, "abc"), (2, "abc")] {
-            let body = futures::stream::iter([Ok::<_, std::io::Error>(Bytes::from_static(bytes.as_bytes()))]);
+            let body = futures::stream::iter([Ok::<_, BodyError>(Bytes::from_static(bytes.as_bytes()))]);
             let sent = send_all(&mut tokio::io::sink(), announced, body).await;
             assert!(matches!(sent, Err(FileError::Length { .. })), "{sent:?}");
         }

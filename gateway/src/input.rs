@@ -23,6 +23,7 @@ use tokio::io::{ReadHalf, WriteHalf};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout};
 
+use crate::body::BodyError;
 use crate::context::Context;
 use cargo::Cargo;
 pub(crate) use seats::Seats;
@@ -57,8 +58,8 @@ pub(crate) enum InputError {
     #[error(transparent)]
     Refused(#[from] Fault),
     /// The caller broke off. What it had sent before was taken.
-    #[error("the body broke off: {0}")]
-    Body(String),
+    #[error(transparent)]
+    Body(#[from] BodyError),
     /// The provider is out of reach.
     #[error("the provider cannot be reached: {0}")]
     Unreachable(String),
@@ -116,10 +117,9 @@ impl Inlet<'_> {
     }
 
     /// Sends all of a body, which begins at an offset in the whole input, or where it stands now. Comes back when the provider has taken it, and the end of the input if that is wanted.
-    pub(crate) async fn send<B, E>(&self, from: Option<u64>, body: B, end: bool) -> Result<Standing, Failed>
+    pub(crate) async fn send<B>(&self, from: Option<u64>, body: B, end: bool) -> Result<Standing, Failed>
     where
-        B: Stream<Item = Result<Bytes, E>> + Unpin,
-        E: std::fmt::Display,
+        B: Stream<Item = Result<Bytes, BodyError>> + Unpin,
     {
         let (mut tries, mut received) = (Tries::new(), None);
         let (mut body, mut cargo) = (Some(body), None);
@@ -139,7 +139,7 @@ impl Inlet<'_> {
                     }
                     match (sent, cargo.failure()) {
                         (Ok(()), None) => return Ok(standing),
-                        (Ok(()), Some(why)) => return Err(Failed { error: InputError::Body(why.to_owned()), received }),
+                        (Ok(()), Some(why)) => return Err(Failed { error: InputError::Body(why.clone()), received }),
                         (Err(stop), _) => stop,
                     }
                 }
@@ -202,10 +202,9 @@ fn stop_of(answer: InputAnswer) -> Stop {
 }
 
 /// Sends what there is over one stream. Answers where the input stood last.
-async fn carry<B, E>(open: Open, cargo: &mut Cargo<B>, end: bool) -> (Result<(), Stop>, Standing)
+async fn carry<B>(open: Open, cargo: &mut Cargo<B>, end: bool) -> (Result<(), Stop>, Standing)
 where
-    B: Stream<Item = Result<Bytes, E>> + Unpin,
-    E: std::fmt::Display,
+    B: Stream<Item = Result<Bytes, BodyError>> + Unpin,
 {
     let Open { mut reader, mut writer, standing } = open;
     let (told, heard) = watch::channel(standing);
@@ -234,15 +233,14 @@ where
     (sent, standing)
 }
 
-async fn say_all<B, E>(
+async fn say_all<B>(
     writer: &mut FrameWriter<WriteHalf<NetStream>>,
     mut heard: watch::Receiver<Standing>,
     cargo: &mut Cargo<B>,
     end: bool,
 ) -> Result<(), Stop>
 where
-    B: Stream<Item = Result<Bytes, E>> + Unpin,
-    E: std::fmt::Display,
+    B: Stream<Item = Result<Bytes, BodyError>> + Unpin,
 {
     let lost = |error: orien_bootstrap::FrameError| Stop::Lost(error.to_string());
     let (mut sent, mut end_is_sent) = (heard.borrow().total, false);

@@ -7,6 +7,7 @@
 
 mod arguments;
 mod artifacts;
+mod body;
 mod context;
 mod courier;
 mod decimal;

@@ -110,6 +110,16 @@ fn every_abuse_is_refused_with_its_own_status_and_others_go_on() {
     let mut trickle = |bytes: &[u8]| slow.iter_mut().for_each(|stream| drop(stream.write_all(bytes)));
     trickle(b"GET /health HTTP/1.1\r\nx: ");
 
+    // Bodies that stop coming are waited for with patience, and not for ever.
+    let stalled: Vec<_> = [("PUT", "files/half.bin", "application/octet-stream"), ("PUT", "archive", "application/x-tar")]
+        .into_iter()
+        .map(|(method, route, kind)| {
+            let path = format!("/api/sessions/{session}/{route}");
+            let sent = request(&door, method, &path, &format!("content-type: {kind}\r\ncontent-length: 4096\r\n"), &door.token) + "half";
+            std::thread::spawn(move || raw(at, &sent))
+        })
+        .collect();
+
     let ask = |method: &str, path: &str, lines: &str| raw(at, &request(&door, method, path, lines, &door.token));
     refused(&ask("GET", "/api/sessions", &format!("x: {}\r\n", "x".repeat(200_000))), 431, "");
     refused(&ask("GET", "/api/sessions", &"a: b\r\n".repeat(5_000)), 431, "");
@@ -153,6 +163,9 @@ fn every_abuse_is_refused_with_its_own_status_and_others_go_on() {
                 _ => None,
             }
         });
+    }
+    for answer in stalled {
+        refused(&answer.join().unwrap(), 408, "body_stalled");
     }
     honest.end();
     cast.end(own["id"].as_str().unwrap());

@@ -17,7 +17,7 @@ use serde::de::DeserializeOwned;
 
 use crate::problem::Problem;
 use crate::scope::{Caller, OWNER};
-use crate::stall::Stalled;
+use crate::stall::is_stall;
 
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 
@@ -74,13 +74,9 @@ fn unread_body(failed: &FailedToBufferBody) -> Problem {
         return Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "body_too_large", "The body is too large")
             .detail("This route takes a small body; files go through the upload routes.");
     }
-    let mut cause: Option<&(dyn Error + 'static)> = Some(failed);
-    while let Some(error) = cause {
-        if error.is::<Stalled>() {
-            return Problem::new(StatusCode::REQUEST_TIMEOUT, "body_stalled", "The body did not arrive")
-                .detail("Nothing of the body came in for too long.");
-        }
-        cause = error.source();
+    if is_stall(failed) {
+        return Problem::new(StatusCode::REQUEST_TIMEOUT, "body_stalled", "The body did not arrive")
+            .detail("Nothing of the body came in for too long.");
     }
     unreadable(failed)
 }

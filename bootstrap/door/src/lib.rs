@@ -42,6 +42,7 @@ pub use problem::Problem;
 pub use reentry::{DoorClosed, Reentry};
 pub use request::RequestId;
 pub use scope::{Caller, OWNER, Scope, UnknownScope};
+pub use stall::is_stall;
 pub use tls::{TlsError, TlsFiles};
 pub use token::{Token, TokenFileError};
 pub use tokens::{NewToken, Secret, TOKENS_MAX, TokenError, TokenInfo, Tokens, TokensFileError};

@@ -2,6 +2,7 @@
 //!
 //! Always true: a client that sends half a body or stops reading holds its connection for no longer than the limit.
 
+use std::error::Error;
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -46,6 +47,19 @@ impl Patience {
 #[derive(Debug, thiserror::Error)]
 #[error("the client stalled")]
 pub(crate) struct Stalled;
+
+/// Whether a body ended in an error because nothing of it came in for too long.
+#[must_use]
+pub fn is_stall(error: &(dyn Error + 'static)) -> bool {
+    let mut cause = Some(error);
+    while let Some(error) = cause {
+        if error.is::<Stalled>() {
+            return true;
+        }
+        cause = error.source();
+    }
+    false
+}
 
 /// A client's socket.
 #[derive(Debug)]

@@ -18,6 +18,7 @@ use tokio_util::io::StreamReader;
 
 use super::tar::{self, Found, Raw, TarReader};
 use super::{FileError, Frames, PIECE_BYTES, Room, Workspace, interrupted, is_plain_path, raw_piece, timely, unexpected};
+use crate::body::BodyError;
 
 /// Small files are put together until so many bytes can go out at once.
 const OUT_BYTES: usize = 128 * 1024;
@@ -50,15 +51,15 @@ impl Unpacked {
 
 impl Workspace<'_> {
     /// Stores what is in a tar archive below a folder.
-    pub(crate) async fn unpack<E: std::fmt::Display>(
+    pub(crate) async fn unpack(
         &self,
         path: String,
-        body: impl Stream<Item = Result<Bytes, E>> + Unpin,
+        body: impl Stream<Item = Result<Bytes, BodyError>> + Unpin,
     ) -> Result<Unpacked, FileError> {
         let (frames, answer) = self.ask(FileAction::Unpack { path }).await?;
         let FileAnswer::Ready { .. } = answer else { return Err(unexpected()) };
         let (mut reader, writer) = frames.split();
-        let body = futures::StreamExt::map(body, |piece| piece.map_err(|error| std::io::Error::other(error.to_string())));
+        let body = futures::StreamExt::map(body, |piece| piece.map_err(std::io::Error::other));
         let mut sending = Sending { writer, unpacked: Unpacked::default(), names: 0 };
         match sending.all(tar::read(StreamReader::new(body))).await {
             Ok(()) => sending.finish(&mut reader).await,
@@ -77,6 +78,10 @@ impl Workspace<'_> {
         let FileAnswer::Ready { .. } = answer else { return Err(unexpected()) };
         Ok(Packing { frames, room: Room::default(), entries: 0, large: None, ready: VecDeque::new(), out: Vec::new(), ended: false })
     }
+}
+
+fn unreadable(error: &std::io::Error) -> FileError {
+    BodyError::below(error).map_or_else(|| FileError::Archive(error.to_string()), FileError::Body)
 }
 
 struct Sending {
@@ -99,6 +104,9 @@ impl Sending {
                 }
                 Ok(None) => return Ok(()),
                 Err(why) => {
+                    if let Some(error) = BodyError::below(&why) {
+                        return Err(error.into());
+                    }
                     self.unpacked.broken = Some(why.to_string());
                     return Ok(());
                 }
@@ -115,7 +123,7 @@ impl Sending {
             Found::Folder { path, modified } => self.send(&TreeFrame::Folder { path, modified }).await,
             Found::File { path, executable, modified, length } if length <= TREE_SMALL_LIMIT as u64 => {
                 let mut bytes = vec![0; usize::try_from(length).unwrap_or(TREE_SMALL_LIMIT)];
-                archive.read_exact(&mut bytes).await.map_err(|error| FileError::Archive(error.to_string()))?;
+                archive.read_exact(&mut bytes).await.map_err(|error| unreadable(&error))?;
                 let hash = Hash::of(&bytes);
                 self.send(&TreeFrame::Small { path, executable, modified, bytes, hash }).await
             }
@@ -137,7 +145,7 @@ impl Sending {
         while left > 0 {
             let want = usize::try_from(left).unwrap_or(PIECE_BYTES).min(PIECE_BYTES);
             let Some(part) = piece.get_mut(..want) else { return Err(unexpected()) };
-            archive.read_exact(part).await.map_err(|error| FileError::Archive(error.to_string()))?;
+            archive.read_exact(part).await.map_err(|error| unreadable(&error))?;
             hasher.update(part);
             timely(self.writer.raw().write_all(part)).await?;
             left = left.saturating_sub(u64::try_from(want).unwrap_or(u64::MAX));

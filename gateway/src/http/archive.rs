@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
 use super::files::{Pieces, acting, check, workspace};
-use super::{Shared, session_id};
+use super::{Shared, incoming, session_id};
 use crate::experience::Way;
 use crate::files::tree::Unpacked;
 use crate::rows::Refusal;
@@ -91,7 +91,7 @@ pub(super) async fn unpack(
     let session = session_id(&id)?;
     let (workspace, began) = (workspace(&app, session).await?, Instant::now());
     let _acting = acting(&app, &session);
-    let unpacked = workspace.unpack(root.path, request.into_body().into_data_stream()).await?;
+    let unpacked = workspace.unpack(root.path, incoming::bytes(request)).await?;
     if let Some(why) = &unpacked.broken {
         let Unpacked { files, folders, .. } = unpacked;
         let detail = format!("{why}; {files} files and {folders} folders before that were stored.");

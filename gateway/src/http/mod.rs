@@ -14,6 +14,7 @@ mod evidence;
 mod files;
 mod following;
 mod idempotency;
+mod incoming;
 mod lists;
 pub(crate) mod mcp;
 mod measured;

@@ -17,6 +17,7 @@ use orien_door::Problem;
 use orien_protocol::fault::{Fault, FaultCode};
 use serde_json::{Value, json};
 
+use crate::body::BodyError;
 use crate::desk::{Blame, By};
 use crate::files::FileError;
 use crate::opening::OpenError;
@@ -174,7 +175,16 @@ impl From<FileError> for Refusal {
             FileError::Mismatch => Self::new(StatusCode::BAD_GATEWAY, "hash_mismatch", "Other bytes arrived than were sent", error),
             FileError::Length { .. } => Self::new(StatusCode::BAD_REQUEST, "wrong_length", "The body is not as long as announced", error),
             FileError::Archive(_) => Self::new(StatusCode::BAD_REQUEST, "bad_archive", "The archive cannot be read", error),
-            FileError::Body(_) => Self::new(StatusCode::BAD_REQUEST, "unreadable_body", "The body cannot be read", error),
+            FileError::Body(error) => error.into(),
+        }
+    }
+}
+
+impl From<BodyError> for Refusal {
+    fn from(error: BodyError) -> Self {
+        match error {
+            BodyError::Stalled => Self::new(StatusCode::REQUEST_TIMEOUT, "body_stalled", "The body did not arrive", error),
+            BodyError::Broken(_) => Self::new(StatusCode::BAD_REQUEST, "unreadable_body", "The body cannot be read", error),
         }
     }
 }

@@ -10,6 +10,7 @@ use axum::extract::{Request, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
+use futures::Stream;
 use orien_door::{Json, Path, Query};
 use orien_protocol::fault::{Fault, FaultCode};
 use orien_protocol::id::{ExecutionId, SessionId};
@@ -18,7 +19,8 @@ use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
 use super::runs::find;
-use super::{App, Shared};
+use super::{App, Shared, incoming};
+use crate::body::BodyError;
 use crate::desk::Desk;
 use crate::input::{Failed, Inlet, InputError, Standing};
 use crate::rows::{Refusal, SessionFacts};
@@ -103,7 +105,7 @@ impl InputJson {
     (status = 503, description = "`busy`, `stopping`"),
 ))]
 pub(super) async fn send(State(app): Shared, Path(id): Path<String>, Query(at): Query<Where>, request: Request) -> Response {
-    let body = request.into_body().into_data_stream();
+    let body = incoming::bytes(request);
     match pass_on(&app, &id, at, body).await {
         Ok(sent) => Json(sent).into_response(),
         Err(refused) => refused.into_response(),
@@ -127,7 +129,12 @@ pub(super) async fn look(State(app): Shared, Path(id): Path<String>) -> Result<J
     }
 }
 
-async fn pass_on(app: &Arc<App>, id: &str, at: Where, body: axum::body::BodyDataStream) -> Result<InputJson, Refused> {
+async fn pass_on(
+    app: &Arc<App>,
+    id: &str,
+    at: Where,
+    body: impl Stream<Item = Result<Bytes, BodyError>> + Unpin,
+) -> Result<InputJson, Refused> {
     let (execution, facts, desk) = running(app, id).await?;
     let busy = || {
         let text = "Another request sends to this run. Give the offset that yours begins at to take its place.";
@@ -157,7 +164,7 @@ async fn pass_on(app: &Arc<App>, id: &str, at: Where, body: axum::body::BodyData
 pub(super) async fn deliver(app: &App, session: SessionId, execution: ExecutionId, text: String) -> Result<(), Refusal> {
     let Some(desk) = app.sessions.desk(&session) else { return Ok(()) };
     let inlet = inlet(app, &desk.facts, &desk, execution);
-    let body = futures::stream::iter([Ok::<_, std::convert::Infallible>(Bytes::from(text))]);
+    let body = futures::stream::iter([Ok(Bytes::from(text))]);
     let sent = tokio::select! {
         sent = inlet.send(Some(0), body, true) => sent,
         () = over(&desk, execution) => return Ok(()),
@@ -230,7 +237,7 @@ async fn refused(app: &App, execution: ExecutionId, failed: Failed) -> Refused {
             Err(error) => error.into(),
         },
         InputError::Refused(fault) => fault.into(),
-        InputError::Body(_) => Refusal::new(StatusCode::BAD_REQUEST, "unreadable_body", "The body cannot be read", error),
+        InputError::Body(error) => error.into(),
         InputError::Unreachable(_) => {
             Refusal::new(StatusCode::BAD_GATEWAY, "provider_unreachable", "The provider cannot be reached", error)
         }

@@ -4,6 +4,8 @@ use bytes::{Buf, Bytes, BytesMut};
 use futures::{Stream, StreamExt};
 use orien_protocol::frame::INPUT_CHUNK_LIMIT;
 
+use crate::body::BodyError;
+
 /// See the module.
 #[derive(Debug)]
 pub(super) struct Cargo<B> {
@@ -14,13 +16,12 @@ pub(super) struct Cargo<B> {
     /// Offset of the next byte of the body.
     read: u64,
     is_whole: bool,
-    failure: Option<String>,
+    failure: Option<BodyError>,
 }
 
-impl<B, E> Cargo<B>
+impl<B> Cargo<B>
 where
-    B: Stream<Item = Result<Bytes, E>> + Unpin,
-    E: std::fmt::Display,
+    B: Stream<Item = Result<Bytes, BodyError>> + Unpin,
 {
     /// A body whose first byte has this offset.
     pub(super) fn new(body: B, begin: u64) -> Self {
@@ -38,7 +39,7 @@ where
                 self.held.extend_from_slice(&piece);
             }
             Some(Err(error)) => {
-                self.failure = Some(error.to_string());
+                self.failure = Some(error);
                 self.is_whole = true;
             }
             None => self.is_whole = true,
@@ -75,8 +76,8 @@ where
     }
 
     /// Why the body broke off, if it did.
-    pub(super) fn failure(&self) -> Option<&str> {
-        self.failure.as_deref()
+    pub(super) const fn failure(&self) -> Option<&BodyError> {
+        self.failure.as_ref()
     }
 
     /// How long the input is with all that was read.
@@ -89,7 +90,7 @@ where
 mod tests {
     use super::*;
 
-    fn cargo(begin: u64, pieces: &[&'static str]) -> Cargo<impl Stream<Item = Result<Bytes, std::io::Error>> + Unpin> {
+    fn cargo(begin: u64, pieces: &[&'static str]) -> Cargo<impl Stream<Item = Result<Bytes, BodyError>> + Unpin> {
         let pieces: Vec<_> = pieces.iter().map(|piece| Ok(Bytes::from_static(piece.as_bytes()))).collect();
         Cargo::new(futures::stream::iter(pieces), begin)
     }
@@ -124,7 +125,7 @@ mod tests {
     #[tokio::test]
     async fn a_long_body_goes_in_frames_of_the_allowed_length() {
         let long = vec![7; INPUT_CHUNK_LIMIT + 1];
-        let mut cargo = Cargo::new(futures::stream::iter([Ok::<_, std::io::Error>(Bytes::from(long))]), 0);
+        let mut cargo = Cargo::new(futures::stream::iter([Ok::<_, BodyError>(Bytes::from(long))]), 0);
         cargo.load().await;
         let lengths = [0, INPUT_CHUNK_LIMIT as u64].map(|offset| cargo.from(offset).map(|bytes| bytes.len()));
         assert_eq!(lengths, [Some(INPUT_CHUNK_LIMIT), Some(1)]);

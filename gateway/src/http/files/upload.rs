@@ -14,7 +14,7 @@ use utoipa::ToSchema;
 use super::{CONTENT_HASH, EXECUTABLE, UPLOAD_LENGTH, UPLOAD_OFFSET, acting, check, named, workspace};
 use crate::experience::Way;
 use crate::files::{FileError, Parcel, Workspace};
-use crate::http::{Shared, session_id, shown};
+use crate::http::{Shared, incoming, session_id, shown};
 use crate::rows::Refusal;
 
 #[derive(Serialize, ToSchema)]
@@ -57,7 +57,7 @@ pub(in crate::http) async fn upload(
     let session = session_id(&id)?;
     let (workspace, began) = (workspace(&app, session).await?, Instant::now());
     let _acting = acting(&app, &session);
-    let moved = match workspace.upload(parcel, request.into_body().into_data_stream()).await {
+    let moved = match workspace.upload(parcel, incoming::bytes(request)).await {
         Ok(moved) => moved,
         Err(FileError::Refused(fault)) if fault.code == FaultCode::WRONG_OFFSET => {
             return Ok(elsewhere(&workspace, &path, fault.into()).await);
