@@ -5,6 +5,8 @@
 //!
 //! It does not know what a record means.
 
+mod put;
+mod tables;
 mod writer;
 
 use std::collections::BTreeMap;
@@ -14,48 +16,24 @@ use std::path::Path;
 use std::sync::Arc;
 
 use orien_bootstrap::brief;
-use orien_protocol::codec::{self, CodecError, VALUE_LIMIT_BYTES};
 use orien_protocol::id::{ExecutionId, RequestId, SessionId};
 use orien_protocol::money::Usdc;
 use orien_protocol::session::agent::AgentRecord;
-use orien_protocol::time::UnixSeconds;
 pub(crate) use redb::StorageBackend;
-use redb::{Database, DatabaseError, ReadOnlyTable, ReadTransaction, ReadableDatabase, ReadableTable, TableDefinition, WriteTransaction};
-use serde::Serialize;
-use serde::de::DeserializeOwned;
+use redb::{Database, DatabaseError, ReadOnlyTable, ReadTransaction, ReadableDatabase, ReadableTable};
 use thiserror::Error;
 use tokio_util::sync::CancellationToken;
 
 use crate::experience::Measures;
-use crate::plan::{Handover, Plan, Stage};
+use crate::plan::{Handover, Stage};
 use crate::rows::{ExecutionRow, KeyRow, OutputTail, SessionFacts, SessionRow};
+pub(crate) use put::Put;
+use tables::{
+    EXECUTIONS, Failure, HANDOVERS, Id, KEYS, MEASURES, OPENERS, OUTPUTS, PLANS, RECORDS, RELEASES, RESERVATIONS, SESSION_EXECUTIONS,
+    SESSIONS, get, make_tables, unpack,
+};
 use writer::Writer;
 
-type Id = [u8; 16];
-
-const RECORDS: TableDefinition<'_, (&Id, u64), &[u8]> = TableDefinition::new("records");
-const SESSIONS: TableDefinition<'_, &Id, &[u8]> = TableDefinition::new("sessions");
-const EXECUTIONS: TableDefinition<'_, &Id, &[u8]> = TableDefinition::new("executions");
-const SESSION_EXECUTIONS: TableDefinition<'_, (&Id, &Id), ()> = TableDefinition::new("session_executions");
-const OUTPUTS: TableDefinition<'_, &Id, &[u8]> = TableDefinition::new("outputs");
-const KEYS: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("idempotency");
-const RESERVATIONS: TableDefinition<'_, (&Id, u64), &Id> = TableDefinition::new("reservations");
-/// Sessions that are over and may still have something reserved.
-const RELEASES: TableDefinition<'_, &Id, ()> = TableDefinition::new("releases");
-
-/// What sessions that are over show about their providers.
-const MEASURES: TableDefinition<'_, &Id, &[u8]> = TableDefinition::new("measures");
-
-/// What is wanted of a session, and what was decided about it.
-const PLANS: TableDefinition<'_, &Id, &[u8]> = TableDefinition::new("plans");
-/// Sessions that go on elsewhere.
-const HANDOVERS: TableDefinition<'_, &Id, &[u8]> = TableDefinition::new("handovers");
-
-/// Which token opened a session; the owner's are not in it.
-const OPENERS: TableDefinition<'_, &Id, &str> = TableDefinition::new("openers");
-
-/// First byte of every stored value: the layout of what follows.
-const VERSION: u8 = 1;
 /// Why something could not be read or written. After a failed write the process has to stop.
 #[derive(Debug, Error)]
 pub enum StoreError {
@@ -81,95 +59,6 @@ pub enum StoreError {
         /// What is wrong.
         reason: String,
     },
-}
-
-/// One change. A list of them is written as a whole.
-#[derive(Debug)]
-pub(crate) struct Put(Change);
-
-#[derive(Debug)]
-enum Change {
-    Record { session: Id, seq: u64, value: Vec<u8> },
-    Session { session: Id, value: Vec<u8> },
-    Execution { execution: Id, session: Id, value: Vec<u8> },
-    Output { execution: Id, value: Vec<u8> },
-    Key { key: Vec<u8>, value: Vec<u8> },
-    ForgetKey { key: Vec<u8> },
-    ForgetKeysBefore { now: UnixSeconds },
-    Reservation { session: Id, ceiling: u64, request: Id },
-    Release { session: Id, is_owed: bool },
-    Measures { session: Id, value: Vec<u8> },
-    Plan { session: Id, value: Vec<u8> },
-    Opener { session: Id, token: String },
-    Handover { session: Id, value: Vec<u8> },
-}
-
-impl Put {
-    /// The next record of a session.
-    pub(crate) fn record(session: &SessionId, seq: u64, record: &AgentRecord) -> Result<Self, StoreError> {
-        Ok(Self(Change::Record { session: *session.as_bytes(), seq, value: pack("record", record)? }))
-    }
-
-    /// What a session is about.
-    pub(crate) fn session(session: &SessionId, facts: &SessionFacts) -> Result<Self, StoreError> {
-        Ok(Self(Change::Session { session: *session.as_bytes(), value: pack("session", facts)? }))
-    }
-
-    /// What a session that is over shows about its provider.
-    pub(crate) fn measures(session: &SessionId, measures: &Measures) -> Result<Self, StoreError> {
-        Ok(Self(Change::Measures { session: *session.as_bytes(), value: pack("measures", measures)? }))
-    }
-
-    /// What is wanted of a session, and what was decided about it.
-    pub(crate) fn plan(session: &SessionId, plan: &Plan) -> Result<Self, StoreError> {
-        Ok(Self(Change::Plan { session: *session.as_bytes(), value: pack("plan", plan)? }))
-    }
-
-    /// That a session goes on elsewhere, and how far that is.
-    pub(crate) fn handover(session: &SessionId, handover: &Handover) -> Result<Self, StoreError> {
-        Ok(Self(Change::Handover { session: *session.as_bytes(), value: pack("handover", handover)? }))
-    }
-
-    /// Which token opens a session.
-    pub(crate) fn opener(session: &SessionId, token: &str) -> Self {
-        Self(Change::Opener { session: *session.as_bytes(), token: token.to_owned() })
-    }
-
-    /// A run.
-    pub(crate) fn execution(execution: &ExecutionId, row: &ExecutionRow) -> Result<Self, StoreError> {
-        let value = pack("execution", row)?;
-        Ok(Self(Change::Execution { execution: *execution.as_bytes(), session: *row.session.as_bytes(), value }))
-    }
-
-    /// The end of a run's output.
-    pub(crate) fn output(execution: &ExecutionId, tail: &OutputTail) -> Result<Self, StoreError> {
-        Ok(Self(Change::Output { execution: *execution.as_bytes(), value: pack("output", tail)? }))
-    }
-
-    /// A request and its answer.
-    pub(crate) fn key(key: &[u8], row: &KeyRow) -> Result<Self, StoreError> {
-        Ok(Self(Change::Key { key: key.to_vec(), value: pack("idempotency", row)? }))
-    }
-
-    /// A request that did nothing and may be made again.
-    pub(crate) fn forget_key(key: &[u8]) -> Self {
-        Self(Change::ForgetKey { key: key.to_vec() })
-    }
-
-    /// Requests whose time is over.
-    pub(crate) const fn forget_keys_before(now: UnixSeconds) -> Self {
-        Self(Change::ForgetKeysBefore { now })
-    }
-
-    /// Under which id settlement is asked for a ceiling.
-    pub(crate) const fn reservation(session: &SessionId, ceiling: Usdc, request: &RequestId) -> Self {
-        Self(Change::Reservation { session: *session.as_bytes(), ceiling: ceiling.micros(), request: *request.as_bytes() })
-    }
-
-    /// Whether what a session that is over has reserved is still to be given back.
-    pub(crate) const fn release(session: &SessionId, is_owed: bool) -> Self {
-        Self(Change::Release { session: *session.as_bytes(), is_owed })
-    }
 }
 
 /// A handle on the store; the last one to go waits for the writer.
@@ -468,115 +357,6 @@ impl SessionTables {
 /// The keys of all runs of a session.
 fn runs_of(session: &Id) -> RangeInclusive<(&Id, &Id)> {
     (session, &[0; 16])..=(session, &[255; 16])
-}
-
-/// Why a read failed: the database, or a value in it.
-enum Failure {
-    Database(redb::Error),
-    Value(StoreError),
-}
-
-impl<E: Into<redb::Error>> From<E> for Failure {
-    fn from(error: E) -> Self {
-        Self::Database(error.into())
-    }
-}
-
-fn get<T: DeserializeOwned>(
-    table: &impl ReadableTable<&'static Id, &'static [u8]>,
-    name: &'static str,
-    id: &Id,
-) -> Result<Option<T>, Failure> {
-    let value = table.get(id)?;
-    value.map(|value| unpack(name, value.value())).transpose()
-}
-
-fn pack<T: Serialize>(table: &'static str, value: &T) -> Result<Vec<u8>, StoreError> {
-    let mut bytes = vec![VERSION];
-    bytes.extend(codec::encode(value).map_err(|error| unusable(table, &error))?);
-    Ok(bytes)
-}
-
-fn unpack<T: DeserializeOwned>(table: &'static str, bytes: &[u8]) -> Result<T, Failure> {
-    let value = match bytes.split_first() {
-        Some((&VERSION, rest)) => codec::decode(rest, VALUE_LIMIT_BYTES).map_err(|error| unusable(table, &error)),
-        Some((version, _)) => Err(StoreError::Value { table, reason: format!("its layout {version} is not known to this program") }),
-        None => Err(StoreError::Value { table, reason: "it is empty".to_owned() }),
-    };
-    value.map_err(Failure::Value)
-}
-
-fn unusable(table: &'static str, error: &CodecError) -> StoreError {
-    StoreError::Value { table, reason: error.to_string() }
-}
-
-fn make_tables(database: &Database) -> Result<(), redb::Error> {
-    let write = database.begin_write()?;
-    write.open_table(RECORDS)?;
-    write.open_table(SESSIONS)?;
-    write.open_table(EXECUTIONS)?;
-    write.open_table(SESSION_EXECUTIONS)?;
-    write.open_table(OUTPUTS)?;
-    write.open_table(KEYS)?;
-    write.open_table(RESERVATIONS)?;
-    write.open_table(RELEASES)?;
-    write.open_table(MEASURES)?;
-    write.open_table(PLANS)?;
-    write.open_table(OPENERS)?;
-    write.open_table(HANDOVERS)?;
-    Ok(write.commit()?)
-}
-
-/// The writer: takes what waits, commits it together, says so to each.
-fn apply(write: &WriteTransaction, change: &Change) -> Result<(), redb::Error> {
-    match change {
-        Change::Record { session, seq, value } => {
-            write.open_table(RECORDS)?.insert((session, *seq), value.as_slice())?;
-        }
-        Change::Session { session, value } => {
-            write.open_table(SESSIONS)?.insert(session, value.as_slice())?;
-        }
-        Change::Measures { session, value } => {
-            write.open_table(MEASURES)?.insert(session, value.as_slice())?;
-        }
-        Change::Opener { session, token } => {
-            write.open_table(OPENERS)?.insert(session, token.as_str())?;
-        }
-        Change::Plan { session, value } => {
-            write.open_table(PLANS)?.insert(session, value.as_slice())?;
-        }
-        Change::Handover { session, value } => {
-            write.open_table(HANDOVERS)?.insert(session, value.as_slice())?;
-        }
-        Change::Execution { execution, session, value } => {
-            write.open_table(EXECUTIONS)?.insert(execution, value.as_slice())?;
-            write.open_table(SESSION_EXECUTIONS)?.insert((session, execution), ())?;
-        }
-        Change::Output { execution, value } => {
-            write.open_table(OUTPUTS)?.insert(execution, value.as_slice())?;
-        }
-        Change::Key { key, value } => {
-            write.open_table(KEYS)?.insert(key.as_slice(), value.as_slice())?;
-        }
-        Change::ForgetKey { key } => {
-            write.open_table(KEYS)?.remove(key.as_slice())?;
-        }
-        Change::ForgetKeysBefore { now } => {
-            // One that cannot be read any more is of no use either.
-            let is_current = |value: &[u8]| unpack::<KeyRow>("idempotency", value).is_ok_and(|row| row.until > *now);
-            write.open_table(KEYS)?.retain(|_, value| is_current(value))?;
-        }
-        Change::Reservation { session, ceiling, request } => {
-            write.open_table(RESERVATIONS)?.insert((session, *ceiling), request)?;
-        }
-        Change::Release { session, is_owed: true } => {
-            write.open_table(RELEASES)?.insert(session, ())?;
-        }
-        Change::Release { session, is_owed: false } => {
-            write.open_table(RELEASES)?.remove(session)?;
-        }
-    }
-    Ok(())
 }
 
 #[cfg(test)]

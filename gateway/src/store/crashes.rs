@@ -16,7 +16,7 @@ use orien_protocol::session::agent::{AgentEffect, AgentInput, AgentKeys, AgentSe
 use orien_protocol::session::provider::{ProviderEffect, ProviderEnv, ProviderInput, ProviderKeys, ProviderSession};
 use orien_protocol::signing::{MoneyDomain, MoneyKey, PeerKey};
 use orien_protocol::terms::{ProposedTerms, Terms, ToolPrice};
-use orien_protocol::time::{Millis, Now, Timestamp};
+use orien_protocol::time::{Millis, Now, Timestamp, UnixSeconds};
 use orien_protocol::voucher::{Allowance, MoneyVerified};
 
 use super::*;

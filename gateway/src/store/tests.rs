@@ -5,6 +5,7 @@ use orien_protocol::frame::OutputStream;
 use orien_protocol::session::agent::AgentRecord;
 use orien_protocol::time::Timestamp;
 
+use super::put::Change;
 use super::*;
 use crate::rows::{LogLine, RunStatus};
 

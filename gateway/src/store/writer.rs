@@ -11,7 +11,8 @@ use redb::Database;
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
-use super::{Put, StoreError, apply};
+use super::StoreError;
+use super::put::{Put, apply};
 
 /// Writes that wait for the next commit; a caller beyond it waits to hand over its own.
 const QUEUE: usize = 256;
