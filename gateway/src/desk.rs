@@ -140,8 +140,10 @@ pub(crate) struct State {
     pub(crate) plan: Plan,
     /// How it goes on elsewhere, if it does. Once there is one, whoever opens the successor tells how far it is.
     pub(crate) handover: Option<Handover>,
-    /// Effective milliseconds of each execution, by its newest receipt; at most as many as a session has runs.
+    /// Effective milliseconds of each execution that goes on, by its newest receipt.
     times: BTreeMap<ExecutionId, u64>,
+    /// Of all that are over.
+    ended_ms: u64,
     /// The same, with what they cost.
     pub(crate) meters: Meters,
     /// What happened.
@@ -158,8 +160,14 @@ impl State {
         self.charged = receipt.charged;
         self.meters.receipted(receipt, clock::now().mono);
         if let Some(work) = &receipt.work {
-            self.times.insert(work.execution, work.usage.effective_ms);
-            work.outcome.iter().for_each(|outcome| self.measures.note_end(outcome));
+            match work.outcome {
+                Some(outcome) => {
+                    self.times.remove(&work.execution);
+                    self.ended_ms = self.ended_ms.saturating_add(work.usage.effective_ms);
+                    self.measures.note_end(&outcome);
+                }
+                None => drop(self.times.insert(work.execution, work.usage.effective_ms)),
+            }
         }
     }
 
@@ -183,7 +191,7 @@ impl State {
 
     /// Effective time of all executions, milliseconds.
     pub(crate) fn effective_ms(&self) -> u64 {
-        self.times.values().fold(0, |sum, ms| sum.saturating_add(*ms))
+        self.times.values().fold(self.ended_ms, |sum, ms| sum.saturating_add(*ms))
     }
 
     /// What the session's user has to be told about the budget now, if anything: most of it is used. Said once, and again when there is more.
@@ -267,6 +275,7 @@ impl Desk {
             plan,
             handover: None,
             times: BTreeMap::new(),
+            ended_ms: 0,
             meters: Meters::new(&facts.tools),
             news: News::new(clock::wall().0),
             artifacts: Artifacts::default(),

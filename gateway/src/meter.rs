@@ -20,11 +20,14 @@ struct Run {
     since: Option<Millis>,
 }
 
-/// The executions of a session; at most as many as a session has runs.
+/// The executions of a session: one by one while they go on, and as one sum when they are over.
 #[derive(Debug, Default)]
 pub(crate) struct Meters {
     prices: BTreeMap<String, Price>,
     runs: BTreeMap<ExecutionId, Run>,
+    over: Meter,
+    /// Whether a sum went beyond what can be counted.
+    is_beyond: bool,
     /// What receipt 1 charges.
     minimum: Usdc,
 }
@@ -59,12 +62,16 @@ impl Meters {
             self.minimum = receipt.charged;
             return;
         };
-        let end = work.outcome.map(|outcome| outcome.end);
-        if end == Some(EndReason::SetupFailed) {
-            self.runs.remove(&work.execution);
-        } else if let Some(price) = self.prices.get(&work.tool).copied() {
-            let since = Some(now).filter(|_| end.is_none());
-            self.runs.insert(work.execution, Run { price, ms: work.usage.effective_ms, since });
+        let (price, ms) = (self.prices.get(&work.tool).copied(), work.usage.effective_ms);
+        match (work.outcome.map(|outcome| outcome.end), price) {
+            (None, Some(price)) => drop(self.runs.insert(work.execution, Run { price, ms, since: Some(now) })),
+            (None, None) => {}
+            (Some(end), price) => {
+                self.runs.remove(&work.execution);
+                if let Some(price) = price.filter(|_| end != EndReason::SetupFailed) {
+                    self.is_beyond |= self.over.add(price, ms).is_err();
+                }
+            }
         }
     }
 
@@ -77,8 +84,8 @@ impl Meters {
 
     /// Reads the meter, between what is receipted and the budget.
     pub(crate) fn read(&self, charged: Usdc, budget: Usdc, now: Millis) -> Reading {
-        let mut meter = Meter::default();
-        let (mut per_minute, mut running, mut fits) = (Usdc::ZERO, 0_usize, true);
+        let mut meter = self.over;
+        let (mut per_minute, mut running, mut fits) = (Usdc::ZERO, 0_usize, !self.is_beyond);
         for run in self.runs.values() {
             let more = run.since.map_or(0, |since| now.0.saturating_sub(since.0));
             if run.since.is_none() && run.ms == 0 && run.price.call_fee == Usdc::ZERO {
@@ -144,6 +151,7 @@ mod tests {
         assert_eq!(at(&meters, 1_507, 99_000).estimated, usdc(10_000), "never above the budget");
         meters.receipted(&receipt(2_007, Some((run, 2_000, Some(EndReason::Exited)))), Millis(4_000));
         assert_eq!(at(&meters, 2_007, 99_000), Reading { estimated: usdc(2_007), per_minute: usdc(0), running: 0 });
+        assert!(meters.runs.is_empty(), "a session may have any number of runs, one after the other");
         let never = ExecutionId::from_bytes([3; 16]);
         meters.started(never, "work", Millis(5_000));
         meters.receipted(&receipt(2_007, Some((never, 0, Some(EndReason::SetupFailed)))), Millis(5_100));
