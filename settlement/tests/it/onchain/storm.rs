@@ -148,8 +148,8 @@ impl Storm {
             Place::Nothing => self.sky.dice.below(24),
             // Four times it passes between one commit and the next: the last is after nodes were told and before that is noted.
             Place::Planned | Place::Signed => self.sky.dice.below(4),
-            place if place.is_end() => self.sky.dice.below(2),
-            _ => self.sky.dice.below(40),
+            place if place.is_end() => 0,
+            _ => self.sky.dice.below(12),
         }
     }
 }
@@ -158,7 +158,7 @@ impl Storm {
 fn place_of(desk: &Desk, flight: Option<&Flight>, seen: Spot) -> Place {
     let left = Spot::default().moved(flight.map(child::leg).as_ref(), || None);
     match (seen.place, left.place) {
-        (Place::Included | Place::TakenBack, Place::Submitted | Place::Raised) if seen.nonce == left.nonce => Place::TakenBack,
+        (Place::Included | Place::TakenBack, Place::Submitted | Place::Raised | Place::Emptied) if seen.nonce == left.nonce => Place::TakenBack,
         (end, Place::Nothing) if end.is_end() && child::ended(desk).as_deref() == Some(end.name()) => end,
         (_, place) => place,
     }

@@ -12,6 +12,8 @@ use crate::onchain::site::Site;
 
 /// Longest wait for the place that is aimed at; a second or two are usual. A kill that misses its aim is one all the same.
 const AIMED_WITHIN: Duration = Duration::from_secs(15);
+/// Steps after which a process that has nothing under way has nothing to pay. Nodes that fail cost some.
+const IDLE_STEPS: u64 = 12;
 /// Between two looks at a process.
 const LOOK: Duration = Duration::from_millis(12);
 /// Blocks that can be taken back: one less than what makes a block final here.
@@ -27,11 +29,13 @@ pub(super) struct Sky {
     pub(super) done: BTreeMap<&'static str, u64>,
     /// Steps of the process when a block was last made for it.
     steps: u64,
+    /// Whether the last thing that was done for it was to take blocks back.
+    took_back: bool,
 }
 
 impl Sky {
     pub(super) const fn over(site: Site, dice: Dice) -> Self {
-        Self { site, dice, done: BTreeMap::new(), steps: 0 }
+        Self { site, dice, done: BTreeMap::new(), steps: 0, took_back: false }
     }
 
     pub(super) fn note(&mut self, what: &'static str) {
@@ -60,7 +64,7 @@ impl Sky {
     /// Brings the process to the place that is aimed at, and lets it die there by its own hand or be killed. `nonce` is of the transaction that was under way before.
     pub(super) async fn blow_towards(&mut self, aim: Place, nonce: Option<u64>, process: &mut Process) {
         let begun = Instant::now();
-        self.steps = 0;
+        (self.steps, self.took_back) = (0, false);
         while begun.elapsed() < AIMED_WITHIN {
             if process.is_over() {
                 return;
@@ -84,10 +88,14 @@ impl Sky {
     }
 
     async fn lead(&mut self, aim: Place, seen: &Seen) {
-        use Place::{Emptied, Final, Included, Planned, Raised, Replaced, Reverted, Signed, Submitted, TakenBack};
+        use Place::{Emptied, Final, Included, Nothing, Planned, Raised, Replaced, Reverted, Signed, Submitted, TakenBack};
         match (aim, seen.spot.place) {
-            // Only what lies still is raised; and whatever is planned comes this far by itself.
+            // What it would find in blocks now would be past the place before it has looked once.
+            (Included | TakenBack | Reverted | Raised | Emptied | Replaced, _) if !seen.speaks => {}
+            // Only what lies still is raised; and whatever is planned comes so far by itself.
             (Raised | Emptied, Planned | Signed | Submitted | TakenBack | Raised) => {}
+            (Included | TakenBack | Reverted, Planned | Signed) => {}
+            (Included | TakenBack | Reverted | Raised | Emptied, Nothing) => self.block_after_a_look(seen).await,
             (Included | TakenBack, Submitted | Raised | Emptied | TakenBack) => self.block_after_a_look(seen).await,
             (TakenBack | Emptied, Included) => self.take_back_after_a_look(seen).await,
             (Reverted, Submitted | Raised | TakenBack) => self.revert_after_a_look(seen).await,
@@ -113,9 +121,9 @@ impl Sky {
 
     async fn take_back_after_a_look(&mut self, seen: &Seen) {
         if self.has_looked(seen) {
-            self.take_back(TAKEN_BACK).await;
-            // What lay deeper than that goes on.
-            self.site.anvil().mine(1).await.unwrap();
+            // What lay deeper than can be taken back goes on.
+            self.took_back = !self.took_back;
+            if self.took_back { self.take_back(TAKEN_BACK).await } else { self.site.anvil().mine(1).await.unwrap() }
         }
     }
 
@@ -158,8 +166,9 @@ impl Sky {
     }
 }
 
-/// Whether another end than the wanted one of that very transaction has come.
+/// Whether another end than the wanted one of that very transaction has come, or all is paid and nothing more will come.
 fn is_out_of_reach(aim: Place, nonce: Option<u64>, seen: &Seen) -> bool {
     let of_one = matches!(aim, Place::Emptied | Place::Replaced);
-    of_one && seen.speaks && (seen.spot.nonce.is_some() && seen.spot.nonce != nonce || seen.spot.nonce.is_none() && seen.steps > 1)
+    let is_idle = seen.spot.nonce.is_none() && seen.steps > if of_one { 1 } else { IDLE_STEPS };
+    seen.speaks && (is_idle || of_one && seen.spot.nonce.is_some() && seen.spot.nonce != nonce)
 }
