@@ -116,8 +116,7 @@ pub(crate) async fn gateway(args: GatewayArgs, cancel: CancellationToken) -> any
 pub(crate) async fn settlement(args: SettlementArgs, cancel: CancellationToken) -> anyhow::Result<()> {
     let (peer, door) = peer(RoleName::Settlement, &args.peer)?;
     let batch_interval = std::time::Duration::from_secs(args.batch_seconds.max(1));
-    let rpc = args.peer.rpc.iter().map(|url| url.parse().context("--rpc")).collect::<anyhow::Result<_>>()?;
-    let chain = ChainConfig { rpc, works: works(&args.paying)?, ..ChainConfig::default() };
+    let chain = ChainConfig { works: works(&args.paying)?, ..ChainConfig::default() };
     Ok(orien_settlement::run(orien_settlement::Config { peer, door, batch_interval, chain }, cancel).await?)
 }
 

@@ -28,6 +28,8 @@ pub(crate) use rounds::{CompareNow, REQUESTS_MAX, follow};
 
 /// When a comparison that could not be made is tried again.
 const COMPARE_AGAIN: Millis = Millis::from_secs(60);
+/// The same for the first of a process, which every promise waits for.
+const COMPARE_FIRST_AGAIN: Millis = Millis::from_secs(2);
 /// Most batches of one step; each is of one transaction.
 const BATCHES_PER_STEP: usize = 50;
 
@@ -78,13 +80,15 @@ pub struct Follower<P, D> {
     machine: Option<Machine>,
     checked: bool,
     compare_at: Option<Timestamp>,
+    /// Whether a comparison was made since this driver began.
+    compared: bool,
     gas_money_seen_at: Option<Timestamp>,
 }
 
 impl<P: ChainPort, D: Counter> Follower<P, D> {
     /// A driver that has done nothing yet. `key` sends its transactions and pays for their gas.
     pub const fn new(port: P, desk: D, facts: ChainFacts, key: Arc<MoneyKey>, works: Works) -> Self {
-        Self { port, desk, facts, key, works, machine: None, checked: false, compare_at: None, gas_money_seen_at: None }
+        Self { port, desk, facts, key, works, machine: None, checked: false, compare_at: None, compared: false, gas_money_seen_at: None }
     }
 
     /// Checks that chain, escrow and token are those of the network, with this settlement's signer.
@@ -94,7 +98,7 @@ impl<P: ChainPort, D: Counter> Follower<P, D> {
         Ok(())
     }
 
-    /// Makes one step: reads what is new, settles what is final, sends what is worth it. `batch_ids` gives names for new batches.
+    /// Makes one step: reads what is new, settles what is final, compares when that is due, sends what is worth it. `batch_ids` gives names for new batches.
     pub async fn step(&mut self, now: Timestamp, batch_ids: &mut (dyn FnMut() -> Option<BatchId> + Send)) -> Result<(), StepError> {
         self.fold(now).await?;
         for _ in 0..BATCHES_PER_STEP {
@@ -105,20 +109,24 @@ impl<P: ChainPort, D: Counter> Follower<P, D> {
                 None => break,
             }
         }
-        self.pay(now).await?;
         self.compare_when_due(now).await?;
+        self.pay(now).await?;
         self.look_at_gas_money(now).await
     }
 
-    /// A comparison that fails holds up nothing: some nodes keep no state of older blocks.
+    /// A comparison that fails holds up no payment: some nodes keep no state of older blocks. Until the first has been made nothing is promised.
     async fn compare_when_due(&mut self, now: Timestamp) -> Result<(), StepError> {
         if self.compare_at.is_some_and(|at| now < at) {
             return Ok(());
         }
+        let again = if self.compared { COMPARE_AGAIN } else { COMPARE_FIRST_AGAIN };
         let (pause, text) = match self.reconcile(now).await {
-            Ok(Some(_)) => (self.works.reconcile_every, None),
-            Ok(None) => (COMPARE_AGAIN, None),
-            Err(StepError::Chain(error)) => (COMPARE_AGAIN, Some(error.to_string())),
+            Ok(Some(_)) => {
+                self.compared = true;
+                (self.works.reconcile_every, None)
+            }
+            Ok(None) => (again, None),
+            Err(StepError::Chain(error)) => (again, Some(error.to_string())),
             Err(error) => return Err(error),
         };
         self.compare_at = Some(now.plus(pause));

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use orien_bootstrap::door::{self, DoorSettings, PeerDoorError};
 use orien_bootstrap::{Network, Peer, PeerConfig, PeerFailure, RoleName, StartPeerError};
-use orien_chain::{Chain, ChainError, ChainLimits, Expected, RpcUrl};
+use orien_chain::{ChainError, Expected};
 use orien_door::ServeError;
 use orien_net::NetLimits;
 use orien_protocol::time::UnixSeconds;
@@ -51,10 +51,6 @@ pub struct Config {
 /// How settlement works with a chain.
 #[derive(Clone, Debug)]
 pub struct ChainConfig {
-    /// Nodes of the chain; those that the network file names when there are none here.
-    pub rpc: Vec<RpcUrl>,
-    /// How nodes are asked.
-    pub limits: ChainLimits,
     /// When claims are worth a transaction, and what is compared when.
     pub works: Works,
     /// How often new blocks are looked for.
@@ -63,7 +59,7 @@ pub struct ChainConfig {
 
 impl Default for ChainConfig {
     fn default() -> Self {
-        Self { rpc: Vec::new(), limits: ChainLimits::default(), works: Works::default(), poll: DEFAULT_CHAIN_POLL }
+        Self { works: Works::default(), poll: DEFAULT_CHAIN_POLL }
     }
 }
 
@@ -135,19 +131,16 @@ pub async fn run(config: Config, cancel: CancellationToken) -> Result<(), RunErr
     }
 }
 
-/// Starts to follow the network's chain, if it has one.
+/// Starts to follow the network's chain, if it has one, over the nodes that the peer asks.
 fn follow_chain(
     peer: &Peer,
     clerk: &Clerk,
     config: ChainConfig,
     parts: &mut JoinSet<Result<(), RunError>>,
     stop: &CancellationToken,
-) -> Result<Option<ChainDoor>, RunError> {
-    let network = peer.network();
-    let Some(facts) = network.chain().copied() else { return Ok(None) };
-    let rpc = if config.rpc.is_empty() { network.rpc().to_vec() } else { config.rpc };
-    let port = Chain::new(facts, &rpc, config.limits)?;
-    let key = peer.money_key();
+) -> Option<ChainDoor> {
+    let (network, port) = (peer.network(), peer.chain()?.clone());
+    let (facts, key) = (*port.facts(), peer.money_key());
     let line = ChainLine {
         chain_id: facts.chain_id,
         escrow: facts.escrow.to_string(),
@@ -159,7 +152,7 @@ fn follow_chain(
     let follower = Follower::new(port, clerk.clone(), facts, key, config.works);
     let followed = follow(follower, expected, config.poll, requests, stop.clone());
     parts.spawn(async { Ok(followed.await?) });
-    Ok(Some(ChainDoor { line, compare }))
+    Some(ChainDoor { line, compare })
 }
 
 async fn work(
@@ -179,7 +172,7 @@ async fn work(
     tracing::info!(address = %door.address(), token_file = %door.token_file().display(), rail = desk.rail().name(), "local door open");
 
     let mut parts: JoinSet<Result<(), RunError>> = JoinSet::new();
-    let chain_door = follow_chain(peer, &clerk, chain, &mut parts, &stop)?;
+    let chain_door = follow_chain(peer, &clerk, chain, &mut parts, &stop);
     let answers = answer_all(clerk.clone(), questions, stop.clone());
     parts.spawn(async {
         answers.await;

@@ -30,7 +30,7 @@ pub(crate) fn run(command: SettlementCommand) -> anyhow::Result<()> {
         SettlementCommand::Ledger { at } => print(&running(&at)?.get("/api/ledger")?, &at),
         SettlementCommand::Status { at } => status(&at),
         SettlementCommand::Reconcile { clear, at } => reconcile(clear, &at),
-        SettlementCommand::Transactions { at } => print(&running(&at)?.get("/api/transactions")?, &at),
+        SettlementCommand::Transactions { at } => transactions(&at),
         SettlementCommand::Batch { at } => make_batch(&at),
         SettlementCommand::Batches { id: None, at } => print(&running(&at)?.get("/api/batches")?, &at),
         SettlementCommand::Batches { id: Some(id), at } => output::json(&running(&at)?.get(&format!("/api/batches/{id}"))?),
@@ -39,7 +39,7 @@ pub(crate) fn run(command: SettlementCommand) -> anyhow::Result<()> {
     }
 }
 
-/// Payouts asked for at once.
+/// Rows asked for at once.
 const PAGE: usize = 100;
 
 /// The door of the settlement, or why there is none.
@@ -123,6 +123,21 @@ fn reconcile(clear: bool, at: &AtSettlement) -> anyhow::Result<()> {
     let found = running(at)?.post("/api/reconcile", &json!({ "clearHalts": clear }), Some(&fresh_key()?))?;
     print(&found, at)?;
     if found["same"] == json!(true) { Ok(()) } else { bail!("books and chain differ: settlement is halted until you have looked") }
+}
+
+/// All transactions, page by page.
+fn transactions(at: &AtSettlement) -> anyhow::Result<()> {
+    let client = running(at)?;
+    let (mut all, mut before): (Vec<Value>, String) = (Vec::new(), String::new());
+    loop {
+        let page = client.get(&format!("/api/transactions?limit={PAGE}{before}"))?;
+        all.extend(page["transactions"].as_array().cloned().unwrap_or_default());
+        match page["next"].as_u64() {
+            Some(next) => before = format!("&before={next}"),
+            None => break,
+        }
+    }
+    print(&json!({ "transactions": all }), at)
 }
 
 /// All payouts, page by page.

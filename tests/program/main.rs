@@ -20,6 +20,7 @@ mod money;
 mod onchain;
 mod openapi;
 mod openings;
+mod passwords;
 mod readme;
 mod storm;
 mod wallet;

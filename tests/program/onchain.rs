@@ -1,6 +1,8 @@
 //! The whole program on a chain with USDC's own code: many sessions paid out to the micro-USDC, what an agent cannot do with one escrow, and how everybody gets out.
 
 pub(crate) mod cast;
+mod making;
+mod telling;
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -59,6 +61,7 @@ fn three_agents_and_four_providers_are_paid_out_to_the_micro_usdc() {
     assert_eq!((fees.platform.micros(), fees.reserve.micros()), (platform, reserve));
     assert_eq!(cast.tokens(&cast.escrow()).micros(), left + platform + reserve, "the escrow holds what it owes and nothing else");
     books_agree(&cast, &by_payee, &settled);
+    telling::says_what_the_chain_says(&cast);
     exits(&mut cast, 0, deposit - by_agent[&0]);
 }
 
@@ -135,6 +138,7 @@ fn books_agree(cast: &ChainCast, by_payee: &BTreeMap<usize, u64>, settled: &[Val
 /// An agent takes out what it did not spend, with its wallet alone.
 fn exits(cast: &mut ChainCast, agent: usize, left: u64) {
     cast.settlement.kill();
+    telling::says_that_it_does_not_run(cast);
     let before = cast.tokens(&cast.accounts[agent]).micros();
     cast.wallet(agent, &["request-exit", "all"]);
     cast.advance(86_400 + 60);
@@ -150,6 +154,11 @@ fn one_escrow_is_not_promised_twice_and_ending_a_session_with_a_friend_frees_not
     cast.add_gateway_of(0);
     let (first, second) = (cast.gateways[0].door(), cast.gateways[1].door());
     let provider = cast.provider_id(0);
+    // Only then does a refusal say something about money: settlement has read that both may spend, and both have found the provider.
+    cast.knows_keys(0, 2);
+    for door in [&first, &second] {
+        wait_for("the provider's offer", || (door.get(&format!("/api/providers/{provider}")).status == 200).then_some(()));
+    }
     let order = |budget: &str| json!({ "providerId": provider, "budgetAllowance": budget, "tools": ["say"], "failover": false });
     let session = cast.open(&first, &order("0.7"));
     lacks(&second, &order("0.7"));

@@ -217,6 +217,8 @@ pub(super) struct ChainBooks {
     pub(super) sender: Sender,
     pub(super) flight: Option<Flight>,
     pub(super) sight: Option<Sight>,
+    /// Whether books and chain were found to say the same since this process started.
+    pub(super) compared: bool,
 }
 
 impl ChainBooks {
@@ -336,6 +338,16 @@ impl Books {
         self.chain.sight = Some(sight);
     }
 
+    /// Whether books and chain were found to say the same since this process started.
+    pub const fn is_compared(&self) -> bool {
+        self.chain.compared
+    }
+
+    /// Takes note that books and chain were compared, and say the same.
+    pub const fn compared(&mut self) {
+        self.chain.compared = true;
+    }
+
     /// The list of halts with one more; none when one of its code is there already.
     pub fn halted(&self, code: &str, text: String, at: Timestamp) -> Option<Vec<Halt>> {
         add_halt(&self.chain.halts, code, text, at)
@@ -370,6 +382,10 @@ impl Books {
         let Some(sight) = self.chain.sight else {
             return Err(Fault::new(FaultCode::BUSY, "settlement has not read the chain yet; ask again"));
         };
+        // A copy of these books that is older than its last promises looks whole until the chain is asked.
+        if !self.chain.compared {
+            return Err(Fault::new(FaultCode::BUSY, "settlement has not compared its books with the chain since it started; ask again"));
+        }
         let blind = Millis(now.since(sight.at).0.saturating_add(sight.behind.0));
         // M12 leaves an hour beside the lag of finality; what is older than that could hide an exit.
         let limit = Millis(self.house.finality_lag.0.saturating_add(SIGHT_SLACK.0));

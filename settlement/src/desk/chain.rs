@@ -59,6 +59,8 @@ pub struct ChainStatus {
     pub cursor: Option<Cursor>,
     /// How well the chain is seen.
     pub sight: Option<Sight>,
+    /// Whether books and chain were found to say the same since this process started.
+    pub compared: bool,
     /// Why nothing is promised or paid, if so.
     pub halts: Vec<Halt>,
     /// What else is to be told, by its code.
@@ -106,6 +108,12 @@ impl Desk {
     /// Takes note of how well the chain is seen.
     pub fn see(&self, sight: Sight) -> Result<(), DeskError> {
         self.enter()?.books.see(sight);
+        Ok(())
+    }
+
+    /// Takes note that books and chain were compared, and say the same: from then on this process may promise.
+    pub fn compared(&self) -> Result<(), DeskError> {
+        self.enter()?.books.compared();
         Ok(())
     }
 
@@ -224,6 +232,7 @@ impl Desk {
         Ok(ChainStatus {
             cursor: books.cursor(),
             sight: books.sight(),
+            compared: books.is_compared(),
             halts: books.halts().to_vec(),
             notices: state.notices.iter().map(|(code, notice)| (*code, notice.clone())).collect(),
             sender: books.sender(),

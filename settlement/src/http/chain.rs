@@ -128,6 +128,7 @@ pub(super) fn state_of(status: &ChainStatus) -> &'static str {
         (false, _) => "halted",
         (true, None) => "starting",
         (true, Some(_)) if status.notices.iter().any(|(code, _)| *code == "chain_unread") => "unread",
+        (true, Some(_)) if !status.compared => "starting",
         (true, Some(_)) => "ok",
     }
 }

@@ -1,6 +1,7 @@
 //! Compares books and chain at one final block: every account, every channel that is not wholly settled, fees, undelivered payments, and the escrow's own tokens.
 //!
-//! Any difference halts the desk. More tokens than owed are none: anybody can send some to a contract.
+//! Any difference halts the desk, and nothing is promised before the first comparison of a process found none. More tokens than owed are no difference: anybody can send
+//! some to a contract.
 
 use orien_chain::Block;
 use orien_protocol::channel::ChannelId;
@@ -60,6 +61,8 @@ impl<P: ChainPort, D: Counter> Follower<P, D> {
                 found.differences.len() - 1
             );
             self.desk.call(move |desk| desk.halt("difference", &text, now)).await?;
+        } else {
+            self.desk.call(|desk| desk.compared()).await?;
         }
         Ok(Some(found))
     }

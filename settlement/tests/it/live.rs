@@ -23,11 +23,10 @@ use orien_settlement::books::Grant;
 use orien_settlement::offline::{OfflineDesk, OpenOfflineError};
 use orien_settlement::{ChainConfig, Config, RunError, run};
 use serde_json::{Value, json};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
+use crate::door::try_http;
 use crate::kit::{Party, usdc};
 
 /// After this a test counts as hung. Nothing is measured by it.
@@ -156,25 +155,7 @@ impl Live {
 
 async fn http(data_dir: &Path, line: &str, key: Option<&str>, body: &str) -> (u16, String) {
     let door = DoorFile::read(data_dir).unwrap();
-    let token = std::fs::read_to_string(&door.token_file).unwrap();
-    let key = key.map(|key| format!("idempotency-key: {key}\r\n")).unwrap_or_default();
-    let request = format!(
-        "{line} HTTP/1.1\r\nhost: {}\r\nauthorization: Bearer {}\r\ncontent-type: application/json\r\ncontent-length: {}\r\nconnection: close\r\n{key}\r\n{body}",
-        door.address,
-        token.trim(),
-        body.len()
-    );
-    let exchange = async {
-        let mut stream = TcpStream::connect(door.address).await.unwrap();
-        stream.write_all(request.as_bytes()).await.unwrap();
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).await.unwrap();
-        answer
-    };
-    let answer = tokio::time::timeout(HUNG, exchange).await.unwrap();
-    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
-    assert!(!head.to_ascii_lowercase().contains("transfer-encoding: chunked"), "{head}");
-    (head.split(' ').nth(1).unwrap().parse().unwrap(), body.to_owned())
+    tokio::time::timeout(HUNG, try_http(&door, line, key, body)).await.unwrap().unwrap()
 }
 
 fn fault(answer: Answer) -> (FaultCode, Option<Usdc>) {

@@ -5,6 +5,7 @@ mod auditing;
 mod batching;
 mod claiming;
 mod crashes;
+mod door;
 mod kit;
 mod live;
 mod onchain;

@@ -5,10 +5,13 @@ mod decode;
 mod machine;
 mod paying;
 mod policy;
+mod reconciling;
+mod scene;
 mod seeds;
 mod sim;
 mod site;
 mod storm;
+mod traps;
 
 /// Seconds between asking for an exit and taking it, in every test here.
 pub(crate) const EXIT_DELAY: u64 = 86_400;

@@ -1,7 +1,7 @@
 //! A network on a chain of this machine, set up as its operator, its providers and its agents would: by the program's own commands.
 
 use std::path::PathBuf;
-use std::process::{Command, Stdio};
+use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use orien_chain::anvil::{LocalChain, LocalSettings, chain_for_test, find, local_key};
@@ -223,6 +223,37 @@ impl ChainCast {
         }
     }
 
+    /// Waits until settlement has read that so many keys may spend an account.
+    pub(crate) fn knows_keys(&self, agent: usize, keys: usize) {
+        let (door, account) = (self.settlement.door(), self.accounts[agent]);
+        wait_for("the spending keys", || {
+            let known = door.get(&format!("/api/accounts/{account}")).ok();
+            (known["spendingKeys"].as_array().unwrap().len() == keys).then_some(())
+        });
+    }
+
+    /// Settlement's own key, which sends its transactions.
+    pub(crate) fn signer(&self) -> Address {
+        let keys = self.json(&["keys", "--json", "--data-dir", self.settlement.folder.to_str().unwrap()]);
+        keys["moneyAddress"].as_str().unwrap().parse().unwrap()
+    }
+
+    /// Asks the chain.
+    pub(crate) fn ask<T>(&self, question: impl AsyncFnOnce(Chain) -> T) -> T {
+        self.runtime.block_on(question(self.chain()))
+    }
+
+    /// The chain's facts, with the network's escrow.
+    pub(crate) const fn facts(&self) -> &ChainFacts {
+        &self.facts
+    }
+
+    /// A command for settlement as a person would type it, with all that it prints.
+    pub(crate) fn settlement_said(&self, words: &[&str]) -> Output {
+        let mut command = program(self.root.path().to_str().unwrap(), self.local.anvil.rpc().as_str());
+        command.arg("settlement").args(words).args(["--data-dir", self.settlement.folder.to_str().unwrap()]).output().unwrap()
+    }
+
     fn chain(&self) -> Chain {
         let limits = ChainLimits { answer_within: PATIENCE, ..ChainLimits::default() };
         Chain::new(self.facts, std::slice::from_ref(self.local.anvil.rpc()), limits).unwrap()
@@ -274,14 +305,14 @@ impl ChainCast {
     }
 }
 
-fn program(home: &str, rpc: &str) -> Command {
+pub(super) fn program(home: &str, rpc: &str) -> Command {
     let mut command = orien();
     command.env("ORIEN_HOME", home).env("ORIEN_RPC", rpc).env("ORIEN_WALLET_PASSWORD", PASSWORD).stdin(Stdio::null());
     command
 }
 
 #[track_caller]
-fn run_json(command: &mut Command) -> Value {
+pub(super) fn run_json(command: &mut Command) -> Value {
     let output = command.output().unwrap();
     assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
     serde_json::from_slice(&output.stdout).unwrap_or_else(|_| json!(String::from_utf8_lossy(&output.stdout)))

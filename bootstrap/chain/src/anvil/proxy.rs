@@ -300,8 +300,8 @@ async fn read_request(stream: &mut BufReader<TcpStream>) -> std::io::Result<Opti
 
 async fn answer(stream: &mut BufReader<TcpStream>, status: u16, head: &str, body: &[u8]) -> std::io::Result<()> {
     let head = format!("HTTP/1.1 {status} X\r\nContent-Type: application/json\r\n{head}Content-Length: {}\r\n\r\n", body.len());
-    stream.write_all(head.as_bytes()).await?;
-    stream.write_all(body).await?;
+    // In one piece: the second of two waits until the first is acknowledged, which takes 40 ms.
+    stream.write_all(&[head.as_bytes(), body].concat()).await?;
     stream.flush().await
 }
 

@@ -46,6 +46,7 @@ impl OnChain {
 
     fn see(&mut self, at: Timestamp) {
         self.books.see(Sight { at, behind: Millis(0) });
+        self.books.compared();
     }
 
     fn account(&self) -> Address {
@@ -334,7 +335,10 @@ fn nothing_is_promised_while_the_chain_is_out_of_sight() {
     here.deposit("5");
     let terms = here.terms(1);
     assert_eq!(here.reserve(&terms, "1", START).unwrap_err().code, FaultCode::BUSY, "never looked");
-    here.see(START);
+    here.books.see(Sight { at: START, behind: Millis(0) });
+    let refused = here.reserve(&terms, "1", START).unwrap_err();
+    assert!(refused.code == FaultCode::BUSY && refused.text.contains("compared"), "seen, and not compared: {}", refused.text);
+    here.books.compared();
     here.reserve(&terms, "1", START).unwrap();
     here.books.see(Sight { at: START, behind: Millis::from_secs(1_801) });
     assert_eq!(here.reserve(&terms, "2", START).unwrap_err().code, FaultCode::BUSY, "final blocks are too far behind");

@@ -1,4 +1,4 @@
-//! The driver on a real local chain: paid to the micro-USDC, once, whatever nodes say, and the traps that others fell into.
+//! The driver on a real local chain: paid to the micro-USDC, once, whatever nodes say.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -12,8 +12,6 @@ use orien_protocol::signing::Address;
 use orien_protocol::time::{Millis, Timestamp};
 use orien_settlement::desk::{Desk, DeskError};
 use orien_settlement::onchain::{Counter, Follower};
-use orien_settlement::paying::Stage;
-use serde_json::json;
 
 use super::site::{Session, Site};
 use crate::kit::{micros, usdc};
@@ -36,7 +34,7 @@ pub(crate) struct Here {
 }
 
 impl Here {
-    async fn start(agents: u8, providers: u8) -> Option<Self> {
+    pub(crate) async fn start(agents: u8, providers: u8) -> Option<Self> {
         let site = Site::start(agents, providers).await?;
         let chain = site.chain.chain().clone();
         Some(Self::over(site, chain).await)
@@ -52,7 +50,7 @@ impl Here {
     }
 
     /// Now, by whichever clock is ahead: blocks made by hand are a second apart.
-    async fn now(&self) -> Timestamp {
+    pub(crate) async fn now(&self) -> Timestamp {
         clock::wall().max(self.site.chain.now().await.unwrap().timestamp())
     }
 
@@ -78,17 +76,17 @@ impl Here {
         panic!("not settled: {:?}", self.desk.chain_status().unwrap());
     }
 
-    async fn open(&self, agent: usize, provider: usize, ceiling: &str) -> Session {
+    pub(crate) async fn open(&self, agent: usize, provider: usize, ceiling: &str) -> Session {
         let now = self.now().await;
         self.site.open(&self.desk, agent, provider, usdc(ceiling), now)
     }
 
-    async fn claim(&self, session: &mut Session, more: Usdc, closes: bool) {
+    pub(crate) async fn claim(&self, session: &mut Session, more: Usdc, closes: bool) {
         let (claim, now) = (self.site.claim(session, more, closes), self.now().await);
         self.desk.claim(claim, now).unwrap();
     }
 
-    async fn token(&self, owner: &Address) -> Usdc {
+    pub(crate) async fn token(&self, owner: &Address) -> Usdc {
         let chain = self.site.chain.chain();
         chain.token_balance(owner, &chain.latest_block().await.unwrap()).await.unwrap()
     }
@@ -113,7 +111,7 @@ impl Here {
     }
 }
 
-fn runtime() -> tokio::runtime::Runtime {
+pub(crate) fn runtime() -> tokio::runtime::Runtime {
     tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap()
 }
 
@@ -138,69 +136,6 @@ fn claims_of_fifty_payees_are_paid_to_the_micro_usdc_in_one_transaction_with_gas
         let payouts = here.desk.payouts(None, 100).unwrap();
         assert_eq!(payouts.len(), 50);
         assert!(payouts.iter().all(|payout| payout.state.transaction() == flights[0].transaction()));
-    });
-}
-
-/// The trap: an estimate finds the least gas at which the whole call succeeds, and with exactly that a delivery inside may fail.
-#[test]
-fn with_the_gas_that_a_node_estimates_nobody_is_left_without_a_delivery() {
-    runtime().block_on(async {
-        let Some(mut here) = Here::start(1, 10).await else { return };
-        let mut sessions = Vec::new();
-        for n in 0..10 {
-            let mut session = here.open(0, n, "1").await;
-            here.claim(&mut session, usdc("0.5"), false).await;
-            sessions.push(session);
-        }
-        let take_off = here.desk.take_off(&super::site::works().policy, orien_chain::Wei(1), here.now().await).unwrap().unwrap();
-        let (from, to) = (here.site.keys.money().address().to_string(), here.site.chain.facts().escrow.to_string());
-        let data = format!("0x{}", hex::encode(&take_off.calldata));
-        let estimate = here.site.anvil().ask("eth_estimateGas", json!([{ "from": from, "to": to, "data": data }])).await.unwrap();
-        let estimate = u64::from_str_radix(estimate.as_str().unwrap().trim_start_matches("0x"), 16).unwrap();
-        assert!(take_off.choice.gas_limit() > estimate, "{} and {estimate}", take_off.choice.gas_limit());
-        here.settle().await;
-        here.audit(&sessions).await;
-    });
-}
-
-/// The trap: a nonce is counted up, then a step before sending fails, and everything after it waits for ever.
-#[test]
-fn a_call_that_would_be_reverted_takes_no_nonce() {
-    runtime().block_on(async {
-        let Some(mut here) = Here::start(1, 2).await else { return };
-        let mut sessions = vec![here.open(0, 0, "1").await, here.open(0, 1, "1").await];
-        for session in &mut sessions {
-            here.claim(session, usdc("0.4"), false).await;
-        }
-        let escrow = here.site.chain.facts().escrow;
-        let code = here.site.anvil().ask("eth_getCode", json!([escrow.to_string(), "latest"])).await.unwrap();
-        // Everything is reverted.
-        here.site.anvil().set_code(&escrow, &[0x5f, 0x5f, 0xfd]).await.unwrap();
-        here.step().await;
-        let standing = here.desk.standing().unwrap();
-        assert_eq!((standing.flight, standing.sender.next_nonce), (None, None));
-        let code = hex::decode(code.as_str().unwrap().trim_start_matches("0x")).unwrap();
-        here.site.anvil().set_code(&escrow, &code).await.unwrap();
-        here.settle().await;
-        here.audit(&sessions).await;
-    });
-}
-
-/// The trap: a receipt is shown for a block that is not, or not any more, part of the chain.
-#[test]
-fn a_payment_in_a_block_that_is_taken_back_is_made_again_and_counted_once() {
-    runtime().block_on(async {
-        let Some(mut here) = Here::start(1, 1).await else { return };
-        let mut session = here.open(0, 0, "1").await;
-        here.claim(&mut session, usdc("0.4"), false).await;
-        here.step().await;
-        here.step().await;
-        assert!(matches!(here.desk.standing().unwrap().flight.unwrap().stage, Stage::Included { .. }));
-        assert_eq!(here.desk.channel_state(&session.terms.channel()).unwrap().redeemed, Usdc::ZERO, "not final");
-        here.site.anvil().reorganise(1).await.unwrap();
-        assert_eq!(here.token(&session.terms.payout()).await, Usdc::ZERO);
-        here.settle().await;
-        here.audit(&[session]).await;
     });
 }
 

@@ -102,12 +102,13 @@ impl Site {
     pub(crate) fn open(&self, desk: &Desk, agent: usize, provider: usize, ceiling: Usdc, now: Timestamp) -> Session {
         let terms = self.terms(agent, provider, now);
         desk.see(Sight { at: now, behind: Millis(0) }).unwrap();
+        desk.compared().unwrap();
         let request = clock::random_id(RequestId::from_parts).unwrap();
         let allowance = desk.reserve(self.agents[agent].peer.id(), request, terms.to_signed(), ceiling, now).unwrap();
         Session { terms, agent, provider, allowance, total: Usdc::ZERO, number: 0 }
     }
 
-    fn terms(&self, agent: usize, provider: usize, now: Timestamp) -> VerifiedTerms {
+    pub(crate) fn terms(&self, agent: usize, provider: usize, now: Timestamp) -> VerifiedTerms {
         let (network, domain) = (self.network.id(), self.network.domain());
         let bind = |party: &Party| SignedBinding::make(&party.peer, &party.money, party.principal, network, &domain);
         let (agent, provider) = (&self.agents[agent], &self.providers[provider]);
