@@ -10,7 +10,7 @@ use ureq::http::Response;
 use ureq::{Body, SendBody};
 
 use super::{Client, Problem, SILENCE_LIMIT, escaped, header, json};
-use crate::commands::providers::each;
+use crate::show::each;
 
 /// Most entries of one listing.
 const ENTRIES_LIMIT: usize = 200_000;

@@ -7,7 +7,7 @@ use crate::cli::{ProvidersArgs, SortName, Wish};
 use crate::client::{Client, escaped};
 use crate::output;
 use crate::show::table::{Rows, facts};
-use crate::show::{harmless, money, ms, text, usdc, when};
+use crate::show::{each, harmless, money, ms, text, usdc, when};
 
 /// Providers asked for at once.
 const PAGE: usize = 100;
@@ -94,11 +94,6 @@ pub(crate) fn pages(client: &Client, path: &str, query: &str, page: usize, name:
         }
     }
     Ok(())
-}
-
-/// The items of a list that may not be there.
-pub(crate) fn each(list: &Value) -> impl Iterator<Item = &Value> {
-    list.as_array().into_iter().flatten()
 }
 
 /// Adds the items of one list to another.

@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 
 use crate::cli::{AtSettlement, SettlementCommand};
 use crate::client::{Client, fresh_key};
+use crate::show::settlement as show;
 use crate::{output, roles};
 
 pub(crate) fn run(command: SettlementCommand) -> anyhow::Result<()> {
@@ -32,7 +33,7 @@ pub(crate) fn run(command: SettlementCommand) -> anyhow::Result<()> {
         SettlementCommand::Reconcile { clear, at } => reconcile(clear, &at),
         SettlementCommand::Transactions { at } => transactions(&at),
         SettlementCommand::Batch { at } => make_batch(&at),
-        SettlementCommand::Batches { id: None, at } => print(&running(&at)?.get("/api/batches")?, &at),
+        SettlementCommand::Batches { id: None, at } => list(&running(&at)?.get("/api/batches")?, "batches", show::batches, &at),
         SettlementCommand::Batches { id: Some(id), at } => output::json(&running(&at)?.get(&format!("/api/batches/{id}"))?),
         SettlementCommand::Payouts { csv, export: false, at, .. } => payouts(csv, &at),
         SettlementCommand::Payouts { csv, export: true, key, at } => export(csv, key, &at),
@@ -115,13 +116,24 @@ fn make_batch(at: &AtSettlement) -> anyhow::Result<()> {
 /// How it is: the chain's part where there is one, else the sums of the ledger.
 fn status(at: &AtSettlement) -> anyhow::Result<()> {
     let client = running(at)?;
-    let has_chain = client.get("/health")?["chain"].is_string();
-    print(&client.get(if has_chain { "/api/chain" } else { "/api/ledger" })?, at)
+    if !client.get("/health")?["chain"].is_string() {
+        return print(&client.get("/api/ledger")?, at);
+    }
+    let status = client.get("/api/chain")?;
+    if at.json {
+        return output::json(&status);
+    }
+    show::chain(&status);
+    Ok(())
 }
 
 fn reconcile(clear: bool, at: &AtSettlement) -> anyhow::Result<()> {
     let found = running(at)?.post("/api/reconcile", &json!({ "clearHalts": clear }), Some(&fresh_key()?))?;
-    print(&found, at)?;
+    if at.json {
+        output::json(&found)?;
+    } else {
+        show::comparison(&found);
+    }
     if found["same"] == json!(true) { Ok(()) } else { bail!("books and chain differ: settlement is halted until you have looked") }
 }
 
@@ -137,7 +149,7 @@ fn transactions(at: &AtSettlement) -> anyhow::Result<()> {
             None => break,
         }
     }
-    print(&json!({ "transactions": all }), at)
+    list(&json!({ "transactions": all }), "transactions", show::transactions, at)
 }
 
 /// All payouts, page by page.
@@ -159,7 +171,7 @@ fn payouts(csv: bool, at: &AtSettlement) -> anyhow::Result<()> {
             break;
         }
     }
-    if csv { Ok(()) } else { print(&json!({ "payouts": all }), at) }
+    if csv { Ok(()) } else { list(&json!({ "payouts": all }), "payouts", show::payouts, at) }
 }
 
 fn export(csv: bool, key: Option<String>, at: &AtSettlement) -> anyhow::Result<()> {
@@ -167,9 +179,18 @@ fn export(csv: bool, key: Option<String>, at: &AtSettlement) -> anyhow::Result<(
     let exported = client.post("/api/payouts/export", &json!({}), Some(&key))?;
     output::note(format!("marked as exported; the same payouts again: --export --key {key}"));
     if !csv {
-        return print(&exported, at);
+        return list(&exported, "payouts", show::payouts, at);
     }
     output::line(client.post_text("/api/payouts/export?format=csv", &json!({}), &key)?.trim_end());
+    Ok(())
+}
+
+/// A list below a name: JSON when asked for, otherwise a table.
+fn list(value: &Value, name: &str, table: impl FnOnce(&Value), at: &AtSettlement) -> anyhow::Result<()> {
+    if at.json {
+        return output::json(value);
+    }
+    table(&value[name]);
     Ok(())
 }
 

@@ -3,6 +3,7 @@
 //! Always true: nothing that came from a provider reaches a terminal with a control character in it, unless the caller asked for raw output.
 
 pub(crate) mod progress;
+pub(crate) mod settlement;
 pub(crate) mod table;
 
 use std::time::{Duration, SystemTime};
@@ -44,6 +45,11 @@ pub(crate) fn text(value: &Value) -> String {
         Value::String(text) => harmless(text),
         other => other.to_string(),
     }
+}
+
+/// The items of a list that may not be there.
+pub(crate) fn each(list: &Value) -> impl Iterator<Item = &Value> {
+    list.as_array().into_iter().flatten()
 }
 
 /// An amount as the API has it, number or text. It is for showing: sums are made by the gateway.

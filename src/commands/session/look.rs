@@ -6,10 +6,10 @@ use serde_json::{Value, json};
 use super::resolve;
 use crate::cli::{Ask, OneSession};
 use crate::client::{Client, escaped};
-use crate::commands::providers::{each, extend, pages};
+use crate::commands::providers::{extend, pages};
 use crate::output;
 use crate::show::table::{Rows, facts};
-use crate::show::{harmless, is_seen, money, relative, text, usdc, when};
+use crate::show::{each, harmless, is_seen, money, relative, text, usdc, when};
 
 /// Receipts asked for at once.
 const RECEIPTS_PAGE: usize = 500;
@@ -101,6 +101,10 @@ fn session_facts(session: &Value) -> Vec<(&'static str, String)> {
             split("reserve")
         )
     });
+    let paid = match (&session["settlement"]["txHash"], &session["settlement"]["settledAt"]) {
+        (Value::String(transaction), at) => format!("by transaction {}, {}", harmless(transaction), when(at)),
+        _ => String::new(),
+    };
     let ended = session["endedAt"].is_string().then(|| {
         let reason = session["endReason"].as_str().map(|reason| format!(": {}", harmless(reason))).unwrap_or_default();
         format!("{}{reason}", when(&session["endedAt"]))
@@ -133,6 +137,7 @@ fn session_facts(session: &Value) -> Vec<(&'static str, String)> {
         ("goes on as", text(&session["replacedBy"])),
         ("fault", fault.unwrap_or_default()),
         ("settlement", settled.unwrap_or_default()),
+        ("paid", paid),
     ]
 }
 

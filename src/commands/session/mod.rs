@@ -14,10 +14,11 @@ use std::process::ExitCode;
 use anyhow::Result;
 use serde_json::{Value, json};
 
-use super::providers::{each, pages};
+use super::providers::pages;
 use crate::cli::{Ask, SessionCommand};
 use crate::client::Client;
 use crate::failure::{Failure, Told};
+use crate::show::each;
 use crate::show::harmless;
 
 /// Shortest part of an id that names a session.

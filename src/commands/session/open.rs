@@ -6,10 +6,9 @@ use serde_json::{Value, json};
 use super::is_talkative;
 use crate::cli::{Ask, Opening};
 use crate::client::Client;
-use crate::commands::providers::each;
 use crate::output;
 use crate::show::table::{Rows, facts};
-use crate::show::{money, text, usdc, when};
+use crate::show::{each, money, text, usdc, when};
 
 /// Carries out the command.
 pub(crate) fn run(client: &Client, provider: &str, opening: &Opening, tools: &[String], dry_run: bool, ask: &Ask) -> Result<()> {

@@ -15,11 +15,10 @@ use super::{input, is_talkative, resolve};
 use crate::cli::{Ask, Call};
 use crate::client::events::Event;
 use crate::client::{Client, Problem};
-use crate::commands::providers::each;
 use crate::failure::{Failure, Told};
 use crate::interrupt::Interrupt;
 use crate::output;
-use crate::show::{harmless, harmless_line, money, text};
+use crate::show::{each, harmless, harmless_line, money, text};
 
 /// How long the end of a run is waited for once its output has ended.
 const END_LIMIT: Duration = Duration::from_secs(60);
