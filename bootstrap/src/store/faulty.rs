@@ -148,7 +148,11 @@ impl Change {
 
 fn put(image: &mut [u8], at: usize, bytes: &[u8]) {
     let rest = image.get_mut(at..).unwrap_or_default();
-    rest.iter_mut().zip(bytes).for_each(|(place, byte)| *place = *byte);
+    let fits = bytes.len().min(rest.len());
+    // As a whole: byte by byte it is a third of what a simulation takes in a build without optimisation.
+    if let (Some(place), Some(bytes)) = (rest.get_mut(..fits), bytes.get(..fits)) {
+        place.copy_from_slice(bytes);
+    }
 }
 
 fn off() -> Error {

@@ -23,7 +23,7 @@ use orien_protocol::time::{Millis, Timestamp, UnixSeconds};
 use serde::{Deserialize, Serialize};
 
 use super::Books;
-use crate::paying::{Flight, Sender};
+use crate::paying::{Flight, STRANGERS_NONCE, Sender};
 
 pub use following::FinalLog;
 pub use planning::Candidate;
@@ -353,10 +353,11 @@ impl Books {
         add_halt(&self.chain.halts, code, text, at)
     }
 
-    /// Takes a halt back that the operator has looked into.
+    /// Takes halts back that the operator has looked into.
     pub fn cleared(&self) -> super::Change {
-        // Whoever used our key has looked it up or lost it: the next nonce is the chain's.
-        let sender = self.chain.flight.is_none().then(Sender::default);
+        // Where somebody else used our key, the next nonce is what the chain says. Otherwise we know it better than a node that may be behind.
+        let was_used = self.halts().iter().any(|halt| halt.code == STRANGERS_NONCE);
+        let sender = (was_used && self.chain.flight.is_none()).then(Sender::default);
         super::Change { chain: ChainChange { halts: Some(Vec::new()), sender, ..ChainChange::default() }, ..super::Change::default() }
     }
 

@@ -11,6 +11,9 @@ use serde::{Deserialize, Serialize};
 /// Number under which a flight's calldata is stored beside the bytes of its attempts.
 pub const CALLDATA: u32 = u32::MAX;
 
+/// The halt for transactions of somebody else with our key.
+pub const STRANGERS_NONCE: &str = "strangers_nonce";
+
 /// What the sender itself has to remember.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Sender {

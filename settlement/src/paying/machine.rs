@@ -10,7 +10,7 @@ use orien_protocol::hash::Hash;
 use orien_protocol::money::Usdc;
 use orien_protocol::time::{Millis, Timestamp};
 
-use super::{Attempt, Fees, Flight, FlightClaim, Sender, Stage};
+use super::{Attempt, Fees, Flight, FlightClaim, STRANGERS_NONCE, Sender, Stage};
 
 /// Most transactions for one nonce. Fees rise by an eighth from each to the next, so these span a factor of eight.
 const ATTEMPTS_MAX: usize = 18;
@@ -195,7 +195,7 @@ impl Machine {
         let next = self.sender.next_nonce.unwrap_or(flight.nonce);
         if flight.nonce > next {
             let text = format!("the chain counts {} transactions of our key, and we made {next}: somebody else uses it", flight.nonce);
-            return vec![Effect::Halt("strangers_nonce", text)];
+            return vec![Effect::Halt(STRANGERS_NONCE, text)];
         }
         if flight.nonce < next {
             // A node is behind; what it says of the newest state is not that.
@@ -280,7 +280,7 @@ impl Machine {
         flight.stage = Stage::Lost;
         let text =
             format!("nonce {} was used in a final block by a transaction that is not ours: somebody else uses our key", flight.nonce);
-        vec![Effect::Persist, Effect::Halt("strangers_nonce", text)]
+        vec![Effect::Persist, Effect::Halt(STRANGERS_NONCE, text)]
     }
 
     /// It is in no block, and could be.

@@ -12,8 +12,9 @@ use orien_protocol::signing::Address;
 use orien_protocol::terms::VerifiedTerms;
 use orien_protocol::time::{Millis, Timestamp, UnixSeconds};
 use orien_protocol::voucher::SignedAllowance;
-use orien_settlement::books::{Books, Cursor, FinalLog, Parked, Sight};
+use orien_settlement::books::{Books, ChainChange, Change, Cursor, FinalLog, Parked, Sight};
 use orien_settlement::evidence::{CheckedClaim, CheckedRelease};
+use orien_settlement::paying::Sender;
 use orien_settlement::rail::EvmRail;
 
 use crate::kit::{Kit, Party, REDEEM, START, address, after, apply, request, usdc};
@@ -345,6 +346,22 @@ fn nothing_is_promised_while_the_chain_is_out_of_sight() {
     here.see(START);
     let refused = here.reserve(&terms, "2", after(Millis::from_secs(1_801))).unwrap_err();
     assert_eq!(refused.code, FaultCode::BUSY, "looked too long ago");
+}
+
+#[test]
+fn clearing_halts_forgets_the_next_nonce_only_where_somebody_else_used_the_key() {
+    let mut here = OnChain::new();
+    let sender = Sender { next_nonce: Some(5) };
+    let change = Change { chain: ChainChange { sender: Some(sender), ..ChainChange::default() }, ..Change::default() };
+    apply(&mut here.books, &change);
+    for (code, left) in [("difference", sender), ("strangers_nonce", Sender::default())] {
+        let halts = here.books.halted(code, "why".to_owned(), START);
+        let change = Change { chain: ChainChange { halts, ..ChainChange::default() }, ..Change::default() };
+        apply(&mut here.books, &change);
+        let cleared = here.books.cleared();
+        apply(&mut here.books, &cleared);
+        assert_eq!((here.books.halts().len(), here.books.sender()), (0, left), "{code}");
+    }
 }
 
 #[test]
