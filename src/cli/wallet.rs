@@ -53,9 +53,9 @@ pub(crate) struct Sending {
     /// Return when the transaction is in a block, without waiting until it is final
     #[arg(long)]
     pub(crate) no_wait: bool,
-    /// Most that a unit of gas may cost, in gwei [default: twice what it costs now]
-    #[arg(long, value_name = "GWEI")]
-    pub(crate) max_fee: Option<u64>,
+    /// Most that a unit of gas may cost, in gwei; what is offered at first is twice what it costs now
+    #[arg(long, value_name = "GWEI", default_value_t = 500)]
+    pub(crate) max_fee: u64,
     /// Most gas that the transaction may use [default: enough for what it does on every chain that is known]
     #[arg(long, value_name = "UNITS")]
     pub(crate) gas_limit: Option<u64>,
@@ -157,8 +157,10 @@ pub(crate) enum WalletCommand {
         #[command(flatten)]
         acting: Acting,
     },
-    /// Take what was asked for, once the exit delay is over
+    /// Take what was asked for, once the exit delay is over; with an amount, ask for it first if nothing was asked for yet
     Withdraw {
+        /// USDC, or `all`: what is asked for by the first call, and taken by a later one [default: what was asked for]
+        amount: Option<String>,
         #[command(flatten)]
         acting: Acting,
     },
@@ -194,7 +196,7 @@ impl WalletCommand {
             | Self::Relay { acting, .. }
             | Self::RequestExit { acting, .. }
             | Self::CancelExit { acting }
-            | Self::Withdraw { acting }
+            | Self::Withdraw { acting, .. }
             | Self::Authorize { acting, .. }
             | Self::Revoke { acting, .. }
             | Self::Cap { acting, .. } => acting.json,
