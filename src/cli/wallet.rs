@@ -53,9 +53,9 @@ pub(crate) struct Sending {
     /// Return when the transaction is in a block, without waiting until it is final
     #[arg(long)]
     pub(crate) no_wait: bool,
-    /// Most that a unit of gas may cost, in gwei; what is offered at first is twice what it costs now
-    #[arg(long, value_name = "GWEI", default_value_t = 500)]
-    pub(crate) max_fee: u64,
+    /// Most that a unit of gas may cost, in gwei; at first twice what it costs now is offered [default: 500]
+    #[arg(long, value_name = "GWEI")]
+    pub(crate) max_fee: Option<u64>,
     /// Most gas that the transaction may use [default: enough for what it does on every chain that is known]
     #[arg(long, value_name = "UNITS")]
     pub(crate) gas_limit: Option<u64>,

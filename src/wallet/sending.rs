@@ -7,7 +7,7 @@
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
-use orien_chain::fees::{FORMS_MAX, RAISE_AFTER, RESEND_AFTER};
+use orien_chain::fees::{FEE_CAP, FORMS_MAX, RAISE_AFTER, RESEND_AFTER};
 use orien_chain::{At, Chain, ChainError, FeeQuote, Fees, Receipt, Revert, Sent, Transaction, TxHash, Wei, gas};
 use orien_protocol::signing::{Address, MoneyKey};
 
@@ -130,13 +130,14 @@ impl Sender<'_> {
     }
 
     fn cap(&self) -> Wei {
-        Wei::from_gwei(self.sending.max_fee)
+        self.sending.max_fee.map_or(FEE_CAP, Wei::from_gwei)
     }
 
     async fn fees(&self) -> anyhow::Result<Fees> {
         let quote = self.quote().await?;
         Fees::first(quote, self.cap()).ok_or_else(|| {
-            let text = format!("gas costs {} gwei now, more than --max-fee {}", quote.base_fee.0.div_ceil(GWEI), self.sending.max_fee);
+            let (costs, most) = (quote.base_fee.0.div_ceil(GWEI), self.cap().0 / GWEI);
+            let text = format!("gas costs {costs} gwei now, more than is offered; --max-fee is {most}");
             Told::coded(Failure::Money, "fee_too_high", text)
         })
     }
