@@ -278,7 +278,10 @@ impl Sender<'_> {
         let quote = match self.quote().await {
             Ok(quote) => quote,
             // It is raised later then.
-            Err(error) => return Ok(output::note(format!("  {error:#}; the fee stays as it is"))),
+            Err(error) => {
+                output::note(format!("  {error:#}; the fee stays as it is"));
+                return Ok(());
+            }
         };
         let Some(fees) = before.raised(quote, self.cap()).filter(|_| record.attempts.len() < FORMS_MAX) else {
             output::note(format!("  the fee stays at {} gwei", before.max_fee.0 / GWEI));

@@ -4,7 +4,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use orien_chain::anvil::{FaultyRpc, LocalChain};
-use orien_chain::{ChainLimits, EscrowAccount, EscrowChannel, OnChainClaim, call};
+use orien_chain::{ChainLimits, EscrowAccount, EscrowChannel, call};
 use orien_node::shop::Shop;
 use orien_protocol::fault::FaultCode;
 use orien_protocol::money::{Split, Usdc};
@@ -12,6 +12,7 @@ use orien_protocol::signing::MoneyKey;
 
 use crate::agent::Agent;
 use crate::chain::{chain, collect, deposit, paid, redeemed, session, until_redeemed};
+use crate::hostile::{on_chain, until_claimed};
 use crate::kit::{Kit, agent_keys, usdc};
 
 /// A provider that asks `honest` nodes and one that lies when it is told to.
@@ -109,9 +110,7 @@ async fn a_block_that_one_of_two_nodes_calls_final_too_early_does_not_count() {
     let (shop, offer) = kit.open().await;
     deposit(&local, 1, 3_000_000).await;
     let promised = session(&kit, &shop, &offer, 1).await;
-    let claim = kit.till.claims.lock().unwrap().values().next().cloned().unwrap();
-    let terms = claim.terms.clone().verify(&kit.network).unwrap();
-    let claim = OnChainClaim::new((*terms).channel(), claim.voucher, Some(claim.allowance), claim.close).unwrap();
+    let claim = on_chain(&kit, &until_claimed(&kit, promised).await);
     let relayer = MoneyKey::from_bytes(&[0x55; 32]).unwrap();
     local.anvil.give_gas(&relayer.address()).await.unwrap();
     let receipt = local.send(&relayer, &local.facts().escrow, call::redeem(&[claim])).await.unwrap();
