@@ -5,10 +5,10 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
 use orien_bootstrap::{DoorSettings, Network, PeerConfig, RoleName};
-use orien_chain::RpcUrl;
+use orien_chain::{RpcUrl, Wei};
 use orien_door::TlsFiles;
 use orien_net::NetLimits;
-use orien_node::chain::CollectPolicy;
+use orien_node::chain::{CollectPolicy, SendingRules};
 use orien_protocol::credit::CreditPolicy;
 use orien_protocol::money::Usdc;
 use orien_protocol::signing::Address;
@@ -97,7 +97,9 @@ pub(crate) async fn node(args: NodeArgs, cancel: CancellationToken) -> anyhow::R
     let credit =
         CreditPolicy { cap: amount("--credit-cap", &args.credit_cap)?, unredeemed_cap: amount("--unredeemed-cap", &args.unredeemed_cap)? };
     // A lock takes a while to be final, so half of what may wait is early enough.
-    let collect = CollectPolicy { lock_at: Usdc::from_micros(credit.unredeemed_cap.micros() / 2), ..CollectPolicy::default() };
+    let lock_at = Usdc::from_micros(credit.unredeemed_cap.micros() / 2);
+    let sending = SendingRules { fee_cap: Wei::from_gwei(args.fee_cap), ..SendingRules::default() };
+    let collect = CollectPolicy { lock_at, sending, ..CollectPolicy::default() };
     let config = orien_node::Config { door, payout, credit, collect, ..orien_node::Config::new(peer, tools_file) };
     // The door file tells others what `ready` would; nobody waits for it here.
     let (ready, _) = oneshot::channel();

@@ -42,7 +42,10 @@ fn in_sources() -> BTreeSet<String> {
     // What the door makes of an answer without a body, and of a token that has a date; written beside the constructor and not in it.
     let mut found: BTreeSet<String> = ["method_not_allowed", "token_expired"].map(str::to_owned).into();
     found.extend(FaultCode::ALL.iter().map(|code| code.name().to_owned()));
-    let mut folders: Vec<PathBuf> = ["gateway/src", "bootstrap/door/src"].iter().map(|folder| root().join(folder)).collect();
+    let mut folders: Vec<PathBuf> = ["gateway/src", "node/src", "settlement/src", "bootstrap/src", "bootstrap/door/src"]
+        .iter()
+        .map(|folder| root().join(folder))
+        .collect();
     while let Some(folder) = folders.pop() {
         for entry in std::fs::read_dir(&folder).unwrap_or_else(|error| panic!("{}: {error}", folder.display())).flatten() {
             let path = entry.path();

@@ -11,6 +11,7 @@ use orien_protocol::hash::Hash;
 use orien_protocol::network::NetworkId;
 use orien_protocol::offer::Offer;
 use orien_protocol::peer::PeerId;
+use orien_protocol::session::redemption_grace;
 use orien_protocol::signing::{Address, MoneyDomain};
 use orien_protocol::terms::{ProposedTerms, TIME_TOLERANCE, Terms, TermsError};
 use orien_protocol::time::{Millis, Timestamp};
@@ -37,6 +38,13 @@ pub struct Standing {
     pub finality_lag: Millis,
     /// How long an account's exit takes.
     pub exit_delay: Millis,
+}
+
+impl Standing {
+    /// How long paused work waits for a redemption.
+    pub const fn redemption_grace(&self) -> Millis {
+        redemption_grace(self.finality_lag)
+    }
 }
 
 /// Our offers of late.

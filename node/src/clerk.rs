@@ -375,7 +375,9 @@ impl Clerk {
             let book = house.book();
             (book.credit(self.account, self.id, self.interval_charge), book.unredeemed_ceiling(self.account, self.id))
         };
-        let effects = self.session.handle(input, &ProviderEnv { now: clock::now(), credit, unredeemed_ceiling, vet: &vet });
+        let redemption_grace = house.standing.redemption_grace();
+        let env = ProviderEnv { now: clock::now(), credit, unredeemed_ceiling, redemption_grace, vet: &vet };
+        let effects = self.session.handle(input, &env);
         self.note();
         effects
     }

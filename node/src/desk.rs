@@ -240,7 +240,8 @@ pub(crate) async fn restore(
     let restored = house.store.read(session, move |records| {
         let vet = |_: &Job| Err(Fault::new(FaultCode::SESSION_ENDED, "the session has ended"));
         // No work is done any more, so there is nothing to give credit for.
-        let env = ProviderEnv { now: clock::now(), credit: Usdc::ZERO, unredeemed_ceiling: Usdc::ZERO, vet: &vet };
+        let redemption_grace = with.standing.redemption_grace();
+        let env = ProviderEnv { now: clock::now(), credit: Usdc::ZERO, unredeemed_ceiling: Usdc::ZERO, redemption_grace, vet: &vet };
         ProviderSession::restore(records, &with.standing.network, with.keys.clone(), &env)
     });
     Ok(restored.await?.map(|(session, effects)| {

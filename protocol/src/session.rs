@@ -23,7 +23,7 @@ pub const HOLD: Millis = Millis::from_secs(30);
 pub const OPENING_PATIENCE: Millis = Millis::from_secs(60);
 /// How long paused work waits for a voucher before it is killed.
 pub const VOUCHER_GRACE: Millis = Millis::from_secs(10);
-/// How long paused work waits for settlement to redeem what was promised before it is killed: a claim is handed in at once, and settlement may be restarting.
+/// How long paused work waits for settlement to redeem what was promised before it is killed, where what is redeemed counts at once: a claim is handed in at once, and settlement may be restarting.
 pub const REDEMPTION_GRACE: Millis = Millis::from_secs(60);
 /// How long an ending session waits for its last vouchers before it closes with a debt, or for the word of a connected provider before the agent gives up.
 pub const DRAIN_GRACE: Millis = Millis::from_secs(30);
@@ -35,6 +35,11 @@ pub const RUNS_LIMIT: usize = 10_000;
 pub const WAITING_LIMIT: usize = 64;
 /// Most receipts without a voucher; work is paused until some are answered.
 pub const UNANSWERED_LIMIT: usize = 256;
+
+/// How long paused work waits for a redemption in a network whose final block is so far behind: what is redeemed, or locked, in time counts only so much later.
+pub const fn redemption_grace(finality_lag: Millis) -> Millis {
+    Millis(REDEMPTION_GRACE.0.saturating_add(finality_lag.0))
+}
 
 /// Stored records do not form a session.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]

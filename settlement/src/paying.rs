@@ -10,6 +10,6 @@ mod flight;
 mod machine;
 mod policy;
 
-pub use flight::{Attempt, CALLDATA, Fees, Flight, FlightClaim, STRANGERS_NONCE, Sender, Stage};
+pub use flight::{Attempt, CALLDATA, Flight, FlightClaim, STRANGERS_NONCE, Sender, Stage};
 pub use machine::{Effect, Inclusion, Input, Look, Machine, Rules, Told};
 pub use policy::{Choice, Policy, choose};

@@ -57,6 +57,9 @@ pub(crate) struct NodeArgs {
     /// Most promised and not yet redeemed value of one account, in USDC
     #[arg(long, default_value = "100")]
     pub(crate) unredeemed_cap: String,
+    /// When this node collects by itself: never offer more than this per gas, in gwei
+    #[arg(long, default_value_t = 500, value_name = "GWEI")]
+    pub(crate) fee_cap: u64,
 }
 
 #[derive(Args, Debug)]

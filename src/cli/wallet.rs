@@ -53,7 +53,7 @@ pub(crate) struct Sending {
     /// Return when the transaction is in a block, without waiting until it is final
     #[arg(long)]
     pub(crate) no_wait: bool,
-    /// Most that a unit of gas may cost, in gwei [default: twice what it costs now]
+    /// Most that a unit of gas may cost, in gwei; at first twice what it costs now is offered [default: 500]
     #[arg(long, value_name = "GWEI")]
     pub(crate) max_fee: Option<u64>,
     /// Most gas that the transaction may use [default: enough for what it does on every chain that is known]
@@ -157,8 +157,10 @@ pub(crate) enum WalletCommand {
         #[command(flatten)]
         acting: Acting,
     },
-    /// Take what was asked for, once the exit delay is over
+    /// Take what was asked for, once the exit delay is over; with an amount, ask for it first if nothing was asked for yet
     Withdraw {
+        /// USDC, or `all`: what is asked for by the first call, and taken by a later one [default: what was asked for]
+        amount: Option<String>,
         #[command(flatten)]
         acting: Acting,
     },
@@ -194,7 +196,7 @@ impl WalletCommand {
             | Self::Relay { acting, .. }
             | Self::RequestExit { acting, .. }
             | Self::CancelExit { acting }
-            | Self::Withdraw { acting }
+            | Self::Withdraw { acting, .. }
             | Self::Authorize { acting, .. }
             | Self::Revoke { acting, .. }
             | Self::Cap { acting, .. } => acting.json,

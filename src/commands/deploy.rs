@@ -120,13 +120,13 @@ async fn send(args: &DeployArgs, plan: &Plan, deployer: &MoneyKey) -> anyhow::Re
     let mut record = Record::find(&folder, &once, (plan.facts.chain_id, &deployer.address()), "deploy", &facts)?;
     let coin = reach::coin(plan.facts.chain_id);
     let sender = Sender { chain: &chain, key: deployer, folder: &folder, sending: &args.sending, coin };
-    let gas = args.sending.gas_limit.unwrap_or(call::DEPLOY_GAS);
-    let order = Order::new(None, &call::deploy_escrow(&plan.setup).map_err(reach::told)?, gas);
+    let mut order = Order::new(None, &call::deploy_escrow(&plan.setup).map_err(reach::told)?, call::DEPLOY_GAS);
     if record.is_fresh() {
+        order.gas_limit = sender.limit_for(order.gas_limit, None, &order.data()?).await?;
         sender.finish_earlier(&once).await?;
         let most = sender.weigh(&order).await?;
         say(plan, deployer.address());
-        output::note(format!("  gas at most {gas} units, {most} {coin}"));
+        output::note(format!("  gas at most {} units, {most} {coin}", order.gas_limit));
         if args.sending.dry_run {
             output::note("  nothing was sent (--dry-run)");
             return Ok(None);

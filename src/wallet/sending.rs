@@ -7,7 +7,8 @@
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
-use orien_chain::{At, Chain, ChainError, FeeQuote, Receipt, Revert, Sent, Transaction, TxHash, Wei};
+use orien_chain::fees::{FEE_CAP, FORMS_MAX, RAISE_AFTER, RESEND_AFTER};
+use orien_chain::{At, Chain, ChainError, FeeQuote, Fees, Receipt, Revert, Sent, Transaction, TxHash, Wei, gas};
 use orien_protocol::signing::{Address, MoneyKey};
 
 use crate::cli::Sending;
@@ -20,10 +21,6 @@ use super::record::{Attempt, Order, Outcome, Record};
 
 /// How often the chain is asked how far a transaction is.
 const LOOK: Duration = Duration::from_millis(700);
-/// After so long without being in a block a transaction is sent again, and the second time with a higher fee.
-const STALL: Duration = Duration::from_secs(45);
-/// Times that a fee is raised, each time by an eighth: together about ten times the first.
-const RAISES: usize = 20;
 /// After so many looks at a used nonce without a receipt, another transaction used it.
 const LOOKS_AT_NOTHING: u32 = 8;
 /// The least tip, as a share of the base fee: a twentieth.
@@ -96,6 +93,14 @@ impl Sender<'_> {
         Ok(())
     }
 
+    /// A gas limit that has room for what this chain counts for the data.
+    pub(crate) async fn limit_for(&self, limit: u64, to: Option<&Address>, data: &[u8]) -> anyhow::Result<u64> {
+        Ok(match self.sending.gas_limit {
+            Some(given) => given,
+            None => gas::with_data(limit, self.chain.data_gas(to, data).await?),
+        })
+    }
+
     /// What gas would cost at most, after checking that the chain would accept the call as things are now and that the sender can pay.
     pub(crate) async fn weigh(&self, order: &Order) -> anyhow::Result<Wei> {
         if let Some(to) = order.to()?
@@ -104,7 +109,7 @@ impl Sender<'_> {
             return Err(refused(&revert));
         }
         let fees = self.fees().await?;
-        let most = max_fee(&fees).times(order.gas_limit);
+        let most = fees.max_fee.times(order.gas_limit);
         let has = self.chain.native_balance(&self.address()).await?;
         if has < most {
             let missing = Wei(most.0 - has.0);
@@ -118,20 +123,23 @@ impl Sender<'_> {
         Ok(most)
     }
 
-    async fn fees(&self) -> anyhow::Result<FeeQuote> {
-        let mut fees = self.chain.fees_now().await?;
-        // Where nobody gave anything lately, a little is still wanted.
-        fees.tip = fees.tip.max(Wei(fees.base_fee.0 / TIP_SHARE));
-        let Some(most) = self.sending.max_fee.map(|gwei| Wei(u128::from(gwei) * GWEI)) else { return Ok(fees) };
-        if fees.base_fee > most {
-            let text = format!(
-                "gas costs {} gwei now, more than --max-fee {}",
-                fees.base_fee.0.div_ceil(GWEI),
-                self.sending.max_fee.unwrap_or_default()
-            );
-            return Err(Told::coded(Failure::Money, "fee_too_high", text));
-        }
-        Ok(FeeQuote { base_fee: fees.base_fee, tip: fees.tip.min(most) })
+    /// What gas costs now. Where nobody gave anything on top lately, a little is still wanted.
+    async fn quote(&self) -> anyhow::Result<FeeQuote> {
+        let quote = self.chain.fees_now().await?;
+        Ok(FeeQuote { tip: quote.tip.max(Wei(quote.base_fee.0 / TIP_SHARE)), ..quote })
+    }
+
+    fn cap(&self) -> Wei {
+        self.sending.max_fee.map_or(FEE_CAP, Wei::from_gwei)
+    }
+
+    async fn fees(&self) -> anyhow::Result<Fees> {
+        let quote = self.quote().await?;
+        Fees::first(quote, self.cap()).ok_or_else(|| {
+            let (costs, most) = (quote.base_fee.0.div_ceil(GWEI), self.cap().0 / GWEI);
+            let text = format!("gas costs {costs} gwei now, more than is offered; --max-fee is {most}");
+            Told::coded(Failure::Money, "fee_too_high", text)
+        })
     }
 
     /// Sends what a record is for, or goes on where it was left, until it is final; with `--no-wait` until it is in a block.
@@ -163,13 +171,12 @@ impl Sender<'_> {
         let taken = Record::unfinished(self.folder, record.chain_id, &self.address())?;
         let after = taken.iter().filter_map(|other| other.attempts.last()).map(|attempt| attempt.nonce + 1).max().unwrap_or(0);
         let nonce = self.chain.nonce(&self.address(), At::Latest).await?.max(after);
-        let most = self.sending.max_fee.map_or(max_fee(&fees), |gwei| Wei(u128::from(gwei) * GWEI).min(max_fee(&fees)));
         record.order = Some(order.clone());
-        self.sign(record, nonce, (most, fees.tip.min(most)))
+        self.sign(record, nonce, fees)
     }
 
     /// Signs what a record is for and keeps the bytes.
-    fn sign(&self, record: &mut Record, nonce: u64, (max_fee, tip): (Wei, Wei)) -> anyhow::Result<()> {
+    fn sign(&self, record: &mut Record, nonce: u64, Fees { max_fee, tip }: Fees) -> anyhow::Result<()> {
         let order = record.order.as_ref().context("the record does not say what is sent")?;
         let transaction = Transaction {
             chain_id: record.chain_id,
@@ -212,7 +219,7 @@ impl Sender<'_> {
     /// attempt then.
     async fn follow(&self, record: &mut Record, until_included: bool) -> anyhow::Result<Option<Done>> {
         let progress = Progress::spinner(false);
-        let (mut nothing, mut told, mut moved, mut again) = (0, None, Instant::now(), false);
+        let (mut nothing, mut told, mut sent, mut signed) = (0, None, Instant::now(), Instant::now());
         loop {
             let seen = match self.look(record).await {
                 Ok(seen) => seen,
@@ -237,7 +244,8 @@ impl Sender<'_> {
                         return Ok(Some(Done::Included(outcome(&hash, &receipt))));
                     }
                     progress.doing(format!("in block {}, not final yet", receipt.block));
-                    moved = Instant::now();
+                    // If that block is taken back, the waiting begins anew.
+                    (sent, signed) = (Instant::now(), Instant::now());
                 }
                 Seen::Lost if nothing < LOOKS_AT_NOTHING => nothing += 1,
                 Seen::Lost => {
@@ -248,12 +256,14 @@ impl Sender<'_> {
                 Seen::Waiting => {
                     nothing = 0;
                     progress.doing("waiting for a block");
-                    if moved.elapsed() > STALL {
-                        if again {
-                            self.raise(record)?;
-                        }
+                    let is_stalled = signed.elapsed() >= Duration::from_millis(RAISE_AFTER.0);
+                    if is_stalled {
+                        self.raise(record).await?;
+                        signed = Instant::now();
+                    }
+                    if is_stalled || sent.elapsed() >= Duration::from_millis(RESEND_AFTER.0) {
                         self.broadcast_again(record).await?;
-                        (moved, again) = (Instant::now(), true);
+                        sent = Instant::now();
                     }
                 }
             }
@@ -261,17 +271,24 @@ impl Sender<'_> {
         }
     }
 
-    /// Signs the same again for an eighth more, as long as that is sensible.
-    fn raise(&self, record: &mut Record) -> anyhow::Result<()> {
+    /// Signs the same again at higher fees, as long as --max-fee allows it.
+    async fn raise(&self, record: &mut Record) -> anyhow::Result<()> {
         let last = record.attempts.last().context("nothing was signed")?;
-        let (max_fee, tip) = (raised(last.max_fee), raised(last.tip));
-        let limit = self.sending.max_fee.map_or(u128::MAX, |gwei| u128::from(gwei) * GWEI);
-        if record.attempts.len() > RAISES || max_fee.0 > limit {
-            output::note(format!("  the fee stays at {} gwei", last.max_fee.0 / GWEI));
+        let (nonce, before) = (last.nonce, Fees { max_fee: last.max_fee, tip: last.tip });
+        let quote = match self.quote().await {
+            Ok(quote) => quote,
+            // It is raised later then.
+            Err(error) => {
+                output::note(format!("  {error:#}; the fee stays as it is"));
+                return Ok(());
+            }
+        };
+        let Some(fees) = before.raised(quote, self.cap()).filter(|_| record.attempts.len() < FORMS_MAX) else {
+            output::note(format!("  the fee stays at {} gwei", before.max_fee.0 / GWEI));
             return Ok(());
-        }
-        output::note(format!("  not in a block yet: up to {} gwei per gas now", max_fee.0.div_ceil(GWEI)));
-        self.sign(record, last.nonce, (max_fee, tip))
+        };
+        output::note(format!("  not in a block yet: up to {} gwei per gas now", fees.max_fee.0.div_ceil(GWEI)));
+        self.sign(record, nonce, fees)
     }
 
     async fn look(&self, record: &Record) -> Result<Seen, ChainError> {
@@ -299,16 +316,6 @@ impl Sender<'_> {
         record.save(self.folder)?;
         Ok(Done::Final(outcome))
     }
-}
-
-/// Room for the base fee to double before the transaction is in a block.
-fn max_fee(fees: &FeeQuote) -> Wei {
-    Wei(fees.base_fee.times(2).0.saturating_add(fees.tip.0))
-}
-
-/// At least an eighth more: nodes want a tenth.
-fn raised(fee: Wei) -> Wei {
-    Wei(fee.0.saturating_add(fee.0.div_ceil(8)).saturating_add(1))
 }
 
 fn outcome(hash: &TxHash, receipt: &Receipt) -> Outcome {

@@ -214,6 +214,25 @@ fn exits(purse: &Purse, account: &Address) {
     assert_eq!((purse.held(account).balance, purse.tokens(account)), (Usdc::ZERO, usdc("100")));
     assert_eq!(purse.done(&["request-exit", "all", "--key", "leave"])["state"], "final", "what was done is not done again");
     assert_eq!(purse.held(account).exiting, Usdc::ZERO);
+    withdrawals(purse, account);
+}
+
+/// The same by one word: the first call asks, a later one takes.
+fn withdrawals(purse: &Purse, account: &Address) {
+    purse.done(&["deposit", "25"]);
+    let words = ["withdraw", "10", "--key", "home"];
+    let asked = purse.done(&words);
+    assert_eq!((&asked["action"], &asked["amount"], &asked["state"]), (&"request-exit".into(), &"10".into(), &"final".into()), "{asked}");
+    assert_eq!((purse.held(account).exiting, purse.held(account).balance), (usdc("10"), usdc("25")));
+    purse.refused(&words, "exit_not_due");
+    purse.refused(&["withdraw", "11"], "other_exit");
+    purse.runtime.block_on(purse.local.anvil.advance(3_700)).unwrap();
+    let taken = purse.done(&words);
+    assert_eq!((&taken["action"], &taken["state"]), (&"withdraw".into(), &"final".into()), "{taken}");
+    assert_eq!((purse.held(account).balance, purse.tokens(account)), (usdc("15"), usdc("85")));
+    assert_eq!(purse.done(&words), taken, "the same key gives the first answer, and asks for nothing anew");
+    assert_eq!(purse.held(account).exiting, Usdc::ZERO);
+    purse.refused(&["withdraw", "11", "--key", "home"], "key_reused");
 }
 
 #[test]

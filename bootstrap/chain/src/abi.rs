@@ -31,6 +31,16 @@ sol! {
         bytes32 closeVS;
     }
 
+    /// What the escrow knows of a channel.
+    #[derive(Debug)]
+    struct ChannelState {
+        uint64 redeemed;
+        uint64 ceiling;
+        uint64 redeemUntil;
+        uint56 locked;
+        bool closed;
+    }
+
     #[derive(Debug)]
     struct EscrowSetup {
         address token;
@@ -96,6 +106,7 @@ sol! {
         function changeSigner(address next) external;
         function channelIdOf(Claim claim) external view returns (bytes32);
         function channels(bytes32 id) external view returns (uint64 redeemed, uint64 ceiling, uint64 redeemUntil, uint56 locked, bool closed);
+        function channelsOf(bytes32[] ids) external view returns (ChannelState[] found);
         function collectPlatform() external;
         function collectReserve() external;
         function credit(address payee) external view returns (uint256);
@@ -153,6 +164,13 @@ sol! {
     interface Names {
         function resolver(bytes32 node) external view returns (address);
         function addr(bytes32 node) external view returns (address);
+    }
+
+    /// What nodes of Arbitrum's kind answer at an address where no contract is.
+    #[derive(Debug)]
+    interface NodeInterface {
+        function gasEstimateL1Component(address to, bool contractCreation, bytes calldata data)
+            external payable returns (uint64 gasEstimateForL1, uint256 baseFee, uint256 l1BaseFeeEstimate);
     }
 
     /// Signed by the account for a deposit by authorisation (EIP-3009).

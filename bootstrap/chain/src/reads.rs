@@ -2,7 +2,6 @@
 
 use alloy_primitives::{Bytes, U256};
 use alloy_sol_types::SolCall;
-use futures::{StreamExt, TryStreamExt, stream};
 use orien_protocol::channel::ChannelId;
 use orien_protocol::hash::Hash;
 use orien_protocol::money::Usdc;
@@ -17,8 +16,8 @@ use crate::rpc::node::Node;
 use crate::rpc::wire::{theirs, word};
 use crate::types::{At, Block, EscrowAccount, EscrowChannel, EscrowFees, Wei};
 
-/// Channels that are read at once.
-const CHANNELS_AT_ONCE: usize = 16;
+/// Channels that are read by one call: its answer has some sixty kilobytes, and it uses a tenth of the gas that nodes give a call.
+const CHANNELS_AT_ONCE: usize = 200;
 
 const CALL: &str = "eth_call";
 
@@ -47,19 +46,22 @@ impl Chain {
 
     /// What the escrow knows of some channels, in their order.
     pub async fn channels(&self, ids: &[ChannelId], at: &Block) -> Result<Vec<EscrowChannel>, ChainError> {
-        let reads = ids.iter().copied().map(|id| self.channel(id, at));
-        stream::iter(reads).buffered(CHANNELS_AT_ONCE).try_collect().await
-    }
-
-    async fn channel(&self, id: ChannelId, at: &Block) -> Result<EscrowChannel, ChainError> {
-        let found = self.escrow(Escrow::channelsCall { id: word(id.hash()) }, at).await?;
-        Ok(EscrowChannel {
-            redeemed: Usdc::from_micros(found.redeemed),
-            ceiling: Usdc::from_micros(found.ceiling),
-            redeem_until: UnixSeconds(found.redeemUntil),
-            locked: Usdc::from_micros(found.locked.to()),
-            closed: found.closed,
-        })
+        let mut channels = Vec::with_capacity(ids.len());
+        for some in ids.chunks(CHANNELS_AT_ONCE) {
+            let call = Escrow::channelsOfCall { ids: some.iter().map(|id| word(id.hash())).collect() };
+            let found = self.escrow(call, at).await?;
+            if found.len() != some.len() {
+                return Err(self.cannot_be("channelsOf", format_args!("{} channels for {}", found.len(), some.len())));
+            }
+            channels.extend(found.into_iter().map(|channel| EscrowChannel {
+                redeemed: Usdc::from_micros(channel.redeemed),
+                ceiling: Usdc::from_micros(channel.ceiling),
+                redeem_until: UnixSeconds(channel.redeemUntil),
+                locked: Usdc::from_micros(channel.locked.to()),
+                closed: channel.closed,
+            }));
+        }
+        Ok(channels)
     }
 
     /// Payments that could not be delivered to an address and wait for it.

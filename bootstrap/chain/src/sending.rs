@@ -4,12 +4,13 @@
 
 use std::time::Duration;
 
-use alloy_primitives::{B256, Bytes, U64, keccak256};
-use alloy_sol_types::{Revert as Reason, SolError, SolInterface};
+use alloy_primitives::{Address as AtAddress, B256, Bytes, U64, address, keccak256};
+use alloy_sol_types::{Revert as Reason, SolCall, SolError, SolInterface};
 use orien_protocol::signing::Address;
 use serde_json::{Value, json};
 
 use crate::abi::Escrow::EscrowErrors;
+use crate::abi::NodeInterface::gasEstimateL1ComponentCall;
 use crate::chain::Chain;
 use crate::error::ChainError;
 use crate::logs::escrow_log;
@@ -24,6 +25,9 @@ const GRACE: Duration = Duration::from_secs(1);
 
 /// Blocks whose tips are looked at.
 const FEE_BLOCKS: u64 = 8;
+
+/// Where nodes of Arbitrum's kind answer questions about themselves.
+const NODE_INTERFACE: AtAddress = address!("00000000000000000000000000000000000000c8");
 
 /// The share of a block's gas, in percent, that paid no more than the tip that is looked at.
 const FEE_PERCENTILE: u64 = 50;
@@ -73,6 +77,27 @@ impl Chain {
     /// What gas costs now.
     pub async fn fees_now(&self) -> Result<FeeQuote, ChainError> {
         self.nodes.any(fees_of).await
+    }
+
+    /// Gas that this chain counts for the data of a transaction, beside what carrying it out takes: what its publication on another chain costs, as Arbitrum has it. None on a chain that has no such
+    /// thing, which is most of them. It goes up and down with the other chain's price: see [`crate::gas::with_data`].
+    pub async fn data_gas(&self, to: Option<&Address>, data: &[u8]) -> Result<u64, ChainError> {
+        let of = to.map(theirs).unwrap_or_default();
+        let call = gasEstimateL1ComponentCall { to: of, contractCreation: to.is_none(), data: Bytes::copy_from_slice(data) };
+        let request = json!({ "to": NODE_INTERFACE, "data": Bytes::from(call.abi_encode()) });
+        self.nodes
+            .any(|node| {
+                let request = request.clone();
+                async move {
+                    match node.ask::<_, Bytes>("eth_call", (request, "latest")).await {
+                        // Elsewhere nothing is there, or something else.
+                        Ok(answer) => Ok(gasEstimateL1ComponentCall::abi_decode_returns(&answer).map_or(0, |told| told.gasEstimateForL1)),
+                        Err(error) if is_revert(&error) => Ok(0),
+                        Err(error) => Err(error),
+                    }
+                }
+            })
+            .await
     }
 
     /// Whether a call would be carried out now, at the newest block of one node: what it would return, or why it would be refused. It is no promise, and

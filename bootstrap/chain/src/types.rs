@@ -19,6 +19,11 @@ impl Wei {
     /// Nothing.
     pub const ZERO: Self = Self(0);
 
+    /// So many thousand millions of the smallest unit, as prices of gas are told.
+    pub const fn from_gwei(gwei: u64) -> Self {
+        Self((gwei as u128).saturating_mul(1_000_000_000))
+    }
+
     /// This many times as much, or the largest amount.
     pub const fn times(self, count: u64) -> Self {
         Self(self.0.saturating_mul(count as u128))

@@ -156,7 +156,13 @@ impl Story {
     fn provide(&mut self, input: ProviderInput) {
         let vet = |_: &Job| Ok(());
         let room = Usdc::from_micros(u64::MAX);
-        let env = ProviderEnv { now: self.now, credit: Usdc::from_micros(10_000), unredeemed_ceiling: room, vet: &vet };
+        let env = ProviderEnv {
+            now: self.now,
+            credit: Usdc::from_micros(10_000),
+            unredeemed_ceiling: room,
+            redemption_grace: orien_protocol::session::REDEMPTION_GRACE,
+            vet: &vet,
+        };
         let effects = self.provider.as_mut().unwrap().handle(input, &env);
         self.say(effects);
         self.talk();

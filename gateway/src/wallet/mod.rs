@@ -15,6 +15,7 @@ use std::time::Duration;
 use orien_bootstrap::clock;
 use orien_bootstrap::escrow::{self, EscrowReading};
 use orien_chain::{Block, Chain, ChainError, ChainFacts, EscrowEvent};
+use orien_protocol::channel::ChannelId;
 use orien_protocol::fault::{Fault, FaultCode};
 use orien_protocol::id::SessionId;
 use orien_protocol::money::Usdc;
@@ -39,8 +40,6 @@ const LOOK_FAILED: Duration = Duration::from_secs(15);
 const FRESH: Duration = Duration::from_secs(20);
 /// Longest wait for the chain at an opening.
 const OPENING_LIMIT: Duration = Duration::from_secs(12);
-/// Channels read by one call.
-const CHANNELS_AT_ONCE: usize = 200;
 
 /// Whose money it is, and who may promise it.
 #[derive(Clone, Copy, Debug)]
@@ -242,15 +241,11 @@ impl Wallet {
             return Ok(false);
         }
         let mut seen: BTreeMap<SessionId, ChannelRow> = live.into_iter().collect();
-        let sessions: Vec<SessionId> = seen.keys().copied().collect();
+        let ids: Vec<ChannelId> = seen.values().map(|row| row.channel.id()).collect();
         let mut changed = false;
-        for some in sessions.chunks(CHANNELS_AT_ONCE) {
-            let ids: Vec<_> = some.iter().filter_map(|id| seen.get(id)).map(|row| row.channel.id()).collect();
-            for (session, there) in some.iter().zip(self.chain.channels(&ids, &at).await?) {
-                let Some(row) = seen.get_mut(session) else { continue };
-                changed |= there.redeemed != row.redeemed || there.closed != row.closed;
-                (row.redeemed, row.locked, row.closed) = (there.redeemed, there.locked, there.closed);
-            }
+        for (row, there) in seen.values_mut().zip(self.chain.channels(&ids, &at).await?) {
+            changed |= there.redeemed != row.redeemed || there.closed != row.closed;
+            (row.redeemed, row.locked, row.closed) = (there.redeemed, there.locked, there.closed);
         }
         // Logs are read only when they have something to say.
         let from = read_to.map_or(at.number, |block| block.saturating_add(1));

@@ -290,7 +290,7 @@ async fn session_task(
                 None | Some(ToSession::HangUp) => return,
                 Some(ToSession::Stream(writer)) => script.writer = Some(writer),
                 Some(ToSession::Input(input)) => {
-                    let env = ProviderEnv { now: clock::now(), credit: PLENTY, unredeemed_ceiling: PLENTY, vet: &vet };
+                    let env = ProviderEnv { now: clock::now(), credit: PLENTY, unredeemed_ceiling: PLENTY, redemption_grace: orien_protocol::session::REDEMPTION_GRACE, vet: &vet };
                     effects.extend(machine.handle(*input, &env));
                 }
             },
@@ -298,7 +298,7 @@ async fn session_task(
                 let mut ticks = vec![ProviderInput::Tick];
                 ticks.extend(script.sleeping.iter().map(|(id, since)| ProviderInput::Progress(*id, usage(since.elapsed(), b"zzz\n"))));
                 for input in ticks {
-                    let env = ProviderEnv { now: clock::now(), credit: PLENTY, unredeemed_ceiling: PLENTY, vet: &vet };
+                    let env = ProviderEnv { now: clock::now(), credit: PLENTY, unredeemed_ceiling: PLENTY, redemption_grace: orien_protocol::session::REDEMPTION_GRACE, vet: &vet };
                     effects.extend(machine.handle(input, &env));
                 }
             }

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use orien_bootstrap::{clock, escrow};
 use orien_chain::{EscrowAccount, EscrowChannel};
+use orien_protocol::channel::ChannelId;
 use orien_protocol::fault::Fault;
 use orien_protocol::id::SessionId;
 use orien_protocol::money::Usdc;
@@ -14,9 +15,6 @@ use super::{LOOK_EVERY, RoundError, Watched, Ways};
 use crate::house::House;
 use crate::store::Handed;
 
-/// Channels read by one call: an answer of about a hundred kilobytes.
-const CHANNELS_AT_ONCE: usize = 200;
-
 impl Ways {
     /// Reads, stores and notes everything that is due: what waits for redemption each time, the rest every hour.
     pub(super) async fn look(&self, house: &House) -> Result<(), RoundError> {
@@ -26,12 +24,8 @@ impl Ways {
             return Ok(());
         }
         let at = self.chain.final_block().await?;
-        let sessions: Vec<SessionId> = due.keys().copied().collect();
-        let mut seen = BTreeMap::new();
-        for some in sessions.chunks(CHANNELS_AT_ONCE) {
-            let ids: Vec<_> = some.iter().filter_map(|id| due.get(id)).map(|watched| watched.channel.id()).collect();
-            seen.extend(some.iter().copied().zip(self.chain.channels(&ids, &at).await?));
-        }
+        let ids: Vec<ChannelId> = due.values().map(|watched| watched.channel.id()).collect();
+        let seen: BTreeMap<SessionId, EscrowChannel> = due.keys().copied().zip(self.chain.channels(&ids, &at).await?).collect();
         let mut accounts: BTreeMap<Address, EscrowAccount> = BTreeMap::new();
         let mut bars: BTreeMap<(Address, Address), Option<Fault>> = BTreeMap::new();
         for channel in due.values().map(|watched| &watched.channel) {

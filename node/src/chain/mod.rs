@@ -16,6 +16,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use orien_bootstrap::escrow;
+use orien_chain::fees::{FEE_CAP, RAISE_AFTER, RESEND_AFTER};
 use orien_chain::{Block, Chain, ChainError, EscrowAccount, EscrowChannel, TxHash, Wei};
 use orien_protocol::channel::Channel;
 use orien_protocol::fault::Fault;
@@ -55,6 +56,25 @@ pub struct CollectPolicy {
     pub lock_at: Usdc,
     /// Between two looks while something waits for redemption.
     pub look_every: Duration,
+    /// How its transactions are sent.
+    pub sending: SendingRules,
+}
+
+/// How a transaction of a provider's is brought into a block.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SendingRules {
+    /// The same bytes are handed out again after this.
+    pub resend_after: Millis,
+    /// More is offered after this.
+    pub raise_after: Millis,
+    /// Most that is offered per gas.
+    pub fee_cap: Wei,
+}
+
+impl Default for SendingRules {
+    fn default() -> Self {
+        Self { resend_after: RESEND_AFTER, raise_after: RAISE_AFTER, fee_cap: FEE_CAP }
+    }
 }
 
 impl Default for CollectPolicy {
@@ -67,6 +87,7 @@ impl Default for CollectPolicy {
             least: Usdc::from_micros(10_000),
             lock_at: Usdc::from_micros(50_000_000),
             look_every: Duration::from_secs(60),
+            sending: SendingRules::default(),
         }
     }
 }

@@ -5,46 +5,13 @@
 //!
 //! It does not know what the transaction is for, and what came of it is read from the escrow.
 
-use orien_chain::{FeeQuote, RawTransaction, TxHash, Wei};
+use orien_chain::fees::FORMS_MAX;
+use orien_chain::{FeeQuote, Fees, RawTransaction, TxHash};
 use orien_protocol::id::SessionId;
-use orien_protocol::time::{Millis, Timestamp};
+use orien_protocol::time::Timestamp;
 use serde::{Deserialize, Serialize};
 
-/// The same bytes are sent again this often while they are in no block: nodes drop what waits for long.
-const AGAIN_AFTER: Millis = Millis::from_secs(15);
-/// One that is in no block for so long is given higher fees.
-const RAISE_AFTER: Millis = Millis::from_secs(60);
-/// Times that fees are raised: by an eighth each, so to about three times of what they were. Beyond that the chain is not short of fees.
-const FORMS_LIMIT: usize = 10;
-
-/// What a transaction pays per gas.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Fees {
-    /// At most, all together.
-    pub(crate) most: Wei,
-    /// To whoever makes the block.
-    pub(crate) tip: Wei,
-}
-
-impl Fees {
-    /// What gets a transaction into a block soon, and still does when the base fee doubles.
-    pub(crate) fn now(quote: FeeQuote) -> Self {
-        Self { most: Wei(quote.base_fee.0.saturating_mul(2).saturating_add(quote.tip.0)), tip: quote.tip }
-    }
-
-    /// The least that nodes take in its place: an eighth more of both, rounded up.
-    fn raised(self) -> Self {
-        let more = |price: Wei| Wei(price.0.saturating_add(price.0 / 8).saturating_add(1));
-        Self { most: more(self.most), tip: more(self.tip) }
-    }
-
-    /// Instead of `before`, at the price of now if that is more.
-    fn instead_of(before: Self, quote: FeeQuote) -> Self {
-        let (least, now) = (before.raised(), Self::now(quote));
-        let tip = least.tip.max(now.tip);
-        Self { most: least.most.max(now.most).max(tip), tip }
-    }
-}
+use super::SendingRules;
 
 /// One signed form of a transaction.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -92,6 +59,8 @@ pub(crate) struct Facts {
     pub(crate) next_nonce_final: u64,
     /// What gas costs.
     pub(crate) quote: FeeQuote,
+    /// When it is sent again, and offered more for.
+    pub(crate) rules: SendingRules,
     /// The time.
     pub(crate) now: Timestamp,
 }
@@ -118,24 +87,30 @@ pub(crate) fn next(outgoing: &Outgoing, facts: &Facts) -> Step {
     if facts.next_nonce > outgoing.nonce {
         return Step::Wait;
     }
-    let Some(newest) = outgoing.forms.last() else { return Step::Raise(Fees::now(facts.quote)) };
-    if facts.now.since(newest.signed_at) >= RAISE_AFTER && outgoing.forms.len() < FORMS_LIMIT {
-        return Step::Raise(Fees::instead_of(newest.fees, facts.quote));
+    let Some(newest) = outgoing.forms.last() else {
+        return Fees::first(facts.quote, facts.rules.fee_cap).map_or(Step::Wait, Step::Raise);
+    };
+    if facts.now.since(newest.signed_at) >= facts.rules.raise_after
+        && outgoing.forms.len() < FORMS_MAX
+        && let Some(fees) = newest.fees.raised(facts.quote, facts.rules.fee_cap)
+    {
+        return Step::Raise(fees);
     }
-    if facts.now.since(outgoing.sent_at) >= AGAIN_AFTER { Step::Again } else { Step::Wait }
+    if facts.now.since(outgoing.sent_at) >= facts.rules.resend_after { Step::Again } else { Step::Wait }
 }
 
 #[cfg(test)]
 mod tests {
+    use orien_chain::Wei;
     use orien_protocol::hash::Hash;
 
     use super::*;
 
-    fn form(signed_at: u64, most: u128) -> Form {
+    fn form(signed_at: u64, max_fee: u128) -> Form {
         Form {
             raw: vec![1],
             hash: TxHash::from_hash(Hash::ZERO),
-            fees: Fees { most: Wei(most), tip: Wei(1) },
+            fees: Fees { max_fee: Wei(max_fee), tip: Wei(1) },
             signed_at: Timestamp(signed_at),
         }
     }
@@ -144,8 +119,12 @@ mod tests {
         Outgoing { nonce: 5, data: vec![], gas_limit: 1, sessions: vec![], forms, sent_at: Timestamp(0) }
     }
 
+    fn rules(cap: u128) -> SendingRules {
+        SendingRules { fee_cap: Wei(cap), ..SendingRules::default() }
+    }
+
     fn facts(next_nonce: u64, next_nonce_final: u64, now: u64) -> Facts {
-        Facts { next_nonce, next_nonce_final, quote: FeeQuote { base_fee: Wei(10), tip: Wei(2) }, now: Timestamp(now) }
+        Facts { next_nonce, next_nonce_final, quote: FeeQuote { base_fee: Wei(10), tip: Wei(2) }, rules: rules(200), now: Timestamp(now) }
     }
 
     #[test]
@@ -160,12 +139,15 @@ mod tests {
     }
 
     #[test]
-    fn fees_rise_by_at_least_an_eighth_follow_the_price_and_rise_no_more_after_some_times() {
-        let raised = |forms: Vec<Form>| next(&outgoing(forms), &facts(5, 5, 60_000));
-        assert_eq!(raised(vec![form(0, 100)]), Step::Raise(Fees { most: Wei(113), tip: Wei(2) }));
-        assert_eq!(raised(vec![form(0, 8)]), Step::Raise(Fees { most: Wei(22), tip: Wei(2) }), "the price has risen meanwhile");
-        assert_eq!(raised(vec![form(1, 100)]), Step::Again, "not yet");
-        assert_eq!(raised(vec![form(0, 100); FORMS_LIMIT]), Step::Again);
-        assert_eq!(raised(vec![]), Step::Raise(Fees { most: Wei(22), tip: Wei(2) }), "a crash before the first form was stored");
+    fn fees_rise_after_a_minute_up_to_the_cap_and_a_number_of_times_and_then_the_newest_is_sent_again() {
+        let next = |forms: Vec<Form>| next(&outgoing(forms), &facts(5, 5, 60_000));
+        let fees = |max_fee| Fees { max_fee: Wei(max_fee), tip: Wei(2) };
+        assert_eq!(next(vec![form(0, 100)]), Step::Raise(fees(113)));
+        assert_eq!(next(vec![form(1, 100)]), Step::Again, "not yet");
+        assert_eq!(next(vec![form(0, 180)]), Step::Again, "the next would be above the cap");
+        assert_eq!(next(vec![form(0, 100); FORMS_MAX]), Step::Again, "often enough");
+        assert_eq!(next(vec![]), Step::Raise(fees(22)), "a crash before the first form was stored");
+        let dear = Facts { rules: rules(9), ..facts(5, 5, 60_000) };
+        assert_eq!(super::next(&outgoing(vec![]), &dear), Step::Wait, "gas costs more than is offered");
     }
 }

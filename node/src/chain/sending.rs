@@ -4,22 +4,18 @@
 //! what settlement sends too does no harm: the escrow pays only what is new.
 
 use orien_bootstrap::clock;
-use orien_chain::{At, EscrowAccount, OnChainClaim, Sent, Transaction, TxHash, Wei, call};
+use orien_chain::{At, EscrowAccount, Fees, OnChainClaim, Sent, Transaction, TxHash, Wei, call, gas};
 use orien_protocol::id::SessionId;
 use orien_protocol::money::Usdc;
 use orien_protocol::signing::Address;
 use orien_protocol::time::{Timestamp, UnixSeconds};
 
-use super::outbox::{self, Facts, Fees, Form, Outgoing, Step};
+use super::outbox::{self, Facts, Form, Outgoing, Step};
 use super::{CollectPolicy, RoundError, Watched, Ways};
 use crate::house::House;
 
 /// Claims in one transaction: what a block of any chain has room for, and a third of what the outbox can hold.
 const CLAIMS_LIMIT: usize = 50;
-/// Gas of a transaction and of a delivery, which the escrow wants to see left over.
-const GAS_BASE: u64 = 300_000;
-/// Gas of one claim: three signatures, two fresh slots and its calldata, with room for chains that charge for data.
-const GAS_PER_CLAIM: u64 = 120_000;
 
 /// What became of a wish to collect.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -50,6 +46,13 @@ pub enum Collected {
         has: Wei,
         /// What it needs.
         needs: Wei,
+    },
+    /// Gas costs more than is offered for it. Nothing was sent.
+    GasTooDear {
+        /// What the next block asks, per gas.
+        base_fee: Wei,
+        /// Most that is offered, per gas.
+        cap: Wei,
     },
 }
 
@@ -98,6 +101,11 @@ impl Ways {
             Collected::Sent { transaction, sessions, total } => {
                 tracing::warn!(%transaction, sessions, %total, "settlement has not redeemed in time; collecting without it");
             }
+            Collected::GasTooDear { base_fee, cap } => tracing::error!(
+                ?base_fee,
+                ?cap,
+                "settlement has not redeemed what is promised here and its time runs out; gas costs more than this provider offers, so it waits for a better price"
+            ),
             Collected::Nothing | Collected::UnderWay { .. } => {}
         }
         Ok(())
@@ -208,13 +216,18 @@ impl Ways {
 
     /// Signs, stores and sends a new transaction.
     async fn make(&self, house: &House, sessions: Vec<SessionId>, data: Vec<u8>, total: Usdc) -> Result<Collected, RoundError> {
-        let payer = self.payer();
-        let (nonce, quote, has) =
-            tokio::try_join!(self.chain.nonce(&payer, At::Latest), self.chain.fees_now(), self.chain.native_balance(&payer))?;
-        let count = u64::try_from(sessions.len()).unwrap_or(u64::MAX);
-        let gas_limit = GAS_BASE.saturating_add(GAS_PER_CLAIM.saturating_mul(count));
-        let fees = Fees::now(quote);
-        let needs = fees.most.times(gas_limit);
+        let (payer, escrow) = (self.payer(), house.standing.domain.escrow);
+        let (nonce, quote, has, data_gas) = tokio::try_join!(
+            self.chain.nonce(&payer, At::Latest),
+            self.chain.fees_now(),
+            self.chain.native_balance(&payer),
+            self.chain.data_gas(Some(&escrow), &data)
+        )?;
+        let gas_limit = gas::with_data(gas::of_claims(sessions.len(), 1), data_gas);
+        let Some(fees) = Fees::first(quote, self.policy.sending.fee_cap) else {
+            return Ok(Collected::GasTooDear { base_fee: quote.base_fee, cap: self.policy.sending.fee_cap });
+        };
+        let needs = fees.max_fee.times(gas_limit);
         if has < needs {
             self.known().view.missing_gas = Some(Wei(needs.0.saturating_sub(has.0)));
             return Ok(Collected::NeedsGas { payer, has, needs });
@@ -241,7 +254,7 @@ impl Ways {
             nonce: outgoing.nonce,
             to: Some(house.standing.domain.escrow),
             gas_limit: outgoing.gas_limit,
-            max_fee: fees.most,
+            max_fee: fees.max_fee,
             max_priority_fee: fees.tip,
             value: Wei::ZERO,
             data: outgoing.data.clone(),
@@ -259,7 +272,7 @@ impl Ways {
             Ok(Sent::Accepted | Sent::AlreadyKnown | Sent::NonceTooLow | Sent::ReplacementUnderpriced | Sent::FeeTooLow) => None,
             Ok(Sent::InsufficientFunds) => {
                 tracing::error!(payer = %self.payer(), "the payer of gas has too little for a transaction that is signed already");
-                Some(form.fees.most.times(outgoing.gas_limit))
+                Some(form.fees.max_fee.times(outgoing.gas_limit))
             }
             Ok(Sent::Rejected(reason)) => {
                 tracing::error!(transaction = %form.hash, reason, "a node refuses our transaction; it is sent again");
@@ -283,7 +296,8 @@ impl Ways {
         let payer = self.payer();
         let (next_nonce, next_nonce_final, quote) =
             tokio::try_join!(self.chain.nonce(&payer, At::Latest), self.chain.nonce(&payer, At::Final), self.chain.fees_now())?;
-        match outbox::next(&outgoing, &Facts { next_nonce, next_nonce_final, quote, now: clock::wall() }) {
+        let rules = self.policy.sending;
+        match outbox::next(&outgoing, &Facts { next_nonce, next_nonce_final, quote, rules, now: clock::wall() }) {
             Step::Wait => Ok(()),
             Step::Again => self.send(house, outgoing).await,
             Step::Raise(fees) => {

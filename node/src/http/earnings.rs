@@ -21,6 +21,8 @@ use crate::store::StoreError;
 const LIMIT: usize = 50;
 /// Most sessions in one answer: some hundred kilobytes.
 const LIMIT_MAX: usize = 1000;
+/// When gas is asked for again that was too dear: a base fee falls by an eighth with each empty block, so a minute is a third of it on the slowest chain.
+const GAS_PATIENCE_SECONDS: u64 = 60;
 
 /// The routes; `/earnings` is the older name of the same.
 pub(super) fn routes() -> Router<Shown> {
@@ -211,6 +213,11 @@ async fn collect(State(shown): State<Shown>) -> Result<Json<CollectJson>, Proble
                 .detail(format!("{payer} has {has} of the chain's coin and needs {needs}; send at least {missing} there and try again."))
                 .with("missing", missing.to_string())
                 .with("payer", payer.to_string()))
+        }
+        Some(Collected::GasTooDear { base_fee, cap }) => {
+            Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, "gas_too_dear", "Gas costs more than this node offers")
+                .detail(format!("The next block asks {} wei per gas, and this node offers {} at most.", base_fee.0, cap.0))
+                .retry_after_seconds(GAS_PATIENCE_SECONDS))
         }
     }
 }

@@ -87,6 +87,15 @@ fn another_peer_than_the_one_that_the_binding_names_is_refused() {
 }
 
 #[test]
+fn paused_work_is_given_a_minute_and_what_the_chain_takes_to_be_sure() {
+    let case = Case::new();
+    assert_eq!(case.standing.redemption_grace(), Millis::from_secs(60));
+    // Ethereum, whose final block is a quarter of an hour behind, by its preset.
+    let finality_lag = Millis::from_secs(orien_chain::Preset::named("ethereum").unwrap().finality_lag_seconds);
+    assert_eq!(Standing { finality_lag, ..case.standing }.redemption_grace(), Millis::from_secs(1_860));
+}
+
+#[test]
 fn an_unknown_or_expired_offer_is_refused() {
     let case = Case::new();
     case.refuses(FaultCode::OFFER_CHANGED, |terms| terms.offer = Hash::of(b"other"));

@@ -30,7 +30,7 @@ fn bounded(what: &str, lost: u64, bound: u64) {
 }
 
 /// Another of the kit's channel's claims, signed by whoever signs them.
-fn on_chain(kit: &Kit, claim: &Claim) -> OnChainClaim {
+pub(crate) fn on_chain(kit: &Kit, claim: &Claim) -> OnChainClaim {
     let terms = claim.terms.clone().verify(&kit.network).unwrap();
     OnChainClaim::new((*terms).channel(), claim.voucher, Some(claim.allowance), claim.close).unwrap()
 }
@@ -192,7 +192,8 @@ async fn a_claim_pays_its_own_payee_whatever_settlement_signs_withholds_or_reord
     shop.close().await;
 }
 
-async fn until_claimed(kit: &Kit, promised: u64) -> Claim {
+/// What the till was handed, once it has a voucher of this total.
+pub(crate) async fn until_claimed(kit: &Kit, promised: u64) -> Claim {
     let found = || kit.till.claims.lock().unwrap().values().find(|claim| claim.voucher.unverified().total.micros() == promised).cloned();
     let waited = async {
         loop {

@@ -54,7 +54,7 @@ pub(crate) const TOOLS: &str = r#"{
   ]
 }"#;
 
-pub(crate) fn usdc(micros: u64) -> Usdc {
+pub(crate) const fn usdc(micros: u64) -> Usdc {
     Usdc::from_micros(micros)
 }
 

@@ -24,7 +24,13 @@ fn opening(kit: &Kit) -> (SessionId, Address, Vec<ProviderRecord>) {
     let proposal = ProposedTerms::make(terms, &kit.network, &keys.peer).unwrap();
     let (mut machine, _) = ProviderSession::accept(proposal, kit.provider.clone(), clock::now()).unwrap();
     let allowance = kit.allowance(&machine.terms().to_signed(), usdc(1_000_000));
-    let env = ProviderEnv { now: clock::now(), credit: usdc(1_000), unredeemed_ceiling: usdc(1_000), vet: &|_| Ok(()) };
+    let env = ProviderEnv {
+        now: clock::now(),
+        credit: usdc(1_000),
+        unredeemed_ceiling: usdc(1_000),
+        redemption_grace: orien_protocol::session::REDEMPTION_GRACE,
+        vet: &|_| Ok(()),
+    };
     let mut records = Vec::new();
     let mut keep = |effects: Vec<ProviderEffect>| {
         records.extend(

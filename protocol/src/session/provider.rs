@@ -24,7 +24,7 @@ use crate::job::Job;
 use crate::ledger::Account;
 use crate::money::{Price, Usdc};
 use crate::receipt::{EndReason, Receipt, Usage};
-use crate::session::{AGENT_GONE, DRAIN_GRACE, REDEMPTION_GRACE, VOUCHER_GRACE};
+use crate::session::{AGENT_GONE, DRAIN_GRACE, VOUCHER_GRACE};
 use crate::signing::{MoneyKey, PeerKey, Signed, Verified};
 use crate::terms::{SignedTerms, VerifiedTerms};
 use crate::time::{Millis, Now, UnixSeconds};
@@ -50,6 +50,8 @@ pub struct ProviderEnv<'a> {
     pub credit: Usdc,
     /// How far this session's charge may go before something must be redeemed (see [`crate::credit::CreditBook::unredeemed_ceiling`]).
     pub unredeemed_ceiling: Usdc,
+    /// How long paused work waits for a redemption (see [`crate::session::redemption_grace`]).
+    pub redemption_grace: Millis,
     /// Whether a job fits its tool.
     pub vet: &'a dyn Fn(&Job) -> Result<(), Fault>,
 }
@@ -508,7 +510,7 @@ impl ProviderSession {
         let short = |want: Want| self.short_since.filter(|(wanted, _)| *wanted == want).map(|(_, since)| since);
         if passed(short(Want::Voucher), VOUCHER_GRACE) {
             self.drain(CloseReason::NotSigned, EndReason::CreditExhausted, env, fx);
-        } else if passed(short(Want::Redemption), REDEMPTION_GRACE) {
+        } else if passed(short(Want::Redemption), env.redemption_grace) {
             self.drain(CloseReason::Unredeemed, EndReason::Unredeemed, env, fx);
         } else if passed(self.gone_since, AGENT_GONE) && self.running().next().is_none() {
             self.drain(CloseReason::AgentGone, EndReason::SessionEnded, env, fx);

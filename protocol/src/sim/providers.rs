@@ -27,7 +27,13 @@ impl World<'_> {
         let (account, id, interval) = (machine.terms().account(), machine.terms().session, machine.terms().interval_charge());
         let (credit, unredeemed_ceiling) = (seat.book.credit(account, id, interval), seat.book.unredeemed_ceiling(account, id));
         let vet = |_: &Job| -> Result<(), Fault> { Ok(()) };
-        let env = ProviderEnv { now: seat.clock.now(self.t), credit, unredeemed_ceiling, vet: &vet };
+        let env = ProviderEnv {
+            now: seat.clock.now(self.t),
+            credit,
+            unredeemed_ceiling,
+            redemption_grace: crate::session::REDEMPTION_GRACE,
+            vet: &vet,
+        };
         let effects = machine.handle(input, &env);
         self.note(slot);
         self.provider_effects(slot, effects);
@@ -305,7 +311,13 @@ impl World<'_> {
             return;
         }
         let vet = |_: &Job| -> Result<(), Fault> { Ok(()) };
-        let env = ProviderEnv { now: seat.clock.now(self.t), credit: Usdc::ZERO, unredeemed_ceiling: Usdc::ZERO, vet: &vet };
+        let env = ProviderEnv {
+            now: seat.clock.now(self.t),
+            credit: Usdc::ZERO,
+            unredeemed_ceiling: Usdc::ZERO,
+            redemption_grace: crate::session::REDEMPTION_GRACE,
+            vet: &vet,
+        };
         match ProviderSession::restore(self.slots[slot].provider_log.clone(), &self.network, seat.keys.clone(), &env) {
             Ok((machine, effects)) => {
                 let (account, id) = (machine.terms().account(), machine.terms().session);

@@ -101,7 +101,13 @@ fn no_waiting_job_starts_while_too_much_waits_for_redemption() {
     let mut pair = Pair::open(1_000_000);
     let runs: Vec<_> = (0..3).map(|n| pair.run(n, "work", None)).collect();
     let vet = |_: &orien_protocol::job::Job| Ok(());
-    let env = orien_protocol::session::provider::ProviderEnv { now: pair.now, credit: usdc(5_000), unredeemed_ceiling: usdc(0), vet: &vet };
+    let env = orien_protocol::session::provider::ProviderEnv {
+        now: pair.now,
+        credit: usdc(5_000),
+        unredeemed_ceiling: usdc(0),
+        redemption_grace: orien_protocol::session::REDEMPTION_GRACE,
+        vet: &vet,
+    };
     let ended = ProviderInput::Ended { execution: runs[0], usage: Usage::default(), end: EndReason::Exited, exit_code: Some(0) };
     let effects = pair.provider.as_mut().unwrap().handle(ended, &env);
     assert!(!effects.iter().any(|effect| matches!(effect, ProviderEffect::Start { .. })), "started with no room left (M13)");
@@ -220,6 +226,7 @@ fn a_run_that_is_being_killed_is_not_paused() {
         now: pair.now,
         credit: usdc(5_000),
         unredeemed_ceiling: usdc(u64::MAX),
+        redemption_grace: orien_protocol::session::REDEMPTION_GRACE,
         vet: &vet,
     };
     let usage = Usage { effective_ms: 20_000, ..Usage::default() };

@@ -176,7 +176,13 @@ fn a_provider_writes_that_it_gives_up_before_it_signs_a_close_and_opens_no_more(
     pair.agent_input(AgentInput::Frame(pair.to_agent[0].clone()));
     let terms = pair.terms();
     let vet = |_: &orien_protocol::job::Job| Ok(());
-    let env = ProviderEnv { now: pair.now, credit: usdc(0), unredeemed_ceiling: usdc(u64::MAX), vet: &vet };
+    let env = ProviderEnv {
+        now: pair.now,
+        credit: usdc(0),
+        unredeemed_ceiling: usdc(u64::MAX),
+        redemption_grace: orien_protocol::session::REDEMPTION_GRACE,
+        vet: &vet,
+    };
     let close = pair.close(&pair.kit.provider.claim, 0);
     let allowance = pair.kit.allowance(&terms, usdc(BUDGET));
     let provider = pair.provider.as_mut().unwrap();

@@ -8,6 +8,7 @@ use orien_protocol::id::ExecutionId;
 use orien_protocol::job::{Job, Stdin};
 use orien_protocol::money::Usdc;
 use orien_protocol::receipt::{EndReason, Usage};
+use orien_protocol::session::REDEMPTION_GRACE;
 use orien_protocol::session::agent::{AgentEffect, AgentEvent, AgentInput, AgentRecord, AgentSession, RunOrder};
 use orien_protocol::session::provider::{ProviderEffect, ProviderEnv, ProviderInput, ProviderRecord, ProviderSession, let_go};
 use orien_protocol::terms::{ProposedTerms, SignedTerms, Terms};
@@ -31,6 +32,7 @@ pub(crate) struct Pair {
     pub(crate) now: Now,
     pub(crate) credit: Usdc,
     pub(crate) room: Usdc,
+    pub(crate) redemption_grace: Millis,
     pub(crate) to_agent: VecDeque<ProviderFrame>,
     pub(crate) to_provider: VecDeque<AgentFrame>,
     pub(crate) agent_log: Vec<AgentRecord>,
@@ -67,6 +69,7 @@ impl Pair {
             now: Now { wall: START, mono: Millis(1_000_000) },
             credit: usdc(credit),
             room: usdc(u64::MAX),
+            redemption_grace: REDEMPTION_GRACE,
             to_agent: VecDeque::new(),
             to_provider: VecDeque::new(),
             agent_log: Vec::new(),
@@ -157,7 +160,8 @@ impl Pair {
 
     pub(crate) fn provider_input(&mut self, input: ProviderInput) {
         let vet = |_: &Job| -> Result<(), Fault> { Ok(()) };
-        let env = ProviderEnv { now: self.now, credit: self.credit, unredeemed_ceiling: self.room, vet: &vet };
+        let (credit, unredeemed_ceiling, redemption_grace) = (self.credit, self.room, self.redemption_grace);
+        let env = ProviderEnv { now: self.now, credit, unredeemed_ceiling, redemption_grace, vet: &vet };
         let effects = self.provider.as_mut().unwrap().handle(input, &env);
         self.carry_out_provider(effects);
     }

@@ -122,8 +122,13 @@ fn a_reservation_of_a_session_that_was_ended_before_it_opened_can_be_given_back(
         ProviderSession::accept(proposal, kit.provider.clone(), now()).unwrap()
     };
     let vet = |_: &orien_protocol::job::Job| Ok(());
-    let env =
-        orien_protocol::session::provider::ProviderEnv { now: now(), credit: usdc(5_000), unredeemed_ceiling: usdc(u64::MAX), vet: &vet };
+    let env = orien_protocol::session::provider::ProviderEnv {
+        now: now(),
+        credit: usdc(5_000),
+        unredeemed_ceiling: usdc(u64::MAX),
+        redemption_grace: orien_protocol::session::REDEMPTION_GRACE,
+        vet: &vet,
+    };
     let mut from_agent = agent.handle(reserved(&kit, &terms, 100_000), now());
     from_agent.extend(agent.handle(AgentInput::End, now()));
     let mut handed_in = false;

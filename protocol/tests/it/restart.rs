@@ -16,7 +16,13 @@ impl Pair {
         self.to_agent.clear();
         self.to_provider.clear();
         let vet = |_: &orien_protocol::job::Job| Ok(());
-        let env = ProviderEnv { now: self.now, credit: usdc(0), unredeemed_ceiling: usdc(u64::MAX), vet: &vet };
+        let env = ProviderEnv {
+            now: self.now,
+            credit: usdc(0),
+            unredeemed_ceiling: usdc(u64::MAX),
+            redemption_grace: orien_protocol::session::REDEMPTION_GRACE,
+            vet: &vet,
+        };
         let records = self.provider_log.clone();
         if !self.is_stored() {
             self.provider = None;
@@ -121,7 +127,13 @@ fn a_provider_whose_history_is_older_than_the_agents_is_not_signed_for() {
 fn records_out_of_order_or_tampered_with_do_not_make_a_session() {
     let pair = Pair::open(1_000_000);
     let vet = |_: &orien_protocol::job::Job| Ok(());
-    let env = ProviderEnv { now: pair.now, credit: usdc(0), unredeemed_ceiling: usdc(0), vet: &vet };
+    let env = ProviderEnv {
+        now: pair.now,
+        credit: usdc(0),
+        unredeemed_ceiling: usdc(0),
+        redemption_grace: orien_protocol::session::REDEMPTION_GRACE,
+        vet: &vet,
+    };
     let restore = |records| ProviderSession::restore(records, &pair.kit.network, pair.kit.provider.clone(), &env).err();
     assert!(matches!(restore(pair.provider_log[1..].to_vec()), Some(RestoreError::Order)));
     assert!(matches!(restore(Vec::new()), Some(RestoreError::Order)));
@@ -166,7 +178,13 @@ fn jobs_on_disk_that_the_terms_do_not_name_make_no_receipt_and_end_the_session_i
         records.push(ProviderRecord::Job(Verified::sign(job, &pair.kit.network, &pair.kit.agent.peer).into_signed()));
     }
     let vet = |_: &Job| Ok(());
-    let env = ProviderEnv { now: pair.now, credit: usdc(5_000), unredeemed_ceiling: usdc(u64::MAX), vet: &vet };
+    let env = ProviderEnv {
+        now: pair.now,
+        credit: usdc(5_000),
+        unredeemed_ceiling: usdc(u64::MAX),
+        redemption_grace: orien_protocol::session::REDEMPTION_GRACE,
+        vet: &vet,
+    };
     let (session, effects) = ProviderSession::restore(records, &pair.kit.network, pair.kit.provider.clone(), &env).unwrap();
     assert_eq!(session.phase(), ProviderPhase::Closed(CloseReason::Dispute));
     let mut written = Vec::new();

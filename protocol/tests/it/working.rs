@@ -6,7 +6,9 @@ use orien_protocol::money::Split;
 use orien_protocol::receipt::EndReason;
 use orien_protocol::session::agent::{AgentEvent, AgentInput, AgentPhase};
 use orien_protocol::session::provider::{ProviderInput, ProviderPhase, ProviderRecord};
+use orien_protocol::session::{REDEMPTION_GRACE, redemption_grace};
 use orien_protocol::signing::Verified;
+use orien_protocol::time::Millis;
 use orien_protocol::voucher::{MoneyVerified, Voucher};
 
 use crate::kit::usdc;
@@ -169,6 +171,26 @@ fn work_stops_where_settlement_does_not_redeem_and_goes_on_when_it_does() {
 }
 
 #[test]
+fn work_waits_for_a_redemption_as_long_as_the_chain_takes_to_be_sure_and_a_minute_more() {
+    let quarter = Millis::from_secs(15 * 60);
+    let mut pair = Pair::open(1_000_000);
+    pair.redemption_grace = redemption_grace(quarter);
+    let run = pair.run(1, "work", None);
+    pair.room = usdc(6_000);
+    pair.pass(10_000);
+    assert!(pair.tools[&run].paused);
+    // What is redeemed at once is final, and counts, a quarter of an hour later.
+    pair.pass(quarter.0);
+    assert_eq!(pair.outcome(run), None, "it is still waited for");
+    pair.room = usdc(10_000);
+    pair.pass(1_000);
+    assert!(!pair.tools[&run].paused);
+    pair.pass(quarter.0 + 70_000);
+    assert_eq!(pair.outcome(run).map(|(end, _)| end), Some(EndReason::Unredeemed));
+    assert_eq!(redemption_grace(Millis(0)), REDEMPTION_GRACE, "what a ledger redeems counts at once");
+}
+
+#[test]
 fn paused_time_is_not_charged() {
     let mut pair = Pair::open(1_000_000);
     let run = pair.run(1, "work", None);
@@ -240,8 +262,13 @@ fn a_voucher_that_differs_from_its_receipt_moves_nothing() {
         let key_ok = std::sync::Arc::ptr_eq(key, &pair.kit.agent.spending);
         let session = pair.provider.as_mut().unwrap();
         let vet = |_: &orien_protocol::job::Job| Ok(());
-        let env =
-            orien_protocol::session::provider::ProviderEnv { now: pair.now, credit: usdc(5_000), unredeemed_ceiling: usdc(9), vet: &vet };
+        let env = orien_protocol::session::provider::ProviderEnv {
+            now: pair.now,
+            credit: usdc(5_000),
+            unredeemed_ceiling: usdc(9),
+            redemption_grace: orien_protocol::session::REDEMPTION_GRACE,
+            vet: &vet,
+        };
         let effects = session.handle(ProviderInput::Frame(AgentFrame::Voucher(signed)), &env);
         assert!(effects.iter().all(|e| !matches!(e, orien_protocol::session::provider::ProviderEffect::Persist(_))), "{key_ok}");
         assert_eq!(session.promised(), usdc(5_000));

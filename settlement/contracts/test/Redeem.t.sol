@@ -256,6 +256,25 @@ contract RedeemTest is Kit {
         equal(balanceOf(OWNER), 1000 * USDC - total, "account");
     }
 
+    function test_channels_are_told_in_the_order_in_which_they_are_asked_for() public {
+        fund(OWNER, 10 * USDC);
+        Claim memory first = claimOf(OWNER, PAYOUT, 1, 1 * USDC, 2 * USDC);
+        Claim memory second = claimOf(OWNER, PAYOUT, 2, 3 * USDC, 4 * USDC);
+        close(second, 3 * USDC);
+        escrow.redeem(one(first));
+        escrow.redeem(one(second));
+        bytes32[] memory ids = new bytes32[](3);
+        (ids[0], ids[1], ids[2]) = (escrow.channelIdOf(second), bytes32(uint256(7)), escrow.channelIdOf(first));
+        Escrow.Channel[] memory found = escrow.channelsOf(ids);
+        equal(found.length, 3, "channels");
+        equal(found[0].redeemed, 3 * USDC, "the second");
+        equal(found[1].redeemed, 0, "one that was never seen");
+        equal(found[2].redeemed, 1 * USDC, "the first");
+        equal(found[2].ceiling, 2 * USDC, "its ceiling");
+        require(found[0].closed && !found[2].closed && found[2].redeemUntil == first.redeemUntil, "the rest");
+        equal(escrow.channelsOf(new bytes32[](0)).length, 0, "none");
+    }
+
     function copy(Claim memory claim) private pure returns (Claim memory) {
         return abi.decode(abi.encode(claim), (Claim));
     }

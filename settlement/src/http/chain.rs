@@ -244,7 +244,9 @@ pub(super) async fn reconcile(
     }
     match answer.await {
         Ok(Ok(found)) => Ok(Json(ReconcileLine::of(&found))),
-        Ok(Err(text)) => Err(Problem::new(axum::http::StatusCode::BAD_GATEWAY, "chain_unread", "The chain could not be read").detail(text)),
+        Ok(Err(text)) => {
+            Err(Problem::new(axum::http::StatusCode::BAD_GATEWAY, "chain_unreadable", "The chain cannot be read").detail(text))
+        }
         Err(_) => Err(Problem::new(axum::http::StatusCode::SERVICE_UNAVAILABLE, "stopping", "Settlement is stopping")),
     }
 }

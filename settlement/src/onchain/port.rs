@@ -30,6 +30,7 @@ pub trait ChainPort: Send + Sync {
         to: &Address,
         data: &[u8],
     ) -> impl Future<Output = Result<Result<Vec<u8>, Revert>, ChainError>> + Send;
+    fn data_gas(&self, to: &Address, data: &[u8]) -> impl Future<Output = Result<u64, ChainError>> + Send;
     fn send_raw(&self, raw: &[u8]) -> impl Future<Output = Result<Sent, ChainError>> + Send;
     fn receipt(&self, of: &TxHash) -> impl Future<Output = Result<Option<Receipt>, ChainError>> + Send;
     fn native_balance(&self, owner: &Address) -> impl Future<Output = Result<Wei, ChainError>> + Send;
@@ -75,6 +76,10 @@ impl ChainPort for Chain {
 
     async fn simulate(&self, from: &Address, to: &Address, data: &[u8]) -> Result<Result<Vec<u8>, Revert>, ChainError> {
         Chain::simulate(self, from, to, data).await
+    }
+
+    async fn data_gas(&self, to: &Address, data: &[u8]) -> Result<u64, ChainError> {
+        Chain::data_gas(self, Some(to), data).await
     }
 
     async fn send_raw(&self, raw: &[u8]) -> Result<Sent, ChainError> {

@@ -1,13 +1,13 @@
 //! Carries out what the machine of a transaction asks for, in its order: store, sign, hand to nodes, look.
 
-use orien_chain::{At, Sent, Transaction, TxHash, Wei};
+use orien_chain::{At, Fees, Sent, Transaction, TxHash, Wei, gas};
 use orien_protocol::hash::Hash;
 use orien_protocol::time::Timestamp;
 
 use super::{ChainPort, Counter, Follower, StepError};
 use crate::books::ChainChange;
 use crate::desk::{DeskError, Standing, TakeOff};
-use crate::paying::{CALLDATA, Effect, Fees, FlightClaim, Inclusion, Input, Look, Machine, Told};
+use crate::paying::{CALLDATA, Effect, FlightClaim, Inclusion, Input, Look, Machine, Told};
 
 /// Gas of a transaction that carries nothing: more than the 21,000 of most chains, since some count the cost of their own data in gas. What is not used is not paid.
 const NO_OP_GAS: u64 = 200_000;
@@ -47,13 +47,14 @@ impl<P: ChainPort, D: Counter> Follower<P, D> {
             return Ok(self.desk.call(move |desk| desk.would_revert(&claims)).await?);
         }
         let nonce = self.port.nonce(&self.key.address(), At::Latest).await?;
+        let data_gas = self.port.data_gas(&self.facts.escrow, &take_off.calldata).await?;
         let claims = take_off.choice.claims.iter().map(|claim| FlightClaim {
             channel: claim.channel,
             payee: claim.payee,
             total: claim.total,
             closes: claim.closes,
         });
-        let (amount, gas_limit) = (take_off.choice.amount(), take_off.choice.gas_limit());
+        let (amount, gas_limit) = (take_off.choice.amount(), gas::with_data(take_off.choice.gas_limit(), data_gas));
         let effects = machine.turn(Input::Plan { claims: claims.collect(), amount, gas_limit, quote, nonce }, now);
         if !effects.contains(&Effect::Persist) {
             return self.carry_out(machine, effects, ChainChange::default(), now).await;

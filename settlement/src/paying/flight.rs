@@ -1,6 +1,6 @@
 //! What is stored of a transaction that pays: its nonce, its claims, every attempt to have it included, and how far it is.
 
-use orien_chain::Wei;
+use orien_chain::Fees;
 use orien_protocol::channel::ChannelId;
 use orien_protocol::hash::Hash;
 use orien_protocol::money::Usdc;
@@ -19,15 +19,6 @@ pub const STRANGERS_NONCE: &str = "strangers_nonce";
 pub struct Sender {
     /// The nonce of the next flight; none before the first look at the chain.
     pub next_nonce: Option<u64>,
-}
-
-/// What a transaction offers for gas.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
-pub struct Fees {
-    /// Most per gas, all together.
-    pub max_fee: Wei,
-    /// Of it, most for whoever includes it.
-    pub tip: Wei,
 }
 
 /// One claim of a flight.

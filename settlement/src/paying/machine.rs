@@ -5,15 +5,13 @@
 //!
 //! It does not know what a claim is, who signs, or what time it is.
 
-use orien_chain::{FeeQuote, Wei};
+use orien_chain::fees::{FEE_CAP, FORMS_MAX, RAISE_AFTER, RESEND_AFTER};
+use orien_chain::{FeeQuote, Fees, Wei};
 use orien_protocol::hash::Hash;
 use orien_protocol::money::Usdc;
 use orien_protocol::time::{Millis, Timestamp};
 
-use super::{Attempt, Fees, Flight, FlightClaim, STRANGERS_NONCE, Sender, Stage};
-
-/// Most transactions for one nonce. Fees rise by an eighth from each to the next, so these span a factor of eight.
-const ATTEMPTS_MAX: usize = 18;
+use super::{Attempt, Flight, FlightClaim, STRANGERS_NONCE, Sender, Stage};
 
 /// Times and limits of the machine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,19 +29,13 @@ pub struct Rules {
 impl Rules {
     /// The usual rules with another highest price of gas.
     pub fn with_fee_cap_gwei(gwei: u64) -> Self {
-        Self { fee_cap: Wei(u128::from(gwei).saturating_mul(1_000_000_000)), ..Self::default() }
+        Self { fee_cap: Wei::from_gwei(gwei), ..Self::default() }
     }
 }
 
 impl Default for Rules {
     fn default() -> Self {
-        Self {
-            resend: Millis::from_secs(15),
-            stall: Millis::from_secs(60),
-            patience: Millis::from_secs(120),
-            // 500 gwei: three times what an ordinary day on Ethereum asks, and twenty-five times the least of Arc.
-            fee_cap: Wei(500_000_000_000),
-        }
+        Self { resend: RESEND_AFTER, stall: RAISE_AFTER, patience: Millis::from_secs(120), fee_cap: FEE_CAP }
     }
 }
 
@@ -176,7 +168,7 @@ impl Machine {
     pub fn turn(&mut self, input: Input, now: Timestamp) -> Vec<Effect> {
         match input {
             Input::Plan { claims, amount, gas_limit, quote, nonce } => {
-                let Some(fees) = self.first_fees(quote) else {
+                let Some(fees) = Fees::first(quote, self.rules.fee_cap) else {
                     let text = format!("gas costs {:?} and at most {:?} is offered", quote.base_fee, self.rules.fee_cap);
                     return vec![Effect::Warn("gas_above_cap", text)];
                 };
@@ -205,13 +197,6 @@ impl Machine {
         self.sender.next_nonce = next.checked_add(1);
         (self.flight, self.missing_since, self.wants_more) = (Some(flight), None, false);
         vec![Effect::Persist, Effect::Sign { fees, is_no_op: false }]
-    }
-
-    /// Twice what the next block asks, so that six full blocks in a row do not price it out.
-    fn first_fees(&self, quote: FeeQuote) -> Option<Fees> {
-        let wanted = Wei(quote.base_fee.0.saturating_mul(2).saturating_add(quote.tip.0));
-        let max_fee = wanted.min(self.rules.fee_cap);
-        (quote.base_fee <= max_fee).then_some(Fees { max_fee, tip: quote.tip.min(max_fee) })
     }
 
     fn signed(&mut self, hash: Hash, fees: Fees, is_no_op: bool, now: Timestamp) -> Vec<Effect> {
@@ -288,14 +273,14 @@ impl Machine {
         let rules = self.rules;
         let Some(flight) = self.flight.as_ref() else { return Vec::new() };
         let Some(newest) = flight.attempts.last() else {
-            let fees = self.first_fees(quote);
+            let fees = Fees::first(quote, rules.fee_cap);
             return fees.map(|fees| Effect::Sign { fees, is_no_op: false }).into_iter().collect();
         };
         let Some(sent_at) = newest.sent_at else { return vec![Effect::Broadcast(newest.hash)] };
         // One that was signed long ago and never heard of since is sent again before it is raised.
         let is_stalled = now.since(newest.signed_at) >= rules.stall && newest.sends >= 2;
         if (is_stalled || self.wants_more)
-            && flight.attempts.len() < ATTEMPTS_MAX
+            && flight.attempts.len() < FORMS_MAX
             && let Some(effect) = raise(newest, quote, rules.fee_cap)
         {
             return vec![effect];
@@ -332,16 +317,10 @@ fn included(flight: &mut Flight, found: &Inclusion, look: &Look) -> Vec<Effect> 
     vec![Effect::Persist]
 }
 
-/// The next transaction for the same nonce: both fees an eighth higher, or what the market asks if that is more; beyond the cap one that carries nothing; nothing after that.
+/// The next transaction for the same nonce; beyond the cap one that carries nothing, and nothing after that.
 fn raise(newest: &Attempt, quote: FeeQuote, cap: Wei) -> Option<Effect> {
-    let eighth = |fee: Wei| Wei(fee.0.saturating_add(fee.0.div_ceil(8)).max(fee.0.saturating_add(1)));
-    let least = Fees { max_fee: eighth(newest.fees.max_fee), tip: eighth(newest.fees.tip) };
-    let market = Wei(quote.base_fee.0.saturating_mul(2).saturating_add(quote.tip.0));
-    if least.max_fee <= cap {
-        let max_fee = least.max_fee.max(market.min(cap));
-        let tip = least.tip.max(quote.tip).min(max_fee);
-        return Some(Effect::Sign { fees: Fees { max_fee, tip }, is_no_op: newest.is_no_op });
+    match newest.fees.raised(quote, cap) {
+        Some(fees) => Some(Effect::Sign { fees, is_no_op: newest.is_no_op }),
+        None => (!newest.is_no_op).then(|| Effect::Sign { fees: newest.fees.beyond(), is_no_op: true }),
     }
-    let fees = Fees { max_fee: least.max_fee, tip: least.tip.min(least.max_fee) };
-    (!newest.is_no_op).then_some(Effect::Sign { fees, is_no_op: true })
 }

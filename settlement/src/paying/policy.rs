@@ -2,9 +2,9 @@
 //!
 //! It knows amounts, ages and what gas costs; it does not know the chain.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use orien_chain::Wei;
+use orien_chain::{Wei, gas};
 use orien_protocol::money::Usdc;
 use orien_protocol::signing::Address;
 use orien_protocol::time::{Millis, Timestamp};
@@ -13,12 +13,6 @@ use crate::books::Candidate;
 
 /// Most claims of one transaction. With the limits below this stays under 2^24 gas, which is the most that chains of today take of one transaction.
 pub(super) const CLAIMS_MAX: usize = 60;
-/// Gas of the call itself, and what the contract insists on having left before its last delivery.
-const GAS_BASE: u64 = 100_000 + 150_000;
-/// Gas of one claim at its most: three signatures, a channel and an account seen for the first time, and its calldata.
-const GAS_PER_CLAIM: u64 = 120_000;
-/// Gas of one delivery at its most, to a payee who never held the token.
-const GAS_PER_PAYEE: u64 = 100_000;
 /// A claim that cannot be in a block before this much of its time is left is not tried: it would only be refused.
 const TOO_LATE: Millis = Millis::from_secs(30);
 
@@ -73,16 +67,15 @@ impl Choice {
         sum(&self.claims)
     }
 
-    /// Gas that its transaction may use. It is never estimated: an estimate finds the least gas at which the call as a whole succeeds, and with that a delivery fails.
+    /// Gas that its transaction may use, beside what the chain counts for its data.
     pub fn gas_limit(&self) -> u64 {
         gas_limit(&self.claims)
     }
 }
 
 fn gas_limit(claims: &[Candidate]) -> u64 {
-    let payees: BTreeMap<Address, ()> = claims.iter().map(|claim| (claim.payee, ())).collect();
-    let times = |gas: u64, count: usize| gas.saturating_mul(u64::try_from(count).unwrap_or(u64::MAX));
-    GAS_BASE.saturating_add(times(GAS_PER_CLAIM, claims.len())).saturating_add(times(GAS_PER_PAYEE, payees.len()))
+    let payees: BTreeSet<Address> = claims.iter().map(|claim| claim.payee).collect();
+    gas::of_claims(claims.len(), payees.len())
 }
 
 fn sum(claims: &[Candidate]) -> Usdc {

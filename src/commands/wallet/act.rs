@@ -22,6 +22,8 @@ pub(super) struct Stage<'a> {
     acting: &'a Acting,
     /// The caller's key, or a new one.
     pub(super) once: String,
+    /// Set for a step of a command whose key stands for a later step: the record of this one is kept apart.
+    step: &'static str,
 }
 
 /// Something that is done by one call of a contract.
@@ -42,7 +44,16 @@ impl<'a> Stage<'a> {
         let key = key::open(&acting.wallet)?;
         let folder = WalletFolder::open(&folder::place(acting.wallet.wallet.as_deref())?)?;
         let once = acting.sending.key.clone().map_or_else(fresh_key, Ok)?;
-        Ok(Self { at, key, folder, acting, once })
+        Ok(Self { at, key, folder, acting, once, step: "" })
+    }
+
+    /// The same for a step of the command before its last one.
+    pub(super) fn step(self, step: &'static str) -> Self {
+        Self { step, ..self }
+    }
+
+    fn record_key(&self) -> String {
+        format!("{}{}", self.once, self.step)
     }
 
     pub(super) fn account(&self) -> Address {
@@ -51,7 +62,7 @@ impl<'a> Stage<'a> {
 
     /// What there is of an act under this key.
     pub(super) fn record(&self, name: &str, facts: &Value) -> anyhow::Result<Record> {
-        Record::find(&self.folder, &self.once, (self.at.facts.chain_id, &self.account()), name, facts)
+        Record::find(&self.folder, &self.record_key(), (self.at.facts.chain_id, &self.account()), name, facts)
     }
 
     /// Remembers that something was done without a transaction of ours.
@@ -68,9 +79,9 @@ impl<'a> Stage<'a> {
         let sender =
             Sender { chain: &self.at.chain, key: &self.key, folder: &self.folder, sending: &self.acting.sending, coin: self.at.coin };
         let mut order = act.order.clone();
-        order.gas_limit = self.acting.sending.gas_limit.unwrap_or(order.gas_limit);
         if record.is_fresh() {
-            sender.finish_earlier(&self.once).await?;
+            order.gas_limit = sender.limit_for(order.gas_limit, order.to()?.as_ref(), &order.data()?).await?;
+            sender.finish_earlier(&self.record_key()).await?;
             let most = sender.weigh(&order).await?;
             output::note(&act.says);
             output::note(format!("  chain {}, escrow {}, from {}", self.at.facts.chain_id, self.at.facts.escrow, self.account()));

@@ -29,8 +29,17 @@ async fn account(stage: &Stage<'_>) -> anyhow::Result<EscrowAccount> {
 
 /// Asks for money back.
 pub(super) async fn request(amount: &str, acting: &Acting) -> anyhow::Result<()> {
-    let wanted = if amount == "all" { None } else { Some(roles::amount("amount", amount)?) };
-    let stage = Stage::open(acting).await?;
+    sum_of(amount)?;
+    ask(amount, Stage::open(acting).await?, "orien wallet withdraw").await
+}
+
+/// An amount, or none for all there is.
+fn sum_of(amount: &str) -> anyhow::Result<Option<Usdc>> {
+    if amount == "all" { Ok(None) } else { roles::amount("amount", amount).map(Some) }
+}
+
+async fn ask(amount: &str, stage: Stage<'_>, then: &str) -> anyhow::Result<()> {
+    let wanted = sum_of(amount)?;
     // What `all` came to is in the record, not in what makes it this act: the balance differs when it is repeated.
     let facts = json!({ "amount": wanted.map_or_else(|| "all".to_owned(), |wanted| wanted.to_string()) });
     let record = stage.record("request-exit", &facts)?;
@@ -58,7 +67,7 @@ pub(super) async fn request(amount: &str, acting: &Acting) -> anyhow::Result<()>
     );
     let act = small(&stage, "request-exit", facts, says, &call::request_exit(sum));
     let done = stage.act(record, &act).await?;
-    stage.show(&act, done.as_ref(), Some(&format!("orien wallet withdraw, in {}", show::seconds(delay))))
+    stage.show(&act, done.as_ref(), Some(&format!("{then}, in {}", show::seconds(delay))))
 }
 
 /// Takes the request back.
@@ -72,15 +81,26 @@ pub(super) async fn cancel(acting: &Acting) -> anyhow::Result<()> {
     stage.show(&act, done.as_ref(), None)
 }
 
-/// Takes what was asked for.
-pub(super) async fn withdraw(acting: &Acting) -> anyhow::Result<()> {
+/// Takes what was asked for; with an amount, asks for it first if nothing was asked for yet.
+pub(super) async fn withdraw(amount: Option<&str>, acting: &Acting) -> anyhow::Result<()> {
+    let wanted = amount.map(sum_of).transpose()?.flatten();
     let stage = Stage::open(acting).await?;
-    let facts = json!({});
+    let facts = amount.map_or_else(|| json!({}), |amount| json!({ "amount": amount }));
     let record = stage.record("withdraw", &facts)?;
     let has = account(&stage).await?;
     if record.is_fresh() {
+        if let Some(amount) = amount.filter(|_| has.exiting == Usdc::ZERO) {
+            return ask(amount, stage.step("/request"), "orien wallet withdraw with the same amount and --key").await;
+        }
         if has.exiting == Usdc::ZERO {
             return Err(Told::coded(Failure::Other, "no_exit", "nothing was asked for; begin with: orien wallet request-exit AMOUNT"));
+        }
+        if wanted.is_some_and(|wanted| wanted != has.exiting) {
+            let text = format!(
+                "{} USDC were asked for; `orien wallet withdraw` takes those, and `request-exit` replaces the request and begins anew",
+                has.exiting
+            );
+            return Err(Told::coded(Failure::Other, "other_exit", text));
         }
         // The contract's clock is the block's.
         let now = stage.latest().await?.time;

@@ -45,7 +45,7 @@ async fn at_the_chain(command: WalletCommand) -> anyhow::Result<()> {
         WalletCommand::Relay { document, acting } => deposit::relay(&document, &acting).await,
         WalletCommand::RequestExit { amount, acting } => exit::request(&amount, &acting).await,
         WalletCommand::CancelExit { acting } => exit::cancel(&acting).await,
-        WalletCommand::Withdraw { acting } => exit::withdraw(&acting).await,
+        WalletCommand::Withdraw { amount, acting } => exit::withdraw(amount.as_deref(), &acting).await,
         WalletCommand::Authorize { spending_key, acting } => exit::authorize(spending_key.as_deref(), &acting).await,
         WalletCommand::Revoke { spending_key, acting } => exit::revoke(&spending_key, &acting).await,
         WalletCommand::Cap { amount, acting } => exit::cap(&amount, &acting).await,

@@ -1,4 +1,4 @@
-//! The process: found, started on a port of its own, told when blocks are made, and ended with its value.
+//! The process: found, started on a port of its own, told when blocks are made, and ended with its value, or with the process that has it.
 
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -48,6 +48,8 @@ impl Default for AnvilSettings {
 /// A running anvil. It makes a block for each transaction until told otherwise.
 #[derive(Debug)]
 pub struct Anvil {
+    // Before the other, whose process it would end: values are dropped in this order.
+    _guard: Child,
     _child: Child,
     _drains: JoinSet<()>,
     rpc: RpcUrl,
@@ -96,6 +98,7 @@ impl Anvil {
         let program = settings.program.clone().map_or_else(find, Ok)?;
         let failed = |reason: String| AnvilError::NotStarted { program: program.clone(), reason };
         let mut child = command(&program, settings).spawn().map_err(|error| failed(error.to_string()))?;
+        let guard = guard(&child).map_err(|error| failed(format!("nothing would end it with us: {error}")))?;
         let (Some(stdout), Some(stderr)) = (child.stdout.take(), child.stderr.take()) else {
             return Err(failed("its output cannot be read".to_owned()));
         };
@@ -114,7 +117,7 @@ impl Anvil {
         let mut drains = JoinSet::new();
         drains.spawn(drain(output));
         drains.spawn(drain(errors));
-        Ok(Self { _child: child, _drains: drains, rpc, node, chain_id: settings.chain_id })
+        Ok(Self { _guard: guard, _child: child, _drains: drains, rpc, node, chain_id: settings.chain_id })
     }
 
     /// Where it is spoken to.
@@ -208,6 +211,20 @@ fn command(program: &Path, settings: &AnvilSettings) -> Command {
         .stderr(Stdio::piped())
         .kill_on_drop(true);
     command
+}
+
+/// A process that ends anvil when we are gone, however that came about: it waits at a pipe whose other end nobody but us holds, which is closed even when we are killed. It is in a group of its own, so
+/// that what is typed at a terminal ends us and not it.
+fn guard(anvil: &Child) -> std::io::Result<Child> {
+    let process = anvil.id().ok_or_else(|| std::io::Error::other("it has ended"))?;
+    Command::new("/bin/sh")
+        .args(["-c", "read -r _; kill -9 \"$0\"", &process.to_string()])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .process_group(0)
+        .kill_on_drop(true)
+        .spawn()
 }
 
 /// The address that it says it listens on.

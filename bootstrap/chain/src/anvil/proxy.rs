@@ -19,6 +19,7 @@ use tokio::time::sleep;
 use super::AnvilError;
 use super::rewrite::Lies;
 use crate::facts::RpcUrl;
+use crate::types::{EscrowAccount, EscrowChannel};
 
 /// Connections at once.
 const CONNECTIONS: usize = 64;
@@ -162,6 +163,16 @@ impl FaultyRpc {
     /// Leaves the last log out of every answer.
     pub fn hide_logs(&self, on: bool) {
         self.shared.orders().lies.hide_logs = on;
+    }
+
+    /// Says this of every account of the escrow, whatever is true.
+    pub fn claim_account(&self, held: Option<EscrowAccount>) {
+        self.shared.orders().lies.account = held;
+    }
+
+    /// Says this of every channel of the escrow, whatever is true.
+    pub fn claim_channel(&self, known: Option<EscrowChannel>) {
+        self.shared.orders().lies.channel = known;
     }
 
     /// How often a method was asked for.

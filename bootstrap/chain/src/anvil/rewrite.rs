@@ -1,6 +1,11 @@
 //! Lies about a chain, told by changing questions and answers on their way.
 
+use alloy_primitives::Bytes;
+use alloy_sol_types::SolCall;
 use serde_json::{Value, json};
+
+use crate::abi::{ChannelState, Escrow};
+use crate::types::{EscrowAccount, EscrowChannel};
 
 /// What is not told as it is.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -13,6 +18,10 @@ pub(super) struct Lies {
     pub(super) other_hash: Option<u64>,
     /// Whether the last log is left out.
     pub(super) hide_logs: bool,
+    /// What the escrow is said to hold of every account.
+    pub(super) account: Option<EscrowAccount>,
+    /// What the escrow is said to know of every channel.
+    pub(super) channel: Option<EscrowChannel>,
 }
 
 impl Lies {
@@ -52,6 +61,11 @@ impl Lies {
                 }
             }
             "eth_getTransactionReceipt" if beyond(&result["blockNumber"]) => *result = Value::Null,
+            "eth_call" => {
+                if let Some(told) = self.told(asked) {
+                    *result = json!(Bytes::from(told));
+                }
+            }
             "eth_getLogs" => {
                 if let Some(logs) = result.as_array_mut() {
                     logs.retain(|log| !beyond(&log["blockNumber"]));
@@ -68,6 +82,32 @@ impl Lies {
             _ => {}
         }
         answer
+    }
+}
+
+impl Lies {
+    /// What a call of the escrow is answered instead of the truth, if it is one that is lied about.
+    fn told(&self, asked: &Value) -> Option<Vec<u8>> {
+        let data = hex::decode(asked.pointer("/params/0/data")?.as_str()?.strip_prefix("0x")?).ok()?;
+        if let (Some(held), Ok(_)) = (self.account, Escrow::accountsCall::abi_decode(&data)) {
+            return Some(Escrow::accountsCall::abi_encode_returns(&Escrow::accountsReturn {
+                balance: held.balance.micros(),
+                locked: held.locked.micros(),
+                exiting: held.exiting.micros(),
+                exitAt: held.exit_at.0,
+                dailyCap: held.daily_cap.micros(),
+            }));
+        }
+        let channel = self.channel?;
+        let ids = Escrow::channelsOfCall::abi_decode(&data).ok()?.ids;
+        let state = ChannelState {
+            redeemed: channel.redeemed.micros(),
+            ceiling: channel.ceiling.micros(),
+            redeemUntil: channel.redeem_until.0,
+            locked: channel.locked.micros().try_into().ok()?,
+            closed: channel.closed,
+        };
+        Some(Escrow::channelsOfCall::abi_encode_returns(&vec![state; ids.len()]))
     }
 }
 

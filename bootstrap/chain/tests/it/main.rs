@@ -4,6 +4,7 @@
 mod agreement;
 mod claims;
 mod deposits;
+mod ending;
 mod faults;
 mod kit;
 mod logs;

@@ -30,6 +30,29 @@ async fn an_account_is_read_at_the_block_that_is_named() {
 }
 
 #[tokio::test]
+async fn many_channels_are_read_by_few_calls_and_in_their_order() {
+    let Some(world) = World::start().await else { return };
+    world.deposit("10").await;
+    let payee = Address::from_bytes([9; 20]);
+    let channels: Vec<_> = (0..450).map(|lane| world.channel(lane, payee)).collect();
+    // Some of them are known to the escrow, in all three parts.
+    let paid = [0, 199, 200, 449];
+    let claims: Vec<_> = paid.iter().map(|place| world.claim(channels[*place], &format!("0.{:03}", place + 1), "1", false)).collect();
+    world.local.send(&world.agent, &world.local.facts().escrow, call::redeem(&claims)).await.unwrap();
+    let proxies = world.proxies(1).await;
+    let chain = world.through(&proxies);
+    let at = chain.latest_block().await.unwrap();
+    let ids: Vec<_> = channels.iter().map(orien_protocol::channel::Channel::id).collect();
+    let found = chain.channels(&ids, &at).await.unwrap();
+    assert_eq!(proxies[0].requests("eth_call"), 3);
+    let redeemed: Vec<(usize, u64)> =
+        found.iter().map(|channel| channel.redeemed.micros()).enumerate().filter(|(_, redeemed)| *redeemed > 0).collect();
+    assert_eq!((found.len(), redeemed), (450, paid.map(|place| (place, 1_000 * (place as u64 + 1))).to_vec()));
+    assert_eq!(chain.channels(&[], &at).await.unwrap(), []);
+    assert_eq!(proxies[0].requests("eth_call"), 3);
+}
+
+#[tokio::test]
 async fn keys_and_signers_say_until_when_they_count() {
     let Some(world) = World::start().await else { return };
     let (chain, agent, key) = (world.chain(), world.agent.address(), world.spender.address());

@@ -2,7 +2,7 @@
 
 use orien_chain::anvil::local_key;
 use orien_chain::{Receipt, Sent, Transaction, Wei, call};
-use orien_protocol::signing::MoneyKey;
+use orien_protocol::signing::{Address, MoneyKey};
 
 use crate::kit::{World, included, usdc};
 
@@ -50,6 +50,22 @@ async fn every_answer_of_a_real_node_is_told_apart() {
     let elsewhere = Transaction { chain_id: 1, ..call_of(&world, 1, gwei(20)) };
     assert!(matches!(sent(&world, &elsewhere, &world.agent).await, Sent::Rejected(_)));
     assert!(matches!(world.chain().send_raw(&[1, 2, 3]).await.unwrap(), Sent::Rejected(_)));
+}
+
+#[tokio::test]
+async fn the_gas_that_a_chain_counts_for_data_is_asked_of_it_and_is_none_where_there_is_no_such_thing() {
+    let Some(world) = World::start().await else { return };
+    let escrow = world.local.facts().escrow;
+    let counted = async |to: Option<&Address>| world.chain().data_gas(to, &[1, 2, 3]).await.unwrap();
+    assert_eq!(counted(Some(&escrow)).await, 0, "nothing is there");
+    let there = Address::from_bytes(std::array::from_fn(|place| if place == 19 { 0xc8 } else { 0 }));
+    // Answers three words, of which the first is 25,000, as a node of Arbitrum's kind would.
+    let code = [0x61, 0x61, 0xa8, 0x60, 0, 0x52, 0x60, 0x60, 0x60, 0, 0xf3];
+    world.local.anvil.set_code(&there, &code).await.unwrap();
+    assert_eq!((counted(Some(&escrow)).await, counted(None).await), (25_000, 25_000));
+    // Reverts: another contract.
+    world.local.anvil.set_code(&there, &[0x60, 0, 0x60, 0, 0xfd]).await.unwrap();
+    assert_eq!(counted(Some(&escrow)).await, 0);
 }
 
 #[tokio::test]

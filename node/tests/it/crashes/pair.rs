@@ -189,7 +189,13 @@ impl Pair {
         let records = shelf.store.read(self.id(), |records| records.collect::<Vec<_>>()).await?;
         if !records.is_empty() {
             let vet = |_: &Job| Ok(());
-            let env = ProviderEnv { now: self.now, credit: usdc(0), unredeemed_ceiling: usdc(0), vet: &vet };
+            let env = ProviderEnv {
+                now: self.now,
+                credit: usdc(0),
+                unredeemed_ceiling: usdc(0),
+                redemption_grace: orien_protocol::session::REDEMPTION_GRACE,
+                vet: &vet,
+            };
             let (session, effects) = ProviderSession::restore(records, &kit.network, kit.provider.clone(), &env).unwrap();
             self.provider = Some(session);
             self.carry_out(kit, shelf, effects).await?;
@@ -224,7 +230,13 @@ impl Pair {
 
     async fn provider_input(&mut self, kit: &Kit, shelf: &mut Shelf, input: ProviderInput) -> Result<(), Off> {
         let vet = |_: &Job| Ok(());
-        let env = ProviderEnv { now: self.now, credit: usdc(1_000_000), unredeemed_ceiling: usdc(u64::MAX), vet: &vet };
+        let env = ProviderEnv {
+            now: self.now,
+            credit: usdc(1_000_000),
+            unredeemed_ceiling: usdc(u64::MAX),
+            redemption_grace: orien_protocol::session::REDEMPTION_GRACE,
+            vet: &vet,
+        };
         let Some(provider) = &mut self.provider else { return Ok(()) };
         let effects = provider.handle(input, &env);
         self.carry_out(kit, shelf, effects).await

@@ -1,11 +1,11 @@
 //! The machine of one transaction: nonces, fees, what follows from what is seen.
 
-use orien_chain::{FeeQuote, Wei};
+use orien_chain::{FeeQuote, Fees, Wei};
 use orien_protocol::channel::ChannelId;
 use orien_protocol::hash::Hash;
 use orien_protocol::money::Usdc;
 use orien_protocol::time::Millis;
-use orien_settlement::paying::{Effect, Fees, FlightClaim, Inclusion, Input, Look, Machine, Rules, Sender, Stage, Told};
+use orien_settlement::paying::{Effect, FlightClaim, Inclusion, Input, Look, Machine, Rules, Sender, Stage, Told};
 
 use crate::kit::{START, address, after};
 

@@ -290,5 +290,11 @@ fn with_env<T>(now: Now, credit: u64, room: u64, act: impl FnOnce(&ProviderEnv<'
     let vet = |job: &Job| -> Result<(), Fault> {
         if job.arguments.is_empty() { Ok(()) } else { Err(Fault::new(orien_protocol::fault::FaultCode::BAD_ARGUMENTS, "none are taken")) }
     };
-    act(&ProviderEnv { now, credit: usdc(credit), unredeemed_ceiling: Usdc::from_micros(room), vet: &vet })
+    act(&ProviderEnv {
+        now,
+        credit: usdc(credit),
+        unredeemed_ceiling: Usdc::from_micros(room),
+        redemption_grace: orien_protocol::session::REDEMPTION_GRACE,
+        vet: &vet,
+    })
 }

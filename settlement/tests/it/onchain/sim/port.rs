@@ -106,6 +106,10 @@ impl ChainPort for SimPort {
         self.ask(|_| Ok(Ok(Vec::new())))
     }
 
+    fn data_gas(&self, _: &Address, _: &[u8]) -> impl Future<Output = Result<u64, ChainError>> + Send {
+        self.ask(|_| Ok(0))
+    }
+
     fn send_raw(&self, raw: &[u8]) -> impl Future<Output = Result<Sent, ChainError>> + Send {
         let raw = raw.to_vec();
         self.ask(move |world| {
