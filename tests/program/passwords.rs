@@ -95,7 +95,10 @@ fn a_password_comes_from_a_file_or_the_environment_and_without_either_nothing_is
     assert_eq!(moved["address"], made["address"]);
 
     let nowhere = at("nowhere");
-    refused(&mut wallet(&["import", &kept, "--wallet", &nowhere, "--from-password-file", other, "--password-file", good]), "wrong_password");
+    refused(
+        &mut wallet(&["import", &kept, "--wallet", &nowhere, "--from-password-file", other, "--password-file", good]),
+        "wrong_password",
+    );
     refused(wallet(&["import", &kept, "--wallet", &nowhere]).env("ORIEN_WALLET_PASSWORD", "battery staple"), "wrong_password");
     refused(&mut wallet(&["new", "--wallet", &nowhere]), "no_password");
     refused(wallet(&["new", "--wallet", &nowhere]).env("ORIEN_WALLET_PASSWORD", "seven77"), "short_password");

@@ -2,8 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
-use orien_chain::anvil::{AnvilSettings, LocalChain, LocalSettings, LocalToken, chain_for_test, local_key};
 use orien_chain::Preset;
+use orien_chain::anvil::{AnvilSettings, LocalChain, LocalSettings, LocalToken, chain_for_test, local_key};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::runtime::Runtime;

@@ -158,7 +158,9 @@ impl Storm {
 fn place_of(desk: &Desk, flight: Option<&Flight>, seen: Spot) -> Place {
     let left = Spot::default().moved(flight.map(child::leg).as_ref(), || None);
     match (seen.place, left.place) {
-        (Place::Included | Place::TakenBack, Place::Submitted | Place::Raised | Place::Emptied) if seen.nonce == left.nonce => Place::TakenBack,
+        (Place::Included | Place::TakenBack, Place::Submitted | Place::Raised | Place::Emptied) if seen.nonce == left.nonce => {
+            Place::TakenBack
+        }
         (end, Place::Nothing) if end.is_end() && child::ended(desk).as_deref() == Some(end.name()) => end,
         (_, place) => place,
     }
@@ -194,7 +196,8 @@ async fn storm(kills: u64) {
     once(&here, &sessions).await;
     tell(kills, &found, &sky.done, faults, &here);
     let (enough, each) = DEMANDED;
-    let rare: Vec<&str> = Place::ALL.iter().filter(|place| found.get(place).copied().unwrap_or(0) < each).map(|place| place.name()).collect();
+    let rare: Vec<&str> =
+        Place::ALL.iter().filter(|place| found.get(place).copied().unwrap_or(0) < each).map(|place| place.name()).collect();
     assert!(kills < enough || rare.is_empty(), "fewer than {each} of {kills} kills at {rare:?}");
 }
 

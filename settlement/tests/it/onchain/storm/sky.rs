@@ -42,7 +42,6 @@ impl Sky {
         *self.done.entry(what).or_default() += 1;
     }
 
-
     pub(super) fn pick(&mut self, end: usize) -> usize {
         usize::try_from(self.dice.below(end as u64)).unwrap()
     }
