@@ -137,6 +137,8 @@ impl World {
 
     /// Time passes: perhaps a block, perhaps one is taken back.
     pub(crate) fn tick(&mut self, time: u64) {
+        // A chain that behaves again makes blocks again.
+        self.stalled = if self.faults.stall == 0 { 0 } else { self.stalled };
         if self.stalled > 0 {
             self.stalled -= 1;
             return;
