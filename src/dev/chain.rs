@@ -150,5 +150,5 @@ impl DevChain {
 /// Settlement of a development network: it pays out as soon as there is something to pay, since nobody minds the gas.
 pub(super) fn settling() -> ChainConfig {
     let policy = Policy { amount: Usdc::from_micros(1), ..Policy::default() };
-    ChainConfig { works: Works { policy, ..Works::default() }, poll: POLL, ..ChainConfig::default() }
+    ChainConfig { works: Works { policy, ..Works::default() }, poll: POLL }
 }
