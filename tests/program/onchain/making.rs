@@ -61,6 +61,9 @@ async fn move_token(local: &LocalChain, preset: &Preset) {
         let word = local.anvil.ask("eth_getStorageAt", json!([from, format!("0x{slot:x}"), "latest"])).await.unwrap();
         local.anvil.ask("anvil_setStorageAt", json!([to, format!("0x{slot:x}"), word])).await.unwrap();
     }
+    // Everything is read at final blocks.
+    local.anvil.mine(1).await.unwrap();
+    local.settle().await.unwrap();
 }
 
 #[test]
