@@ -164,6 +164,14 @@ pub enum Mismatch {
         /// The address.
         address: Address,
     },
+    /// The token refuses it: no payment could ever be made.
+    #[error("the token's issuer has {address} ({what}) on its blocklist: nothing can be paid in or out")]
+    Blocklisted {
+        /// Which field of the network file.
+        what: &'static str,
+        /// The address.
+        address: Address,
+    },
     /// Something else is there.
     #[error("the contract at {address} is not this version of the ORIEN escrow; check chain.escrow of the network file")]
     OtherCode {

@@ -58,6 +58,9 @@ impl Chain {
         // First whether it is the token at all: another contract may not even answer what a token is asked.
         same("the escrow's token", facts.token, ours(self.escrow(Escrow::tokenCall {}, &block).await?))?;
         let token = self.check_token(&block).await?;
+        if self.is_blocklisted(&facts.escrow, &block).await? == Some(true) {
+            return Err(Mismatch::Blocklisted { what: "escrow", address: facts.escrow }.into());
+        }
         let delay = self.escrow(Escrow::exitDelayCall {}, &block).await?;
         same("the escrow's exit delay in seconds", expected.exit_delay.0, delay)?;
         let separator = escrow_domain(&facts.domain()).separator();

@@ -26,6 +26,9 @@ const GRACE: Duration = Duration::from_secs(1);
 /// Blocks whose tips are looked at.
 const FEE_BLOCKS: u64 = 8;
 
+/// A tip of so much is never too much: 3 gwei.
+const TIP_ENOUGH: Wei = Wei::from_gwei(3);
+
 /// Where nodes of Arbitrum's kind answer questions about themselves.
 const NODE_INTERFACE: AtAddress = address!("00000000000000000000000000000000000000c8");
 
@@ -74,9 +77,14 @@ impl Chain {
         Ok(self.nodes.find(ask).await?.is_some())
     }
 
-    /// What gas costs now.
+    /// What gas costs now: the lowest tip and the middle base fee of what as many nodes say as must agree elsewhere. A tip is paid in full, whatever others pay, so it is bounded by the base fee too.
     pub async fn fees_now(&self) -> Result<FeeQuote, ChainError> {
-        self.nodes.any(fees_of).await
+        let quotes = self.nodes.enough("the price of gas", fees_of).await?;
+        let mut bases: Vec<Wei> = quotes.iter().map(|quote| quote.base_fee).collect();
+        bases.sort_unstable();
+        let base_fee = bases.get(bases.len() / 2).copied().unwrap_or(Wei::ZERO);
+        let tip = quotes.iter().map(|quote| quote.tip).min().unwrap_or(Wei::ZERO);
+        Ok(FeeQuote { base_fee, tip: tip.min(base_fee.times(2).max(TIP_ENOUGH)) })
     }
 
     /// Gas that this chain counts for the data of a transaction, beside what carrying it out takes: what its publication on another chain costs, as Arbitrum has it. None on a chain that has no such
@@ -100,27 +108,34 @@ impl Chain {
             .await
     }
 
-    /// Whether a call would be carried out now, at the newest block of one node: what it would return, or why it would be refused. It is no promise, and
-    /// it says nothing about gas.
+    /// Whether a call would be carried out now, at the newest block: what it would return, or why it would be refused. As many nodes have to say that it would be refused as must agree elsewhere; one that
+    /// carries it out is enough for yes. It is no promise, and it says nothing about gas.
     pub async fn simulate(&self, from: &Address, to: &Address, data: &[u8]) -> Result<Result<Vec<u8>, Revert>, ChainError> {
         let call = json!({ "from": theirs(from), "to": theirs(to), "data": Bytes::copy_from_slice(data) });
-        let answer: Result<Bytes, ChainError> = self
+        let answers: Vec<Result<Bytes, ChainError>> = self
             .nodes
-            .any(|node| {
+            .enough("a trial call", |node| {
                 let call = call.clone();
                 async move {
                     match node.ask::<_, Bytes>("eth_call", (call, "latest")).await {
-                        // A refusal is an answer: another node is not asked.
+                        // A refusal is an answer.
                         Err(error) if is_revert(&error) => Ok(Err(error)),
                         answer => answer.map(Ok),
                     }
                 }
             })
             .await?;
-        match answer {
-            Ok(bytes) => Ok(Ok(bytes.to_vec())),
-            Err(ChainError::Refused { data, message, .. }) => Ok(Err(revert(data.unwrap_or_default(), &message))),
-            Err(other) => Err(other),
+        let mut refused = None;
+        for answer in answers {
+            match answer {
+                Ok(bytes) => return Ok(Ok(bytes.to_vec())),
+                Err(error) => refused = Some(error),
+            }
+        }
+        match refused {
+            Some(ChainError::Refused { data, message, .. }) => Ok(Err(revert(data.unwrap_or_default(), &message))),
+            Some(other) => Err(other),
+            None => Err(ChainError::Config("no node of the chain is known".to_owned())),
         }
     }
 }

@@ -51,6 +51,7 @@ impl Books {
         }
         if closes {
             record.close = claim.claim().close;
+            chain.close_sent = false;
         }
         if record.live() && (closes || claim.voucher().total > record.redeemed) {
             chain.waiting_since = chain.waiting_since.or(Some(now));

@@ -358,7 +358,16 @@ impl Books {
         // Where somebody else used our key, the next nonce is what the chain says. Otherwise we know it better than a node that may be behind.
         let was_used = self.halts().iter().any(|halt| halt.code == STRANGERS_NONCE);
         let sender = (was_used && self.chain.flight.is_none()).then(Sender::default);
-        super::Change { chain: ChainChange { halts: Some(Vec::new()), sender, ..ChainChange::default() }, ..super::Change::default() }
+        // What would have been reverted is tried again: the reason may have been what was looked into.
+        let again = |(id, chain): (&ChannelId, &ChainChannel)| {
+            let record = self.channel(id).filter(|_| chain.parked == Some(Parked::Reverts))?;
+            Some((*id, record.account, ChainChannel { parked: None, failures: 0, ..*chain }))
+        };
+        let channels = self.chain.channels.iter().filter_map(again).collect();
+        super::Change {
+            chain: ChainChange { halts: Some(Vec::new()), sender, channels, ..ChainChange::default() },
+            ..super::Change::default()
+        }
     }
 
     /// Of an account's locks, what is beyond the reservation of the channel: money that neither another channel nor a new reservation can have.

@@ -64,9 +64,15 @@ impl<P: ChainPort, D: Counter> Follower<P, D> {
     }
 
     async fn fold_stretch(&self, from: u64, newest: Block, now: Timestamp) -> Result<Cursor, StepError> {
-        let to = newest.number.min(from.saturating_add(STRETCH_BLOCKS - 1));
+        let mut to = newest.number.min(from.saturating_add(STRETCH_BLOCKS - 1));
+        let found = loop {
+            match self.port.logs(from, to).await {
+                // Anybody can have the escrow log a lot, and what is too much for one change may be enough for two.
+                Err(ChainError::TooMany { .. }) if to > from => to = from.saturating_add(to.saturating_sub(from) / 2),
+                found => break found?,
+            }
+        };
         let last = if to == newest.number { newest } else { self.known_block(to).await? };
-        let found = self.port.logs(from, to).await?;
         let logs = self.timed(found, &last).await?;
         let ours = self.our_transactions().await?;
         let upto = Cursor::from(last);

@@ -155,6 +155,11 @@ impl FaultyRpc {
         self.shared.orders().lies.finalized = block;
     }
 
+    /// Says that others tip so much per gas, in wei.
+    pub fn claim_tip(&self, tip: Option<u64>) {
+        self.shared.orders().lies.tip = tip;
+    }
+
     /// Says another hash for this block.
     pub fn claim_other_hash(&self, block: Option<u64>) {
         self.shared.orders().lies.other_hash = block;

@@ -18,6 +18,8 @@ pub(super) struct Lies {
     pub(super) other_hash: Option<u64>,
     /// Whether the last log is left out.
     pub(super) hide_logs: bool,
+    /// What others are said to tip per gas.
+    pub(super) tip: Option<u64>,
     /// What the escrow is said to hold of every account.
     pub(super) account: Option<EscrowAccount>,
     /// What the escrow is said to know of every channel.
@@ -52,6 +54,11 @@ impl Lies {
         let Some(result) = answer.get_mut("result") else { return answer };
         let beyond = |number: &Value| self.head.is_some_and(|head| number_of(number).is_some_and(|number| number > head));
         match method {
+            "eth_feeHistory" => {
+                if let (Some(tip), Some(blocks)) = (self.tip, result["reward"].as_array_mut()) {
+                    blocks.fill(json!([format!("{tip:#x}")]));
+                }
+            }
             "eth_getBlockByNumber" => {
                 let number = number_of(&result["number"]);
                 if beyond(&result["number"]) {

@@ -129,6 +129,26 @@ async fn a_transaction_goes_to_every_node_and_one_that_takes_it_is_enough() {
 }
 
 #[tokio::test]
+async fn one_node_neither_makes_gas_dear_nor_keeps_a_call_from_being_tried() {
+    let Some(world) = World::start().await else { return };
+    let proxies = world.proxies(2).await;
+    let chain = world.through(&proxies);
+    let honest = chain.fees_now().await.unwrap();
+    proxies[0].claim_tip(Some(400_000_000_000));
+    assert_eq!(chain.fees_now().await.unwrap().tip, honest.tip, "the lower of two");
+    proxies[1].claim_tip(Some(400_000_000_000));
+    let bound = honest.base_fee.times(2).max(orien_chain::Wei::from_gwei(3));
+    assert_eq!(chain.fees_now().await.unwrap().tip, bound, "what nobody has to pay");
+
+    let (agent, escrow, data) = (world.agent.address(), world.local.facts().escrow, call::set_daily_cap(usdc("1")));
+    let reverted = || Fault::Error(3, "execution reverted".to_owned());
+    proxies[0].fail_next(Some("eth_call"), reverted(), 1);
+    assert!(chain.simulate(&agent, &escrow, &data).await.unwrap().is_ok(), "one says that it would be reverted");
+    proxies.iter().for_each(|proxy| proxy.fail_next(Some("eth_call"), reverted(), 1));
+    assert!(chain.simulate(&agent, &escrow, &data).await.unwrap().is_err(), "both do");
+}
+
+#[tokio::test]
 async fn a_receipt_is_found_at_any_node_and_a_dead_one_is_not_waited_for() {
     let Some(world) = World::start().await else { return };
     let signed =

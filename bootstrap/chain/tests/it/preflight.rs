@@ -40,6 +40,11 @@ async fn each_difference_is_named() {
     assert!(other_token.contains("the escrow's token is") && other_token.contains(&facts.token.to_string()), "{other_token}");
     let other_delay = refusal(facts, Expected { exit_delay: UnixSeconds(3600), ..expected }).await.to_string();
     assert_eq!(other_delay, "the escrow's exit delay in seconds is 86400, expected 3600");
+    world.local.set_blocklisted(&facts.escrow, true).await.unwrap();
+    world.local.settle().await.unwrap();
+    assert_eq!(refusal(facts, expected).await, Mismatch::Blocklisted { what: "escrow", address: facts.escrow });
+    world.local.set_blocklisted(&facts.escrow, false).await.unwrap();
+    world.local.settle().await.unwrap();
     let other_signer = refusal(facts, Expected { signer: nowhere, ..expected }).await.to_string();
     assert!(other_signer.contains("the settlement signer is unknown to the escrow"), "{other_signer}");
 }

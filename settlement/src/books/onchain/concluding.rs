@@ -16,7 +16,8 @@ impl Books {
             let is_short = record.live() && record.redeemed < claim.total && chain.parked.is_none();
             match flight.stage {
                 Stage::Final { success: true, .. } => {
-                    next.close_sent |= claim.closes;
+                    // A close of a total that was not reached, or of a claim that was refused, is not on chain.
+                    next.close_sent |= claim.closes && !is_short && chain.parked.is_none();
                     // It was neither paid nor refused: the account's escrow did not reach.
                     next.parked = if is_short { Some(Parked::ShortEscrow) } else { chain.parked };
                 }

@@ -242,7 +242,9 @@ impl<'a> Fold<'a> {
         let Some((record, chain)) = self.channel(channel) else { return Ok(()) };
         record.redeemed = redeemed;
         let claimed = record.voucher.map_or(Usdc::ZERO, |voucher| voucher.unverified().total);
-        if claimed <= redeemed {
+        // A close that came while the same total was on its way still has to go there: without it the reservation lasts until its time is over.
+        let still_closes = !closed && !chain.close_sent && record.close.is_some_and(|close| close.unverified().total == claimed);
+        if claimed <= redeemed && !still_closes {
             chain.waiting_since = None;
         }
         if paid > Usdc::ZERO {

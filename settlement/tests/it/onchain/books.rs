@@ -1,5 +1,7 @@
 //! The books on a chain, by hand: what each final log does, what is promised after it, and what refuses.
 
+mod closing;
+
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
