@@ -87,6 +87,8 @@ fn tokens_that_are_missing_from_the_escrow_halt_and_nothing_is_promised_any_more
         let data = format!("0xa9059cbb{:0>64}{:064x}", hex::encode(thief.as_bytes()), 1);
         let call = json!([{ "from": facts.escrow.to_string(), "to": facts.token.to_string(), "data": data }]);
         here.site.anvil().ask("eth_sendTransaction", call).await.unwrap();
+        // It is answered before there is a block with it.
+        here.site.anvil().mine(1).await.unwrap();
         here.site.chain.settle().await.unwrap();
         let Here { site, desk, mut follower } = here;
         let now = clock::wall().max(site.chain.now().await.unwrap().timestamp());

@@ -147,7 +147,10 @@ fn a_payment_in_a_block_that_is_taken_back_is_made_again_and_counted_once() {
         let Some(mut here) = Here::start(1, 1).await else { return };
         let mut session = here.open(0, 0, "1").await;
         here.claim(&mut session, usdc("0.4"), false).await;
+        // Blocks are made by hand, so that it is known which one has it.
+        here.site.anvil().set_automine(false).await.unwrap();
         here.step().await;
+        here.site.anvil().mine(1).await.unwrap();
         here.step().await;
         assert!(matches!(here.desk.standing().unwrap().flight.unwrap().stage, Stage::Included { .. }));
         assert_eq!(here.desk.channel_state(&session.terms.channel()).unwrap().redeemed, Usdc::ZERO, "not final");
