@@ -22,9 +22,11 @@ use orien_protocol::signing::Address;
 use orien_protocol::time::Millis;
 use orien_sandbox::Files;
 use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
+use crate::desk::{put_away, say_last};
 use crate::executor::{Executor, RunEvent};
 use crate::house::House;
 use crate::input::Inputs;
@@ -182,6 +184,23 @@ impl Clerk {
         if worked.is_err() {
             tracing::error!(session = %self.id, "the session is left as it was last stored");
         }
+        self.send_away().await;
+    }
+
+    /// Answers those who came when it was over already.
+    async fn send_away(&mut self) {
+        // From here on it is seen that nobody is here, so this is the last that is done.
+        self.visits.close();
+        let mut answers = JoinSet::new();
+        while let Some(visit) = self.visits.recv().await {
+            // A node that stops hangs up on everybody.
+            if let Visit::Stream(stream, _) = visit
+                && !self.house.halt.is_cancelled()
+            {
+                answers.spawn(async move { say_last(*stream, &ProviderFrame::Refused(put_away())).await });
+            }
+        }
+        while answers.join_next().await.is_some() {}
     }
 
     async fn serve(&mut self, first: Vec<ProviderEffect>) -> Result<(), Broken> {

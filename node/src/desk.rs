@@ -110,12 +110,12 @@ impl Desk {
 
     async fn propose(&self, peer: PeerId, stream: PeerStream, terms: Signed<Terms>) -> Result<(), (PeerStream, Fault)> {
         match self.admit(peer, terms).await {
-            Ok((session, effects, place, _deciding)) => {
+            Ok((session, effects, place, deciding)) => {
                 let id = session.terms().session;
                 let (mut clerk, counter) = Clerk::new(Arc::clone(&self.house), session, Some(place));
                 clerk.attach(stream);
                 // Only the same proposal at the same moment is in the way; its own stream is being answered.
-                let _ = self.house.employ(id, clerk, counter, effects);
+                let _ = self.house.employ(id, clerk, counter, effects, Some(deciding));
                 Ok(())
             }
             Err(fault) => Err((stream, fault)),
@@ -167,7 +167,7 @@ impl Desk {
             tracing::error!(%session, %error, "a stored session cannot be picked up");
             Fault::new(FaultCode::INTERNAL, "the session cannot be picked up")
         })?;
-        match self.house.employ(session, clerk, counter.clone(), effects) {
+        match self.house.employ(session, clerk, counter.clone(), effects, None) {
             Ok(()) => Ok(counter),
             // Another stream was faster.
             Err(_) => self.house.counter(session).ok_or_else(unknown_session),
@@ -256,11 +256,16 @@ async fn hand_over(counter: &Counter, stream: PeerStream, first: AgentFrame) -> 
     match timeout(REFUSAL_TIME_MAX, counter.visits.send(visit)).await {
         // It ended at this moment: the agent tries again and gets it from disk.
         Ok(Err(error)) => match error.0 {
-            Visit::Stream(stream, _) => Err((*stream, Fault::new(FaultCode::BUSY, "the session is being put away; try again"))),
+            Visit::Stream(stream, _) => Err((*stream, put_away())),
             Visit::Files(_) | Visit::Stop => Ok(()),
         },
         Ok(Ok(())) | Err(_) => Ok(()),
     }
+}
+
+/// The answer to who comes just when a session's clerk goes.
+pub(crate) fn put_away() -> Fault {
+    Fault::new(FaultCode::BUSY, "the session is being put away; try again")
 }
 
 fn theirs(counter: Counter, peer: PeerId) -> Result<Counter, Fault> {
@@ -298,7 +303,8 @@ async fn first_frame<T: DeserializeOwned>(stream: &mut PeerStream) -> Result<Opt
     }
 }
 
-async fn say_last(mut stream: PeerStream, frame: &impl Serialize) {
+/// Answers a stream for the last time.
+pub(crate) async fn say_last(mut stream: PeerStream, frame: &impl Serialize) {
     let said = async {
         stream.send(frame).await?;
         stream.finish().await

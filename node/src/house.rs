@@ -134,13 +134,14 @@ impl House {
         lock(&self.counters).values().cloned().collect()
     }
 
-    /// Puts a clerk to work; gives it back when another already has the session.
+    /// Puts a clerk to work; gives it back when another already has the session. Whoever decided that the session may begin has decided when it can be seen, and before it says its first word.
     pub(crate) fn employ(
         self: &Arc<Self>,
         session: SessionId,
         clerk: Clerk,
         counter: Counter,
         first: Vec<ProviderEffect>,
+        decided: Option<Deciding>,
     ) -> Result<(), Box<Clerk>> {
         {
             let mut counters = lock(&self.counters);
@@ -149,6 +150,7 @@ impl House {
             }
             counters.insert(session, counter.clone());
         }
+        drop(decided);
         let house = Arc::clone(self);
         self.tasks.spawn(async move {
             clerk.work(first).await;

@@ -327,7 +327,7 @@ async fn end(house: &Arc<House>, session: SessionId, summary: &Summary) -> Resul
         Ok((clerk, counter, effects)) => {
             tracing::info!(%session, charged = %summary.charged, promised = %summary.promised(), "a session of an earlier start is ended");
             // Nobody else can have it: the desk is not open yet.
-            let _ = house.employ(session, clerk, counter, effects);
+            let _ = house.employ(session, clerk, counter, effects, None);
         }
         Err(error) => tracing::error!(%session, %error, "a stored session cannot be picked up and is left alone"),
     }
