@@ -4,10 +4,14 @@ use std::io::{Read, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
 use serde_json::Value;
 
 use crate::kit::orien;
+
+/// How long somebody takes to begin to type.
+const TYPING: Duration = Duration::from_secs(1);
 
 const PASSWORD: &str = "correct horse battery";
 
@@ -56,7 +60,6 @@ fn at_a_terminal(words: &[&str], dialogue: &[(&str, &str)]) -> (String, bool) {
     let (mut keyboard, mut screen) = (child.stdin.take().unwrap(), child.stdout.take().unwrap());
     let (mut shown, mut read) = (Vec::new(), 0);
     for (question, answer) in dialogue {
-        // A question is there before its answer is typed, so the terminal has stopped showing what is typed.
         loop {
             let text = String::from_utf8_lossy(&shown[read..]).into_owned();
             if text.contains(question) {
@@ -68,6 +71,8 @@ fn at_a_terminal(words: &[&str], dialogue: &[(&str, &str)]) -> (String, bool) {
             assert!(count > 0, "it ended before it asked `{question}`: {}", String::from_utf8_lossy(&shown));
             shown.extend_from_slice(&more[..count]);
         }
+        // The terminal stops showing what is typed right after the question is there. A person is slower than that.
+        std::thread::sleep(TYPING);
         writeln!(keyboard, "{answer}").unwrap();
     }
     screen.read_to_end(&mut shown).unwrap();
