@@ -12,7 +12,7 @@ mod restore;
 mod runs;
 mod sealing;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
@@ -212,7 +212,10 @@ pub struct AgentSession {
     allowance: Option<MoneyVerified<Allowance>>,
     account: Account,
     voucher: Option<MoneyVerified<Voucher>>,
+    /// Asked for and without a final receipt.
     runs: BTreeMap<ExecutionId, Run>,
+    /// Asked for and over, in whatever way.
+    over: BTreeSet<ExecutionId>,
     /// A receipt did not follow: never sign again.
     disputed: bool,
     /// Missing receipts were asked for and have not come.
@@ -284,7 +287,7 @@ impl AgentSession {
 
     /// Executions without a final receipt.
     pub fn unfinished(&self) -> impl Iterator<Item = ExecutionId> + '_ {
-        self.runs.iter().filter(|(_, run)| !run.ended).map(|(id, _)| *id)
+        self.runs.keys().copied()
     }
 
     /// Takes one input and says what to do.
@@ -427,7 +430,7 @@ impl AgentSession {
         } else if let Some(allowance) = &self.allowance {
             fx.push(AgentEffect::Send(AgentFrame::Present(*allowance.signed())));
         }
-        for (execution, run) in self.runs.iter_mut().filter(|(_, run)| !run.ended) {
+        for (execution, run) in &mut self.runs {
             if run.cancelled {
                 fx.push(AgentEffect::Send(AgentFrame::Cancel(*execution)));
             } else if !std::mem::replace(&mut run.offered, true) && !self.account.has_live(execution) {

@@ -32,6 +32,7 @@ impl AgentSession {
             account: Account::default(),
             voucher: None,
             runs: std::collections::BTreeMap::new(),
+            over: std::collections::BTreeSet::new(),
             disputed: false,
             catching_up: false,
             // A session is proposed on a stream that is there.

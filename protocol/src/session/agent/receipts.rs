@@ -80,10 +80,11 @@ impl AgentSession {
     fn check_work(&self, work: &Work, tolerance_ms: u64, now: Now) -> Result<(), Fault> {
         let bad = |text: String| Err(Fault::new(FaultCode::BAD_RECEIPT, text));
         let Some(run) = self.runs.get(&work.execution) else {
-            return bad("the receipt is for an execution that we did not ask for".to_owned());
+            let known = if self.over.contains(&work.execution) { "had ended" } else { "we did not ask for" };
+            return bad(format!("the receipt is for an execution that {known}"));
         };
-        if run.ended || run.job.hash() != work.job || run.job.tool != work.tool {
-            return bad("the receipt names another job or tool, or an execution that had ended".to_owned());
+        if run.job.hash() != work.job || run.job.tool != work.tool {
+            return bad("the receipt names another job or tool".to_owned());
         }
         // Two good clocks drift by some parts in ten thousand; over hours that is more than the tolerance.
         let elapsed = run.elapsed_ms(now);
@@ -119,9 +120,8 @@ impl AgentSession {
     pub(super) fn note_end(&mut self, receipt: &Receipt) {
         if let Some(work) = &receipt.work
             && work.outcome.is_some()
-            && let Some(run) = self.runs.get_mut(&work.execution)
         {
-            run.ended = true;
+            self.end_run(work.execution);
         }
     }
 

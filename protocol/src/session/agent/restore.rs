@@ -57,7 +57,7 @@ impl AgentSession {
             AgentRecord::Job(job) => {
                 let job = job.verify(network, &self.keys.peer.id())?;
                 let clock = Stopwatch::Resumed { receipted_ms: 0, at: now.mono };
-                self.runs.insert(job.execution, Run { job, clock, offered: false, sent: true, cancelled: false, ended: false });
+                self.runs.insert(job.execution, Run { job, clock, offered: false, sent: true, cancelled: false });
             }
             AgentRecord::Cancelled(execution) => {
                 if let Some(run) = self.runs.get_mut(&execution) {
@@ -65,9 +65,7 @@ impl AgentSession {
                 }
             }
             AgentRecord::JobRefused(execution) => {
-                if let Some(run) = self.runs.get_mut(&execution) {
-                    run.ended = true;
-                }
+                self.end_run(execution);
             }
             AgentRecord::Answered { receipt, voucher } => self.replay_answer(receipt, voucher, network)?,
             AgentRecord::Disputed(_) => {

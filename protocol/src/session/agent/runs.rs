@@ -37,7 +37,6 @@ pub(super) struct Run {
     /// A provider may have heard of it.
     pub(super) sent: bool,
     pub(super) cancelled: bool,
-    pub(super) ended: bool,
 }
 
 /// How long ago a job was sent, by every clock that can tell.
@@ -63,7 +62,7 @@ impl Run {
 
 impl AgentSession {
     pub(super) fn tell_run(&self, execution: ExecutionId, event: AgentEvent, fx: &mut Effects) {
-        if self.runs.get(&execution).is_some_and(|run| !run.ended) {
+        if self.runs.contains_key(&execution) {
             fx.push(AgentEffect::Tell(event));
         }
     }
@@ -94,10 +93,10 @@ impl AgentSession {
     pub(super) fn on_run(&mut self, order: RunOrder, now: Now, fx: &mut Effects) {
         let execution = order.execution;
         let refuse = |fault, fx: &mut Effects| fx.push(AgentEffect::Tell(AgentEvent::RunRefused(execution, fault)));
-        if self.runs.contains_key(&execution) {
+        if self.runs.contains_key(&execution) || self.over.contains(&execution) {
             return;
         }
-        if self.runs.len() >= RUNS_LIMIT {
+        if self.runs.len().saturating_add(self.over.len()) >= RUNS_LIMIT {
             return refuse(Fault::new(FaultCode::BUSY, "the session has run too many jobs; open another"), fx);
         }
         if let Err(fault) = self.check_run(&order.tool, order.max_cost) {
@@ -120,13 +119,21 @@ impl AgentSession {
         let job = Verified::sign(job, &network, &self.keys.peer);
         fx.push(AgentEffect::Persist(Box::new(AgentRecord::Job(job.signed().clone()))));
         fx.push(AgentEffect::Send(AgentFrame::Run(Box::new(job.signed().clone()))));
-        let run =
-            Run { job, clock: Stopwatch::Started(now.mono), offered: self.connected, sent: self.connected, cancelled: false, ended: false };
+        let run = Run { job, clock: Stopwatch::Started(now.mono), offered: self.connected, sent: self.connected, cancelled: false };
         self.runs.insert(execution, run);
     }
 
+    /// Keeps no more of a run than that there was one: its arguments may be large, and a session may have many. Whether it was one that had not ended.
+    pub(super) fn end_run(&mut self, execution: ExecutionId) -> bool {
+        let was_running = self.runs.remove(&execution).is_some();
+        if was_running {
+            self.over.insert(execution);
+        }
+        was_running
+    }
+
     pub(super) fn on_cancel(&mut self, execution: ExecutionId, fx: &mut Effects) {
-        let Some(run) = self.runs.get_mut(&execution).filter(|run| !run.ended) else { return };
+        let Some(run) = self.runs.get_mut(&execution) else { return };
         if !std::mem::replace(&mut run.cancelled, true) {
             fx.push(AgentEffect::Persist(Box::new(AgentRecord::Cancelled(execution))));
         }
@@ -134,11 +141,7 @@ impl AgentSession {
     }
 
     pub(super) fn on_job_refused(&mut self, execution: ExecutionId, fault: Fault, fx: &mut Effects) {
-        if let Some(run) = self.runs.get_mut(&execution)
-            && !run.ended
-            && !self.account.has_live(&execution)
-        {
-            run.ended = true;
+        if !self.account.has_live(&execution) && self.end_run(execution) {
             fx.push(AgentEffect::Persist(Box::new(AgentRecord::JobRefused(execution))));
             fx.push(AgentEffect::Tell(AgentEvent::RunRefused(execution, fault)));
         }

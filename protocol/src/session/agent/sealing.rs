@@ -46,15 +46,18 @@ impl AgentSession {
 
     /// Runs that no provider has heard of end here.
     fn take_back_unsent(&mut self) -> Vec<ExecutionId> {
-        let unsent = self.runs.iter_mut().filter(|(_, run)| !run.ended && !run.sent);
-        unsent.map(|(execution, run)| (run.ended = true, *execution).1).collect()
+        let unsent: Vec<_> = self.runs.iter().filter(|(_, run)| !run.sent).map(|(execution, _)| *execution).collect();
+        for execution in &unsent {
+            self.end_run(*execution);
+        }
+        unsent
     }
 
     /// Most that the session may have come to cost by now.
     fn worst(&self, now: Now) -> Usdc {
         let Some(terms) = self.terms() else { return self.budget() };
         let margin = terms.time_tolerance.0.saturating_add(terms.metering_interval.0);
-        let running = self.runs.iter().filter(|(_, run)| !run.ended && run.sent).filter_map(|(execution, run)| {
+        let running = self.runs.iter().filter(|(_, run)| run.sent).filter_map(|(execution, run)| {
             let price = terms.price(&run.job.tool)?;
             let elapsed = run.elapsed_ms(now).min(run.job.max_duration.0);
             let ms = elapsed.saturating_add(elapsed / 1000).saturating_add(margin).min(affordable_ms(price, run.job.max_cost));
