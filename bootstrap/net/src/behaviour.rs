@@ -15,11 +15,12 @@ use libp2p::kad::store::{MemoryStore, MemoryStoreConfig};
 use libp2p::request_response::ProtocolSupport;
 use libp2p::swarm::NetworkBehaviour;
 use libp2p::{
-    PeerId as WireId, Transport, allow_block_list, connection_limits, gossipsub, identify, kad, noise, ping, quic, request_response, tcp,
+    PeerId as WireId, Transport, allow_block_list, connection_limits, gossipsub, identify, kad, ping, quic, request_response, tcp,
 };
 use tokio_util::task::TaskTracker;
 
 use crate::config::{NetConfig, NetLimits, Role};
+use crate::encryption::Encryption;
 use crate::error::StartNetError;
 use crate::multiplexing::Multiplexing;
 use crate::names::Names;
@@ -179,7 +180,7 @@ fn scoring(topic: &gossipsub::IdentTopic) -> (gossipsub::PeerScoreParams, gossip
 
 /// TCP and QUIC, each encrypted and bound to the peer's key.
 pub(crate) fn transport(keys: &Keypair) -> Result<Boxed<(WireId, StreamMuxerBox)>, StartNetError> {
-    let encryption = noise::Config::new(keys).map_err(|error| StartNetError::Build(error.to_string()))?;
+    let encryption = Encryption::new(keys).map_err(|error| StartNetError::Build(error.to_string()))?;
     let tcp = tcp::tokio::Transport::new(tcp::Config::default().nodelay(true))
         .upgrade(Version::V1Lazy)
         .authenticate(encryption)

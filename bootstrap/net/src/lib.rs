@@ -10,6 +10,7 @@ mod address;
 mod behaviour;
 mod config;
 mod driver;
+mod encryption;
 mod error;
 mod event;
 mod handle;

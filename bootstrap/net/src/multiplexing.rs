@@ -18,8 +18,8 @@ use yamux::{Config, Connection, ConnectionError, Mode, Stream};
 
 /// As every libp2p peer calls it.
 const NAME: &str = "/yamux/1.0.0";
-/// Most data in one frame. Twice what Yamux takes by itself, for half as many system calls and messages of Noise, whose 64 KiB hold one frame but not two. Another stream's frame, such as a
-/// receipt, waits for at most one of these: a quarter of a millisecond at 1 Gbit/s.
+/// Most data in one frame. Twice what Yamux takes by itself, for half as many system calls. Another stream's frame, such as a receipt, waits for at most one of these: a quarter of a millisecond
+/// at 1 Gbit/s.
 const FRAME_BYTES: usize = 32 * 1024;
 /// Streams that a peer opened and nobody has taken; what Yamux lets a peer start before it hears of any.
 const WAITING_LIMIT: usize = 256;

@@ -75,7 +75,7 @@ pub(super) fn scp(ssh: &Ssh, file: &Path, bytes: u64) -> anyhow::Result<(Duratio
     Ok((up, down))
 }
 
-/// Two peers of this process, connected by TCP, Noise and Yamux over loopback.
+/// Two peers of this process, connected by TCP, TLS and Yamux over loopback.
 pub(super) struct Peers {
     near: Net,
     far: PeerId,

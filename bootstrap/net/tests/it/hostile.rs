@@ -5,7 +5,7 @@ use std::io;
 use futures::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, StreamExt};
 use libp2p::request_response::{self, Codec, Message, OutboundFailure, ProtocolSupport};
 use libp2p::swarm::SwarmEvent;
-use libp2p::{Multiaddr, PeerId as WireId, StreamProtocol, Swarm, SwarmBuilder, noise, tcp, yamux};
+use libp2p::{Multiaddr, PeerId as WireId, StreamProtocol, Swarm, SwarmBuilder, tcp, tls, yamux};
 use orien_net::{NetError, Role, StreamKind};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
@@ -63,7 +63,7 @@ async fn vandal(protocol: &str, address: &str, garbage: &[u8]) -> Option<Vec<u8>
     let protocol = StreamProtocol::try_from_owned(protocol.to_owned()).unwrap();
     let mut swarm: Swarm<request_response::Behaviour<Raw>> = SwarmBuilder::with_new_identity()
         .with_tokio()
-        .with_tcp(tcp::Config::default(), noise::Config::new, yamux::Config::default)
+        .with_tcp(tcp::Config::default(), tls::Config::new, yamux::Config::default)
         .unwrap()
         .with_behaviour(|_| request_response::Behaviour::new([(protocol, ProtocolSupport::Outbound)], request_response::Config::default()))
         .unwrap()
