@@ -22,6 +22,7 @@ use thiserror::Error;
 use crate::desk::DeskError;
 use crate::paying::{Machine, Policy, Rules};
 
+pub(crate) use folding::STANDSTILL;
 pub use port::{ChainPort, Counter};
 pub use reconciling::{Difference, Reconciliation};
 pub(crate) use rounds::{CompareNow, REQUESTS_MAX, follow};

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use orien_bootstrap::{clock, escrow};
-use orien_chain::{EscrowAccount, EscrowChannel};
+use orien_chain::{Block, EscrowAccount, EscrowChannel};
 use orien_protocol::channel::ChannelId;
 use orien_protocol::fault::Fault;
 use orien_protocol::id::SessionId;
@@ -24,6 +24,7 @@ impl Ways {
             return Ok(());
         }
         let at = self.chain.final_block().await?;
+        let standstill = self.standstill(house, &at).await;
         let ids: Vec<ChannelId> = due.values().map(|watched| watched.channel.id()).collect();
         let seen: BTreeMap<SessionId, EscrowChannel> = due.keys().copied().zip(self.chain.channels(&ids, &at).await?).collect();
         let mut accounts: BTreeMap<Address, EscrowAccount> = BTreeMap::new();
@@ -48,9 +49,20 @@ impl Ways {
         self.note(house, &due, &seen, &accounts, &bars);
         let mut known = self.known();
         known.view.at = Some((at, clock::wall()));
-        known.view.problem = None;
+        known.view.problem = standstill;
         known.view.undelivered = undelivered;
         Ok(())
+    }
+
+    /// What is said when the newest final block is so old that nothing is opened on it.
+    pub(super) async fn standstill(&self, house: &House, at: &Block) -> Option<String> {
+        let (now, limit) = (clock::wall(), house.standing.finality_lag.0.saturating_add(escrow::STANDSTILL.0));
+        let age = now.since(at.time.timestamp()).0;
+        if age <= limit {
+            return None;
+        }
+        let nodes = escrow::standstill(&self.chain, now).await;
+        Some(format!("the newest final block, {}, is {} s old: {nodes}", at.number, age / 1000))
     }
 
     /// The sessions to be looked at now.

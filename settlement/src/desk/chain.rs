@@ -105,10 +105,11 @@ impl Desk {
         done
     }
 
-    /// Takes note of how well the chain is seen.
-    pub fn see(&self, sight: Sight) -> Result<(), DeskError> {
-        self.enter()?.books.see(sight);
-        Ok(())
+    /// Takes note of how well the chain is seen, and says whether what was folded of it is older than it should be.
+    pub fn see(&self, sight: Sight) -> Result<bool, DeskError> {
+        let mut state = self.enter()?;
+        state.books.see(sight);
+        Ok(state.books.is_late(sight))
     }
 
     /// Takes note that books and chain were compared, and say the same: from then on this process may promise.

@@ -11,7 +11,7 @@ use super::problems::{not_found, refused};
 use super::{Here, PAGE, PAGE_MAX};
 use crate::books::Cursor;
 use crate::desk::ChainStatus;
-use crate::onchain::{CompareNow, Reconciliation};
+use crate::onchain::{CompareNow, Reconciliation, STANDSTILL};
 use crate::paying::Flight;
 
 /// What is fixed about the chain, for those who look.
@@ -37,7 +37,7 @@ pub(super) struct StatusLine {
     chain: ChainLine,
     /// The newest final block that is in the books; null before the first.
     folded: Option<BlockLine>,
-    /// How far the chain's newest block is ahead of it, in seconds.
+    /// How old it is, in seconds: by the chain's newest block, or by the clock of this machine if that says more.
     behind_seconds: Option<u64>,
     seen_at: Option<String>,
     halts: Vec<SaidLine>,
@@ -129,6 +129,7 @@ pub(super) fn state_of(status: &ChainStatus) -> &'static str {
         (true, None) => "starting",
         (true, Some(_)) if status.notices.iter().any(|(code, _)| *code == "chain_unread") => "unread",
         (true, Some(_)) if !status.compared => "starting",
+        (true, Some(_)) if status.notices.iter().any(|(code, _)| *code == STANDSTILL) => "standstill",
         (true, Some(_)) => "ok",
     }
 }

@@ -9,6 +9,7 @@ use orien_chain::{
 use orien_protocol::channel::ChannelId;
 use orien_protocol::money::Usdc;
 use orien_protocol::signing::Address;
+use orien_protocol::time::Timestamp;
 
 use crate::clerk::Clerk;
 use crate::desk::{Desk, DeskError};
@@ -19,6 +20,8 @@ pub trait ChainPort: Send + Sync {
     fn preflight(&self, expected: &Expected) -> impl Future<Output = Result<(), ChainError>> + Send;
     fn final_block(&self) -> impl Future<Output = Result<Block, ChainError>> + Send;
     fn latest_block(&self) -> impl Future<Output = Result<Block, ChainError>> + Send;
+    /// Which node stands at which block, for people.
+    fn standstill(&self, now: Timestamp) -> impl Future<Output = String> + Send;
     fn block(&self, number: u64) -> impl Future<Output = Result<Option<Block>, ChainError>> + Send;
     fn confirm(&self, kept: &Block) -> impl Future<Output = Result<(), ChainError>> + Send;
     fn logs(&self, from: u64, to: u64) -> impl Future<Output = Result<Vec<EscrowLog>, ChainError>> + Send;
@@ -52,6 +55,10 @@ impl ChainPort for Chain {
 
     async fn latest_block(&self) -> Result<Block, ChainError> {
         Chain::latest_block(self).await
+    }
+
+    async fn standstill(&self, now: Timestamp) -> String {
+        orien_bootstrap::escrow::standstill(self, now).await
     }
 
     async fn block(&self, number: u64) -> Result<Option<Block>, ChainError> {

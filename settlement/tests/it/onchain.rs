@@ -1,6 +1,7 @@
 //! Settlement on a chain: the machine of its transactions, its books by final logs, and the whole driver on a chain that misbehaves.
 
 mod books;
+mod crowd;
 mod decode;
 mod machine;
 mod paying;
@@ -10,6 +11,7 @@ mod scene;
 mod seeds;
 mod sim;
 mod site;
+mod standstill;
 mod storm;
 mod traps;
 

@@ -47,6 +47,8 @@ struct Inner {
     born: Instant,
     /// Milliseconds after `born` until which it is asked last.
     shunned_until: AtomicU64,
+    /// The same for one that knows older blocks than others, whatever it answers.
+    late_until: AtomicU64,
     /// Most blocks whose logs it gave at once since it refused more.
     log_blocks: AtomicU64,
     /// How often it gave that many since it last refused.
@@ -66,6 +68,7 @@ impl Node {
             places: Semaphore::new(limits.in_flight.max(1)),
             born: Instant::now(),
             shunned_until: AtomicU64::new(0),
+            late_until: AtomicU64::new(0),
             log_blocks: AtomicU64::new(limits.log_blocks.max(1)),
             log_answers: AtomicU64::new(0),
             unfinished: Mutex::default(),
@@ -101,9 +104,19 @@ impl Node {
         self.0.unfinished.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whether it failed to answer lately.
+    /// Whether it failed to answer lately, or stands behind others.
     pub(crate) fn is_shunned(&self) -> bool {
-        self.age() < self.0.shunned_until.load(Ordering::Relaxed)
+        let until = self.0.shunned_until.load(Ordering::Relaxed).max(self.0.late_until.load(Ordering::Relaxed));
+        self.age() < until
+    }
+
+    /// Notes that it stands behind others: for a while it is asked last.
+    pub(crate) fn is_late(&self) {
+        self.0.late_until.store(self.after_shunning(), Ordering::Relaxed);
+    }
+
+    fn after_shunning(&self) -> u64 {
+        self.age().saturating_add(u64::try_from(SHUNNED.as_millis()).unwrap_or(u64::MAX))
     }
 
     fn age(&self) -> u64 {
@@ -163,8 +176,7 @@ impl Node {
             };
             if attempt >= attempts {
                 if matches!(failure.error, ChainError::Unanswered { .. } | ChainError::RateLimited { .. }) {
-                    let until = self.age().saturating_add(u64::try_from(SHUNNED.as_millis()).unwrap_or(u64::MAX));
-                    self.0.shunned_until.store(until, Ordering::Relaxed);
+                    self.0.shunned_until.store(self.after_shunning(), Ordering::Relaxed);
                 }
                 return Err(failure.error);
             }

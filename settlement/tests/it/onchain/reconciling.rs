@@ -16,7 +16,7 @@ use super::site::Site;
 use crate::kit::usdc;
 
 /// Why a desk does not reserve; none when it does.
-fn refusal(site: &Site, desk: &Desk, now: Timestamp) -> Option<String> {
+pub(crate) fn refusal(site: &Site, desk: &Desk, now: Timestamp) -> Option<String> {
     let terms = site.terms(0, 0, now);
     let request = clock::random_id(RequestId::from_parts).unwrap();
     match desk.reserve(site.agents[0].peer.id(), request, terms.to_signed(), usdc("1"), now) {

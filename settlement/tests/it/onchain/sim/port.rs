@@ -10,6 +10,7 @@ use orien_protocol::channel::ChannelId;
 use orien_protocol::hash::Hash;
 use orien_protocol::money::Usdc;
 use orien_protocol::signing::{Address, keccak};
+use orien_protocol::time::Timestamp;
 use orien_settlement::onchain::ChainPort;
 
 use super::escrow::Act;
@@ -70,6 +71,10 @@ impl ChainPort for SimPort {
 
     fn latest_block(&self) -> impl Future<Output = Result<Block, ChainError>> + Send {
         self.ask(|world| Ok(world.blocks.last().unwrap().block))
+    }
+
+    fn standstill(&self, _: Timestamp) -> impl Future<Output = String> + Send {
+        std::future::ready("the chain in memory".to_owned())
     }
 
     fn block(&self, number: u64) -> impl Future<Output = Result<Option<Block>, ChainError>> + Send {
