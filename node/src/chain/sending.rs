@@ -85,7 +85,7 @@ impl Ways {
     pub(crate) async fn collect(&self, house: &House) -> Result<Collected, RoundError> {
         // Never closed.
         let _turn = self.turn.acquire().await;
-        self.known().all_at = None;
+        self.known().forget_look();
         self.ready(house).await?;
         self.advance(house).await?;
         self.look(house).await?;
@@ -312,7 +312,7 @@ impl Ways {
                 let mut known = self.known();
                 known.view.sending = None;
                 known.view.missing_gas = None;
-                known.all_at = None;
+                known.forget_look();
                 Ok(())
             }
         }
