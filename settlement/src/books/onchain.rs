@@ -100,9 +100,16 @@ pub enum Parked {
     Reverts,
     /// It is more than one payout may be; the payee can collect it alone.
     OverCap,
+    /// It is more than the transactions of a whole day may redeem; the payee can collect it alone.
+    OverDayCap,
 }
 
 impl Parked {
+    /// Whether it is the operator's own caps that leave it out. They are given at each start, and may be others then.
+    pub(super) const fn is_by_cap(self) -> bool {
+        matches!(self, Self::OverCap | Self::OverDayCap)
+    }
+
     /// Stable name for people and APIs.
     pub const fn name(self) -> &'static str {
         match self {
@@ -118,6 +125,7 @@ impl Parked {
             Self::ShortEscrow => "short_escrow",
             Self::Reverts => "reverts",
             Self::OverCap => "over_cap",
+            Self::OverDayCap => "over_day_cap",
         }
     }
 }

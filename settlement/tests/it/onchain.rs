@@ -1,6 +1,7 @@
 //! Settlement on a chain: the machine of its transactions, its books by final logs, and the whole driver on a chain that misbehaves.
 
 mod books;
+mod caps;
 mod crowd;
 mod decode;
 mod machine;

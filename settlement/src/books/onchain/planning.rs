@@ -45,6 +45,13 @@ impl Books {
         self.chain.channels.iter().filter_map(|(id, chain)| Some((*id, chain.parked?))).collect()
     }
 
+    /// What a channel promises beyond what is redeemed of it.
+    pub fn unredeemed(&self, id: &ChannelId) -> Usdc {
+        let promised =
+            |record: &ChannelRecord| record.voucher.map_or(Usdc::ZERO, |voucher| voucher.unverified().total).excess_over(record.redeemed);
+        self.channel(id).map_or(Usdc::ZERO, promised)
+    }
+
     /// What the cap of a day leaves at `now`.
     pub fn day_left(&self, cap: Option<Usdc>, now: Timestamp) -> Option<Usdc> {
         let totals = self.chain_totals();
