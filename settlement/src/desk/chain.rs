@@ -11,7 +11,6 @@ use orien_protocol::frame::Claim;
 use orien_protocol::hash::Hash;
 use orien_protocol::id::BatchId;
 use orien_protocol::money::Usdc;
-use orien_protocol::signing::Address;
 use orien_protocol::time::Timestamp;
 
 use super::{Desk, DeskError, State, shut};
@@ -245,19 +244,6 @@ impl Desk {
         })
     }
 
-    /// What reconciliation compares with the chain: accounts, live channels, credits; as they are in the books now.
-    pub fn held_against(&self) -> Result<HeldAgainst, DeskError> {
-        let state = self.enter()?;
-        let books = &state.books;
-        Ok(HeldAgainst {
-            cursor: books.cursor(),
-            accounts: books.chain_accounts().map(|(address, record)| (*address, books.escrow_balance(address), record.exiting)).collect(),
-            channels: books.held_channels().map(|record| (record.id(), record.redeemed)).collect(),
-            credits: books.credits().iter().map(|(payee, credit)| (*payee, *credit)).collect(),
-            fees: books.chain_totals().fees,
-        })
-    }
-
     /// Settles what one transaction redeemed; none when nothing is left that can be proven.
     pub(super) fn batch_of_transaction(
         &self,
@@ -304,21 +290,6 @@ impl Desk {
             (claim, size)
         }))
     }
-}
-
-/// What reconciliation compares with the chain.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct HeldAgainst {
-    /// At which block.
-    pub cursor: Option<Cursor>,
-    /// Account, balance in micro-USDC, asked back.
-    pub accounts: Vec<(Address, u128, Usdc)>,
-    /// Channel and redeemed total.
-    pub channels: Vec<(ChannelId, Usdc)>,
-    /// Payee and undelivered, in micro-USDC.
-    pub credits: Vec<(Address, u128)>,
-    /// Fees in the escrow, in micro-USDC.
-    pub fees: u128,
 }
 
 fn tell(state: &mut State, code: &'static str, text: Option<String>, now: Timestamp) {

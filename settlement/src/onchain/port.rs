@@ -37,9 +37,9 @@ pub trait ChainPort: Send + Sync {
     fn send_raw(&self, raw: &[u8]) -> impl Future<Output = Result<Sent, ChainError>> + Send;
     fn receipt(&self, of: &TxHash) -> impl Future<Output = Result<Option<Receipt>, ChainError>> + Send;
     fn native_balance(&self, owner: &Address) -> impl Future<Output = Result<Wei, ChainError>> + Send;
-    fn account(&self, owner: &Address, at: &Block) -> impl Future<Output = Result<EscrowAccount, ChainError>> + Send;
+    fn accounts(&self, owners: &[Address], at: &Block) -> impl Future<Output = Result<Vec<EscrowAccount>, ChainError>> + Send;
     fn channels(&self, ids: &[ChannelId], at: &Block) -> impl Future<Output = Result<Vec<EscrowChannel>, ChainError>> + Send;
-    fn credit(&self, payee: &Address, at: &Block) -> impl Future<Output = Result<Usdc, ChainError>> + Send;
+    fn credits(&self, payees: &[Address], at: &Block) -> impl Future<Output = Result<Vec<Usdc>, ChainError>> + Send;
     fn fees(&self, at: &Block) -> impl Future<Output = Result<EscrowFees, ChainError>> + Send;
     fn token_balance(&self, owner: &Address, at: &Block) -> impl Future<Output = Result<Usdc, ChainError>> + Send;
 }
@@ -101,16 +101,16 @@ impl ChainPort for Chain {
         Chain::native_balance(self, owner).await
     }
 
-    async fn account(&self, owner: &Address, at: &Block) -> Result<EscrowAccount, ChainError> {
-        Chain::account(self, owner, at).await
+    async fn accounts(&self, owners: &[Address], at: &Block) -> Result<Vec<EscrowAccount>, ChainError> {
+        Chain::accounts(self, owners, at).await
     }
 
     async fn channels(&self, ids: &[ChannelId], at: &Block) -> Result<Vec<EscrowChannel>, ChainError> {
         Chain::channels(self, ids, at).await
     }
 
-    async fn credit(&self, payee: &Address, at: &Block) -> Result<Usdc, ChainError> {
-        Chain::credit(self, payee, at).await
+    async fn credits(&self, payees: &[Address], at: &Block) -> Result<Vec<Usdc>, ChainError> {
+        Chain::credits(self, payees, at).await
     }
 
     async fn fees(&self, at: &Block) -> Result<EscrowFees, ChainError> {
