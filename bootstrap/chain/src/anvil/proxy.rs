@@ -167,7 +167,7 @@ impl FaultyRpc {
         self.shared.orders().lies.other_hash = block;
     }
 
-    /// Leaves the last log out of every answer.
+    /// Leaves the last log out of every answer, and the last receipt out of a block's.
     pub fn hide_logs(&self, on: bool) {
         self.shared.orders().lies.hide_logs = on;
     }

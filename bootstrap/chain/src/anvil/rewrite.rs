@@ -19,7 +19,7 @@ pub(super) struct Lies {
     pub(super) finalized: Option<u64>,
     /// A block whose hash is said to be another.
     pub(super) other_hash: Option<u64>,
-    /// Whether the last log is left out.
+    /// Whether the last log is left out, and of all receipts of a block the last.
     pub(super) hide_logs: bool,
     /// Most logs that are answered at once; more is an error, as public nodes have it.
     pub(super) log_limit: Option<usize>,
@@ -79,6 +79,9 @@ impl Lies {
                 }
             }
             "eth_getBlockReceipts" => {
+                if let (true, Some(receipts)) = (self.hide_logs, result.as_array_mut()) {
+                    receipts.pop();
+                }
                 let receipts = result.as_array_mut().into_iter().flatten();
                 receipts.filter(|receipt| self.has_moved(receipt)).for_each(|receipt| receipt["blockHash"] = json!(OTHER_HASH));
             }

@@ -78,6 +78,16 @@ async fn receipts_of_another_block_are_an_error_and_not_fewer_logs() {
 }
 
 #[tokio::test]
+async fn a_node_that_leaves_a_receipt_out_is_asked_for_each_of_them() {
+    let Some((world, proxy, block, whole)) = crowded(9_000, 1_000).await else { return };
+    let chain = through(&world, &proxy, impatient());
+    proxy.hide_logs(true);
+    let expected: Vec<EscrowLog> = whole.iter().filter(|log| log.block == block).copied().collect();
+    assert_eq!(chain.logs(block, block).await.unwrap(), expected);
+    assert_eq!((proxy.requests("eth_getBlockReceipts"), proxy.requests("eth_getTransactionReceipt")), (1, 3));
+}
+
+#[tokio::test]
 async fn a_block_that_no_node_should_have_is_named_with_what_it_has_too_much_of() {
     let Some((world, proxy, block, whole)) = crowded(300, 200).await else { return };
     let to = whole.last().unwrap().block;
