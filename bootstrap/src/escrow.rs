@@ -11,8 +11,24 @@ use orien_protocol::fault::{Fault, FaultCode};
 use orien_protocol::money::Usdc;
 use orien_protocol::signing::Address;
 use orien_protocol::terms::{EXIT_MARGIN, Terms};
-use orien_protocol::time::{Millis, UnixSeconds};
+use orien_protocol::time::{Millis, Timestamp, UnixSeconds};
 use thiserror::Error;
+
+/// How much longer than finality takes the newest final block may be old before nothing is promised on it: half of the hour that M12 adds. What is older could hide an exit for too long, and nodes that
+/// give nothing newer stand still.
+pub const STANDSTILL: Millis = Millis::from_secs(1_800);
+
+/// What the nodes of a chain that stands still have, for people.
+pub async fn standstill(chain: &Chain, now: Timestamp) -> String {
+    let stands = |(name, block): &(String, Result<Block, ChainError>)| match block {
+        Ok(block) => {
+            let seconds = now.since(block.time.timestamp()).0 / 1000;
+            format!("{name} stands at block {} of {seconds} s ago (second {} since 1970)", block.number, block.time.0)
+        }
+        Err(error) => error.to_string(),
+    };
+    chain.heads().await.iter().map(stands).collect::<Vec<_>>().join("; ")
+}
 
 /// What the escrow said at one final block about a channel, its account, its spending key and its settlement.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -6,6 +6,7 @@
 //! Calls block (disk, signatures); drivers make them on a thread for blocking work. The time and random ids are passed in.
 
 mod chain;
+mod held;
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -30,7 +31,8 @@ use crate::evidence::{CheckedClaim, CheckedRelease, check_terms};
 use crate::house::House;
 use crate::ledger::Sums;
 use crate::rail::Rail;
-pub use chain::{ChainStatus, HeldAgainst, Notice, Standing, TakeOff};
+pub use chain::{ChainStatus, Notice, Standing, TakeOff};
+pub use held::{Held, Part};
 
 use crate::store::{RestoreError, StorageBackend, Store, StoreError, settlement_key};
 

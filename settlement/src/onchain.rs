@@ -22,7 +22,9 @@ use thiserror::Error;
 use crate::desk::DeskError;
 use crate::paying::{Machine, Policy, Rules};
 
+pub(crate) use folding::STANDSTILL;
 pub use port::{ChainPort, Counter};
+use reconciling::Comparison;
 pub use reconciling::{Difference, Reconciliation};
 pub(crate) use rounds::{CompareNow, REQUESTS_MAX, follow};
 
@@ -80,6 +82,8 @@ pub struct Follower<P, D> {
     machine: Option<Machine>,
     checked: bool,
     compare_at: Option<Timestamp>,
+    /// The comparison that is not at its end.
+    comparing: Option<Comparison>,
     /// Whether a comparison was made since this driver began.
     compared: bool,
     gas_money_seen_at: Option<Timestamp>,
@@ -88,7 +92,19 @@ pub struct Follower<P, D> {
 impl<P: ChainPort, D: Counter> Follower<P, D> {
     /// A driver that has done nothing yet. `key` sends its transactions and pays for their gas.
     pub const fn new(port: P, desk: D, facts: ChainFacts, key: Arc<MoneyKey>, works: Works) -> Self {
-        Self { port, desk, facts, key, works, machine: None, checked: false, compare_at: None, compared: false, gas_money_seen_at: None }
+        Self {
+            port,
+            desk,
+            facts,
+            key,
+            works,
+            machine: None,
+            checked: false,
+            compare_at: None,
+            comparing: None,
+            compared: false,
+            gas_money_seen_at: None,
+        }
     }
 
     /// Checks that chain, escrow and token are those of the network, with this settlement's signer.
@@ -109,9 +125,19 @@ impl<P: ChainPort, D: Counter> Follower<P, D> {
                 None => break,
             }
         }
-        self.compare_when_due(now).await?;
+        // The first comes before anything is paid. Later ones hold up nothing that waits to be sent.
+        let first = !self.compared;
+        if first {
+            self.compare_when_due(now).await?;
+        }
         self.pay(now).await?;
-        self.look_at_gas_money(now).await
+        self.look_at_gas_money(now).await?;
+        if first { Ok(()) } else { self.compare_when_due(now).await }
+    }
+
+    /// Whether a comparison is under way, so that the next step need not be waited for.
+    pub(crate) fn is_comparing(&self) -> bool {
+        self.comparing.is_some() && self.compare_at.is_none()
     }
 
     /// A comparison that fails holds up no payment: some nodes keep no state of older blocks. Until the first has been made nothing is promised.
@@ -120,12 +146,17 @@ impl<P: ChainPort, D: Counter> Follower<P, D> {
             return Ok(());
         }
         let again = if self.compared { COMPARE_AGAIN } else { COMPARE_FIRST_AGAIN };
-        let (pause, text) = match self.reconcile(now).await {
-            Ok(Some(_)) => {
+        let (pause, text) = match self.go_on_comparing(now).await {
+            Ok(Some(Some(_))) => {
                 self.compared = true;
                 (self.works.reconcile_every, None)
             }
-            Ok(None) => (again, None),
+            Ok(Some(None)) => (again, None),
+            // There is more: it goes on with the next step.
+            Ok(None) => {
+                self.compare_at = None;
+                return Ok(());
+            }
             Err(StepError::Chain(error)) => (again, Some(error.to_string())),
             Err(error) => return Err(error),
         };

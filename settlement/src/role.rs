@@ -146,6 +146,8 @@ fn follow_chain(
         escrow: facts.escrow.to_string(),
         token: facts.token.to_string(),
         sender: key.address().to_string(),
+        payout_cap: config.works.policy.payout_cap.map(|cap| cap.to_string()),
+        day_cap: config.works.policy.day_cap.map(|cap| cap.to_string()),
     };
     let expected = Expected { signer: network.settlement().signer, exit_delay: UnixSeconds(network.exit_delay().0 / 1000) };
     let (compare, requests) = mpsc::channel(REQUESTS_MAX);

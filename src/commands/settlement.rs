@@ -171,7 +171,16 @@ fn payouts(csv: bool, at: &AtSettlement) -> anyhow::Result<()> {
             break;
         }
     }
-    if csv { Ok(()) } else { list(&json!({ "payouts": all }), "payouts", show::payouts, at) }
+    if csv {
+        return Ok(());
+    }
+    list(&json!({ "payouts": all }), "payouts", show::payouts, at)?;
+    // On a chain, what will not become a payout by itself belongs beside those that did.
+    match client.get("/api/chain") {
+        Ok(status) if !at.json => show::parked(&status),
+        _ => {}
+    }
+    Ok(())
 }
 
 fn export(csv: bool, key: Option<String>, at: &AtSettlement) -> anyhow::Result<()> {

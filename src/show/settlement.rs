@@ -9,7 +9,7 @@ use crate::output;
 /// How a settlement stands to its chain.
 pub(crate) fn chain(status: &Value) {
     let block = match (&status["folded"]["number"], status["behindSeconds"].as_u64()) {
-        (Value::Number(number), Some(behind)) => format!("block {number} (final), {} behind the newest block", seconds(behind)),
+        (Value::Number(number), Some(behind)) => format!("block {number} (final), {} old", seconds(behind)),
         (Value::Number(number), None) => format!("block {number} (final)"),
         _ => "nothing yet".to_owned(),
     };
@@ -35,16 +35,26 @@ pub(crate) fn chain(status: &Value) {
         ("accounts", text(&status["accounts"])),
         ("waiting", format!("{} claims, {}", text(&status["waitingClaims"]), money(&status["waitingAmount"]))),
         ("under way", under_way),
-        ("paid today", money(&status["sentToday"])),
+        ("paid today", format!("{}{}", money(&status["sentToday"]), of_cap(&status["dayCap"]))),
     ]);
     for (name, what) in [("halts", "HALT"), ("notices", "NOTICE")] {
         for said in each(&status[name]) {
             output::line(format!("{what}  {}: {} ({})", text(&said["code"]), text(&said["text"]), relative(&said["at"])));
         }
     }
+    parked(status);
+}
+
+/// Claims that are not sent.
+pub(crate) fn parked(status: &Value) {
     for parked in each(&status["parked"]) {
-        output::line(format!("PARKED  channel {}: {}", text(&parked["channel"]), text(&parked["reason"])));
+        let (channel, amount, reason) = (text(&parked["channel"]), money(&parked["amount"]), text(&parked["reason"]));
+        output::line(format!("PARKED  channel {channel}: {amount}, {reason}{}", of_cap(&parked["cap"])));
     }
+}
+
+fn of_cap(cap: &Value) -> String {
+    if cap.is_null() { String::new() } else { format!(" (cap {})", money(cap)) }
 }
 
 /// Transactions, the newest first.

@@ -20,6 +20,9 @@ use crate::types::Block;
 /// Final blocks whose hashes are remembered: half an hour of a fast chain that is read every few seconds.
 const REMEMBERED: usize = 512;
 
+/// A node whose newest block is so much older than another's stands still: nodes of one chain are seconds apart.
+const LATE_SECONDS: u64 = 120;
+
 /// Most nodes of one chain; each answer costs all of them.
 const NODES_LIMIT: usize = 8;
 
@@ -79,6 +82,20 @@ impl Chain {
     /// The newest block, final or not, as one node says.
     pub async fn latest_block(&self) -> Result<Block, ChainError> {
         self.nodes.any(|node| head(node, json!("latest"))).await
+    }
+
+    /// The newest block of each node, by the node's name, or why that is not known. A node that stands far behind another is asked last from then on.
+    pub async fn heads(&self) -> Vec<(String, Result<Block, ChainError>)> {
+        let told = self.nodes.every(|node| head(node, json!("latest"))).await;
+        let newest = told.iter().filter_map(|(_, block)| block.as_ref().ok()).map(|block| block.time.0).max().unwrap_or_default();
+        let mut heads = Vec::new();
+        for (node, block) in told {
+            if block.as_ref().is_ok_and(|block| block.time.0.saturating_add(LATE_SECONDS) < newest) {
+                node.is_late();
+            }
+            heads.push((node.name().to_owned(), block));
+        }
+        heads
     }
 
     /// The block of a height, if the chain has come so far.

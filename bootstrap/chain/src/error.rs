@@ -24,6 +24,16 @@ pub enum ChainError {
         /// What happened.
         reason: String,
     },
+    /// A node's answer is longer than is read; less has to be asked for at once.
+    #[error("{rpc} did not answer {method}: the answer is longer than {limit} bytes")]
+    AnswerTooLong {
+        /// Which node.
+        rpc: String,
+        /// What was asked.
+        method: &'static str,
+        /// The most that is read.
+        limit: usize,
+    },
     /// A node wants fewer questions, and still did after waiting.
     #[error("{rpc} asks for fewer requests ({method}); use another node, or one with a higher limit")]
     RateLimited {
@@ -111,6 +121,18 @@ pub enum ChainError {
         /// The most that is taken.
         limit: usize,
     },
+    /// One block holds more than is taken of one, and a block is not read in parts.
+    #[error("block {block} has at least {found} {what}, and at most {limit} are taken of one block; what comes after it cannot be read")]
+    BlockTooLarge {
+        /// Which block.
+        block: u64,
+        /// Of what it has too much.
+        what: &'static str,
+        /// How many were counted.
+        found: usize,
+        /// The most that are taken.
+        limit: usize,
+    },
     /// The program was built with a damaged contract file.
     #[error("the escrow contract inside this program is damaged; build it again")]
     Artifact,
@@ -119,7 +141,14 @@ pub enum ChainError {
 impl ChainError {
     /// Whether asking again later may help.
     pub const fn is_passing(&self) -> bool {
-        matches!(self, Self::Unanswered { .. } | Self::RateLimited { .. } | Self::NoState { .. } | Self::TooFewAnswers { .. })
+        matches!(
+            self,
+            Self::Unanswered { .. }
+                | Self::AnswerTooLong { .. }
+                | Self::RateLimited { .. }
+                | Self::NoState { .. }
+                | Self::TooFewAnswers { .. }
+        )
     }
 
     /// A stable name for APIs and logs.
@@ -127,6 +156,7 @@ impl ChainError {
         match self {
             Self::Config(_) => "chain_config",
             Self::Unanswered { .. } => "chain_unanswered",
+            Self::AnswerTooLong { .. } => "chain_answer_too_long",
             Self::RateLimited { .. } => "chain_rate_limited",
             Self::Refused { .. } => "chain_refused",
             Self::Malformed { .. } => "chain_malformed",
@@ -136,6 +166,7 @@ impl ChainError {
             Self::Reorganised { .. } => "chain_reorganised",
             Self::Mismatch(_) => "chain_mismatch",
             Self::TooMany { .. } => "chain_too_many",
+            Self::BlockTooLarge { .. } => "chain_block_too_large",
             Self::Artifact => "chain_artifact",
         }
     }

@@ -142,6 +142,8 @@ pub struct ChainLimits {
     pub answer_within: Duration,
     /// Largest answer. Ten thousand logs have about six megabytes.
     pub answer_bytes: usize,
+    /// Largest answer about all of one block or one transaction, which nobody can ask for in parts: a transaction of Arbitrum's may use 32 million gas, and that makes ten megabytes of logs.
+    pub block_bytes: usize,
     /// Times that one question is put to one node before another is asked.
     pub attempts: u32,
     /// Wait before the second attempt; it doubles with each.
@@ -154,8 +156,12 @@ pub struct ChainLimits {
     pub agree: usize,
     /// Most blocks whose logs are asked for at once; halved when a node wants fewer.
     pub log_blocks: u64,
-    /// Most logs that one reading may give.
+    /// Most logs that one reading of several blocks may give.
     pub logs: usize,
+    /// Most logs that one block may give. The cheapest costs whoever makes it some 2,500 gas, so that a block would need 600 million for more.
+    pub block_logs: usize,
+    /// Most transactions of a block whose receipts are asked for one by one: the cheapest uses 21,000 gas.
+    pub block_transactions: usize,
 }
 
 impl Default for ChainLimits {
@@ -163,6 +169,7 @@ impl Default for ChainLimits {
         Self {
             answer_within: Duration::from_secs(10),
             answer_bytes: 8 * 1024 * 1024,
+            block_bytes: 32 * 1024 * 1024,
             attempts: 4,
             pause: Duration::from_millis(250),
             pause_max: Duration::from_secs(8),
@@ -170,6 +177,8 @@ impl Default for ChainLimits {
             agree: 2,
             log_blocks: 2_000,
             logs: 100_000,
+            block_logs: 250_000,
+            block_transactions: 30_000,
         }
     }
 }

@@ -23,6 +23,7 @@ mod logs;
 mod preflight;
 mod preset;
 mod reads;
+mod receipts;
 mod refusal;
 mod rpc;
 mod sending;

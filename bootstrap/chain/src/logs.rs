@@ -1,22 +1,23 @@
 //! What the escrow logged, in its order.
 //!
 //! Always true: a node that has not come as far as the last block asked for gives an error and not fewer logs; every log is the escrow's own and inside
-//! the range; ranges that are too long for a node are split here.
+//! the range; ranges that are too long for a node are split here, and a block that is too much for it is read from its receipts.
 
 use alloy_primitives::{B256, Log, U256};
-use alloy_sol_types::SolEventInterface;
+use alloy_sol_types::{SolEvent, SolEventInterface};
 use orien_protocol::channel::ChannelId;
 use orien_protocol::hash::Hash;
 use orien_protocol::money::Usdc;
 use orien_protocol::signing::Address;
 use orien_protocol::time::UnixSeconds;
 use serde::{Deserialize, Serialize};
-use serde_json::json;
+use serde_json::{Value, json};
 
-use crate::abi::Escrow::EscrowEvents as Events;
+use crate::abi::Escrow::{EscrowEvents as Events, Redeemed};
 use crate::chain::{Chain, head, hex_number};
 use crate::error::ChainError;
 use crate::facts::ChainLimits;
+use crate::receipts;
 use crate::rpc::node::Node;
 use crate::rpc::wire::{RawLog, hash, ours, theirs};
 use crate::types::TxHash;
@@ -136,52 +137,127 @@ pub struct EscrowLog {
 impl Chain {
     /// Everything that the escrow logged from one block to another, both included.
     pub async fn logs(&self, from: u64, to: u64) -> Result<Vec<EscrowLog>, ChainError> {
-        let escrow = self.facts().escrow;
+        self.wanted(Wanted { escrow: self.facts().escrow, topics: Vec::new() }, from, to).await
+    }
+
+    /// What was redeemed of an account from one block to another, both included. What others have the escrow log does not make it longer.
+    pub async fn redemptions(&self, account: &Address, from: u64, to: u64) -> Result<Vec<EscrowLog>, ChainError> {
+        let topics = vec![Some(Redeemed::SIGNATURE_HASH), None, Some(theirs(account).into_word())];
+        self.wanted(Wanted { escrow: self.facts().escrow, topics }, from, to).await
+    }
+
+    async fn wanted(&self, wanted: Wanted, from: u64, to: u64) -> Result<Vec<EscrowLog>, ChainError> {
         let limits = self.limits;
-        self.nodes.agreed("the escrow's logs", |node| logs_of(node, escrow, limits, from, to)).await
+        self.nodes.agreed("the escrow's logs", |node| logs_of(node, wanted.clone(), limits, from, to)).await
+    }
+}
+
+/// Which logs are asked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Wanted {
+    pub(crate) escrow: Address,
+    /// As nodes take them: what each topic has to be, if it matters.
+    topics: Vec<Option<B256>>,
+}
+
+impl Wanted {
+    /// Whether a log of the escrow is one of them.
+    pub(crate) fn takes(&self, log: &RawLog) -> bool {
+        let takes = |(at, wanted): (usize, &Option<B256>)| wanted.is_none_or(|wanted| log.topics.get(at) == Some(&wanted));
+        self.topics.iter().enumerate().all(takes)
+    }
+
+    fn filter(&self, from: u64, to: u64) -> Value {
+        let mut filter = json!({ "address": theirs(&self.escrow), "fromBlock": hex_number(from), "toBlock": hex_number(to) });
+        if !self.topics.is_empty() {
+            filter["topics"] = json!(self.topics);
+        }
+        json!([filter])
     }
 }
 
 /// All of a range that one node gives.
-async fn logs_of(node: Node, escrow: Address, limits: ChainLimits, from: u64, to: u64) -> Result<Vec<EscrowLog>, ChainError> {
+async fn logs_of(node: Node, wanted: Wanted, limits: ChainLimits, from: u64, to: u64) -> Result<Vec<EscrowLog>, ChainError> {
     head(node.clone(), json!(hex_number(to))).await?;
-    let mut found = Vec::new();
+    let mut found: Vec<EscrowLog> = Vec::new();
     let mut next = from;
     let (mut span, mut unanswered) = (node.log_blocks(), 0);
     while next <= to {
         let end = next.saturating_add(span - 1).min(to);
-        let filter = json!([{ "address": theirs(&escrow), "fromBlock": hex_number(next), "toBlock": hex_number(end) }]);
-        match node.ask::<_, Vec<RawLog>>(METHOD, filter).await {
-            Ok(logs) => {
-                for log in logs {
-                    let log = escrow_log(&node, &escrow, &log)?;
-                    in_place(&node, &log, found.last(), next, end)?;
-                    found.push(log);
-                }
-                if found.len() > limits.logs {
-                    return Err(ChainError::TooMany { what: "the escrow's log", limit: limits.logs });
-                }
-                let Some(after) = end.checked_add(1) else { break };
-                next = after;
+        let answer = match node.ask::<_, Vec<RawLog>>(METHOD, wanted.filter(next, end)).await {
+            Ok(logs) => understood(&node, &wanted, &logs, next, end)?,
+            // A block cannot be halved.
+            Err(error @ (ChainError::Refused { .. } | ChainError::AnswerTooLong { .. } | ChainError::Unanswered { .. })) if end == next => {
+                from_receipts(&node, &wanted, &limits, next, error).await?
             }
             // Nodes say in many words that a range is too long; half as much is always worth a try.
-            Err(ChainError::Refused { .. }) if end > next => {
+            Err(ChainError::Refused { .. } | ChainError::AnswerTooLong { .. }) => {
                 span = (end - next).div_ceil(2).max(1);
                 node.shorten_logs(span);
+                continue;
             }
-            // An answer may have been too large, or taken too long; a node that is gone is not asked for ever.
-            Err(ChainError::Unanswered { .. }) if end > next && unanswered < UNANSWERED_LIMIT => {
+            // It may have taken too long; a node that is gone is not asked for ever.
+            Err(ChainError::Unanswered { .. }) if unanswered < UNANSWERED_LIMIT => {
                 span = (end - next).div_ceil(2).max(1);
                 unanswered += 1;
+                continue;
             }
             Err(error) => return Err(error),
+        };
+        found.extend(answer);
+        check_number(&found, &limits, from, to)?;
+        node.lengthen_logs();
+        if unanswered == 0 {
+            span = node.log_blocks();
         }
+        let Some(after) = end.checked_add(1) else { break };
+        next = after;
     }
     Ok(found)
 }
 
+/// All logs of one answer.
+fn understood(node: &Node, wanted: &Wanted, logs: &[RawLog], from: u64, to: u64) -> Result<Vec<EscrowLog>, ChainError> {
+    let mut found: Vec<EscrowLog> = Vec::with_capacity(logs.len());
+    for raw in logs {
+        let log = escrow_log(node, &wanted.escrow, raw)?;
+        in_place(node, &log, found.last(), from, to)?;
+        if !wanted.takes(raw) {
+            return Err(node.malformed(METHOD, "a log that was not asked for"));
+        }
+        found.push(log);
+    }
+    Ok(found)
+}
+
+/// The logs of one block, of which a node does not give them by themselves. If it does not know receipts either, its first word stands.
+async fn from_receipts(
+    node: &Node,
+    wanted: &Wanted,
+    limits: &ChainLimits,
+    block: u64,
+    error: ChainError,
+) -> Result<Vec<EscrowLog>, ChainError> {
+    match receipts::logs_of_block(node, wanted, limits, block).await {
+        Err(ChainError::Refused { .. } | ChainError::Unanswered { .. }) => Err(error),
+        found => found,
+    }
+}
+
+/// Refuses more logs than are kept at once. Whoever asked for several blocks can ask for fewer.
+fn check_number(found: &[EscrowLog], limits: &ChainLimits, from: u64, to: u64) -> Result<(), ChainError> {
+    let (what, number) = ("logs of the escrow", found.len());
+    if from == to && number > limits.block_logs {
+        return Err(ChainError::BlockTooLarge { block: from, what, found: number, limit: limits.block_logs });
+    }
+    if from < to && number > limits.logs {
+        return Err(ChainError::TooMany { what: "the escrow's log", limit: limits.logs });
+    }
+    Ok(())
+}
+
 /// Refuses a log that is not where it can be.
-fn in_place(node: &Node, log: &EscrowLog, before: Option<&EscrowLog>, from: u64, to: u64) -> Result<(), ChainError> {
+pub(crate) fn in_place(node: &Node, log: &EscrowLog, before: Option<&EscrowLog>, from: u64, to: u64) -> Result<(), ChainError> {
     if log.block < from || log.block > to {
         return Err(node.malformed(METHOD, format!("a log of block {} for blocks {from} to {to}", log.block)));
     }

@@ -2,6 +2,8 @@
 
 use alloy_primitives::{Bytes, U256};
 use alloy_sol_types::SolCall;
+use futures::stream::iter;
+use futures::{StreamExt, TryStreamExt};
 use orien_protocol::channel::ChannelId;
 use orien_protocol::hash::Hash;
 use orien_protocol::money::Usdc;
@@ -32,6 +34,15 @@ impl Chain {
             exit_at: UnixSeconds(found.exitAt),
             daily_cap: Usdc::from_micros(found.dailyCap),
         })
+    }
+
+    /// What the escrow holds of some accounts, in their order.
+    pub async fn accounts(&self, owners: &[Address], at: &Block) -> Result<Vec<EscrowAccount>, ChainError> {
+        let ask = |owner: Address| {
+            let (chain, at) = (self.clone(), *at);
+            async move { chain.account(&owner, &at).await }
+        };
+        iter(owners.to_vec()).map(ask).buffered(self.limits.in_flight.max(1)).try_collect().await
     }
 
     /// Until when a key's vouchers count for an account: zero if it was never named, [`crate::FOREVER`] if nobody ended it.
@@ -68,6 +79,15 @@ impl Chain {
     pub async fn credit(&self, payee: &Address, at: &Block) -> Result<Usdc, ChainError> {
         let found = self.escrow(Escrow::creditCall { payee: theirs(payee) }, at).await?;
         amount(found, "credit")
+    }
+
+    /// The same of some addresses, in their order.
+    pub async fn credits(&self, payees: &[Address], at: &Block) -> Result<Vec<Usdc>, ChainError> {
+        let ask = |payee: Address| {
+            let (chain, at) = (self.clone(), *at);
+            async move { chain.credit(&payee, &at).await }
+        };
+        iter(payees.to_vec()).map(ask).buffered(self.limits.in_flight.max(1)).try_collect().await
     }
 
     /// Fees that wait for their recipients.

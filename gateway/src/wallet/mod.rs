@@ -263,11 +263,8 @@ impl Wallet {
     /// When and by which transaction each channel was last redeemed from.
     async fn note_redemptions(&self, from: u64, at: &Block, seen: &mut BTreeMap<SessionId, ChannelRow>) -> Result<(), LookError> {
         let mut times: BTreeMap<u64, UnixSeconds> = BTreeMap::from([(at.number, at.time)]);
-        for log in self.chain.logs(from, at.number).await? {
-            let EscrowEvent::Redeemed { channel, account, .. } = log.event else { continue };
-            if account != self.parties.account {
-                continue;
-            }
+        for log in self.chain.redemptions(&self.parties.account, from, at.number).await? {
+            let EscrowEvent::Redeemed { channel, .. } = log.event else { continue };
             let Some(session) = self.store.session_of(channel).await? else { continue };
             let is_read = times.contains_key(&log.block);
             if !is_read {

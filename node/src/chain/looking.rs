@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use orien_bootstrap::{clock, escrow};
-use orien_chain::{EscrowAccount, EscrowChannel};
+use orien_chain::{Block, EscrowAccount, EscrowChannel};
 use orien_protocol::channel::ChannelId;
 use orien_protocol::fault::Fault;
 use orien_protocol::id::SessionId;
@@ -19,11 +19,21 @@ impl Ways {
     /// Reads, stores and notes everything that is due: what waits for redemption each time, the rest every hour.
     pub(super) async fn look(&self, house: &House) -> Result<(), RoundError> {
         self.forget_settled(house);
-        let due = self.due(house);
-        if due.is_empty() {
-            return Ok(());
+        let (begun, asked) = (Instant::now(), self.known().asked);
+        let (everything, due) = self.due(house);
+        if !due.is_empty() {
+            self.look_at(house, &due).await?;
         }
+        let mut known = self.known();
+        if everything && known.asked == asked {
+            known.all_at = Some(begun);
+        }
+        Ok(())
+    }
+
+    async fn look_at(&self, house: &House, due: &BTreeMap<SessionId, Watched>) -> Result<(), RoundError> {
         let at = self.chain.final_block().await?;
+        let standstill = self.standstill(house, &at).await;
         let ids: Vec<ChannelId> = due.values().map(|watched| watched.channel.id()).collect();
         let seen: BTreeMap<SessionId, EscrowChannel> = due.keys().copied().zip(self.chain.channels(&ids, &at).await?).collect();
         let mut accounts: BTreeMap<Address, EscrowAccount> = BTreeMap::new();
@@ -45,21 +55,29 @@ impl Ways {
         }
         let payout = house.standing.binding.principal;
         let undelivered = self.chain.credit(&payout, &at).await?;
-        self.note(house, &due, &seen, &accounts, &bars);
+        self.note(house, due, &seen, &accounts, &bars);
         let mut known = self.known();
         known.view.at = Some((at, clock::wall()));
-        known.view.problem = None;
+        known.view.problem = standstill;
         known.view.undelivered = undelivered;
         Ok(())
     }
 
-    /// The sessions to be looked at now.
-    fn due(&self, house: &House) -> BTreeMap<SessionId, Watched> {
-        let mut known = self.known();
-        let everything = known.all_at.is_none_or(|at| at.elapsed() >= LOOK_EVERY);
-        if everything {
-            known.all_at = Some(Instant::now());
+    /// What is said when the newest final block is so old that nothing is opened on it.
+    pub(super) async fn standstill(&self, house: &House, at: &Block) -> Option<String> {
+        let (now, limit) = (clock::wall(), house.standing.finality_lag.0.saturating_add(escrow::STANDSTILL.0));
+        let age = now.since(at.time.timestamp()).0;
+        if age <= limit {
+            return None;
         }
+        let nodes = escrow::standstill(&self.chain, now).await;
+        Some(format!("the newest final block, {}, is {} s old: {nodes}", at.number, age / 1000))
+    }
+
+    /// The sessions to be looked at now, and whether they are all.
+    fn due(&self, house: &House) -> (bool, BTreeMap<SessionId, Watched>) {
+        let known = self.known();
+        let everything = known.all_at.is_none_or(|at| at.elapsed() >= LOOK_EVERY);
         let book = house.book();
         let waiting: BTreeSet<Address> = known
             .watched
@@ -69,7 +87,7 @@ impl Ways {
             .collect();
         // All sessions of an account at once: what is redeemed of one was taken from what all have.
         let due = known.watched.iter().filter(|(_, watched)| everything || waiting.contains(&watched.channel.account));
-        due.map(|(id, watched)| (*id, watched.clone())).collect()
+        (everything, due.map(|(id, watched)| (*id, watched.clone())).collect())
     }
 
     async fn store_seen(&self, house: &House, session: SessionId, channel: &EscrowChannel) -> Result<(), RoundError> {

@@ -144,8 +144,18 @@ struct Known {
     /// Accounts of those sessions, as last seen.
     accounts: BTreeMap<Address, EscrowAccount>,
     view: ChainView,
-    /// When everything was last looked at.
+    /// When everything was last looked at, to the end.
     all_at: Option<Instant>,
+    /// How often it was asked that everything be looked at again: what is asked during a look is not answered by it.
+    asked: u64,
+}
+
+impl Known {
+    /// Has everything looked at again.
+    fn forget_look(&mut self) {
+        self.all_at = None;
+        self.asked = self.asked.wrapping_add(1);
+    }
 }
 
 /// Why a round failed.
@@ -195,7 +205,7 @@ impl Ways {
 
     /// Has everything looked at again soon.
     pub(crate) fn look_soon(&self) {
-        self.known().all_at = None;
+        self.known().forget_look();
         self.news.notify_one();
     }
 
@@ -241,7 +251,7 @@ impl Ways {
         }
         known.view.problem = Some(text);
         // Nothing counts as looked at.
-        known.all_at = None;
+        known.forget_look();
     }
 
     /// Whether it is the right chain, and the escrow is what this program knows; asked until it is once.

@@ -35,6 +35,9 @@ impl Ways {
             Ok(Err(error)) => return Err(unreadable(&error.to_string())),
             Err(_) => return Err(unreadable("no answer in time")),
         };
+        if let Some(reason) = self.standstill(house, &reading.at).await {
+            return Err(unreadable(&reason));
+        }
         let others = self.promised_elsewhere(house, channel, terms.session);
         escrow::check_fit(&reading, terms, ceiling, others, self.exit_delay).map_err(|unfit| {
             tracing::info!(session = %terms.session, account = %channel.account, %unfit, "an allowance is not carried by the escrow");

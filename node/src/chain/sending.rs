@@ -85,7 +85,7 @@ impl Ways {
     pub(crate) async fn collect(&self, house: &House) -> Result<Collected, RoundError> {
         // Never closed.
         let _turn = self.turn.acquire().await;
-        self.known().all_at = None;
+        self.known().forget_look();
         self.ready(house).await?;
         self.advance(house).await?;
         self.look(house).await?;
@@ -236,15 +236,24 @@ impl Ways {
         let transaction = self.sign(house, &mut outgoing, fees);
         let sessions = outgoing.sessions.len();
         house.store.set_outgoing(Some(outgoing.clone())).await?;
+        self.known().view.missing_gas = None;
         self.note_sending(transaction, sessions);
-        self.send(house, outgoing).await?;
+        self.send(house, outgoing, has).await?;
         Ok(Collected::Sent { transaction, sessions, total })
     }
 
     fn note_sending(&self, transaction: TxHash, sessions: usize) {
+        self.known().view.sending = Some((transaction, sessions));
+    }
+
+    /// Says how much more the purse needs while the transaction waits for a block.
+    fn note_missing(&self, waits: bool, missing: Wei) {
+        let missing = Some(missing).filter(|missing| waits && *missing > Wei::ZERO);
         let mut known = self.known();
-        known.view.missing_gas = None;
-        known.view.sending = Some((transaction, sessions));
+        if let (None, Some(missing)) = (known.view.missing_gas, missing) {
+            tracing::error!(payer = %self.payer(), %missing, "more has to be offered for gas than its payer has; what it can pay for is sent again");
+        }
+        known.view.missing_gas = missing;
     }
 
     /// Adds a form at these fees.
@@ -265,26 +274,22 @@ impl Ways {
         hash
     }
 
-    /// Hands the newest form, which is stored, to nodes. An answer is news, not the outcome.
-    async fn send(&self, house: &House, mut outgoing: Outgoing) -> Result<(), RoundError> {
-        let Some(form) = outgoing.forms.last() else { return Ok(()) };
-        let missing = match self.chain.send_raw(&form.raw).await {
-            Ok(Sent::Accepted | Sent::AlreadyKnown | Sent::NonceTooLow | Sent::ReplacementUnderpriced | Sent::FeeTooLow) => None,
+    /// Hands a form, which is stored, to nodes: the newest that the purse pays for. An answer is news, not the outcome.
+    async fn send(&self, house: &House, mut outgoing: Outgoing, purse: Wei) -> Result<(), RoundError> {
+        let Some(form) = outbox::to_send(&outgoing.forms, outgoing.gas_limit, purse) else { return Ok(()) };
+        match self.chain.send_raw(&form.raw).await {
+            Ok(Sent::Accepted | Sent::AlreadyKnown | Sent::NonceTooLow | Sent::ReplacementUnderpriced | Sent::FeeTooLow) => {}
             Ok(Sent::InsufficientFunds) => {
                 tracing::error!(payer = %self.payer(), "the payer of gas has too little for a transaction that is signed already");
-                Some(form.fees.max_fee.times(outgoing.gas_limit))
             }
             Ok(Sent::Rejected(reason)) => {
                 tracing::error!(transaction = %form.hash, reason, "a node refuses our transaction; it is sent again");
-                None
             }
             // It may have arrived.
             Err(error) => {
                 tracing::warn!(transaction = %form.hash, %error, "no node has confirmed our transaction; it is sent again");
-                None
             }
-        };
-        self.known().view.missing_gas = missing;
+        }
         outgoing.sent_at = clock::wall();
         Ok(house.store.set_outgoing(Some(outgoing)).await?)
     }
@@ -294,17 +299,22 @@ impl Ways {
         let Some(mut outgoing) = house.store.outgoing().await? else { return Ok(()) };
         self.known().view.sending = outgoing.forms.last().map(|form| (form.hash, outgoing.sessions.len()));
         let payer = self.payer();
-        let (next_nonce, next_nonce_final, quote) =
-            tokio::try_join!(self.chain.nonce(&payer, At::Latest), self.chain.nonce(&payer, At::Final), self.chain.fees_now())?;
-        let rules = self.policy.sending;
-        match outbox::next(&outgoing, &Facts { next_nonce, next_nonce_final, quote, rules, now: clock::wall() }) {
+        let (next_nonce, next_nonce_final, quote, purse) = tokio::try_join!(
+            self.chain.nonce(&payer, At::Latest),
+            self.chain.nonce(&payer, At::Final),
+            self.chain.fees_now(),
+            self.chain.native_balance(&payer)
+        )?;
+        let facts = Facts { next_nonce, next_nonce_final, quote, rules: self.policy.sending, purse, now: clock::wall() };
+        self.note_missing(next_nonce <= outgoing.nonce, outbox::missing(&outgoing, &facts));
+        match outbox::next(&outgoing, &facts) {
             Step::Wait => Ok(()),
-            Step::Again => self.send(house, outgoing).await,
+            Step::Again => self.send(house, outgoing, purse).await,
             Step::Raise(fees) => {
                 let hash = self.sign(house, &mut outgoing, fees);
                 house.store.set_outgoing(Some(outgoing.clone())).await?;
                 self.note_sending(hash, outgoing.sessions.len());
-                self.send(house, outgoing).await
+                self.send(house, outgoing, purse).await
             }
             Step::Over => {
                 house.store.set_outgoing(None).await?;
@@ -312,7 +322,7 @@ impl Ways {
                 let mut known = self.known();
                 known.view.sending = None;
                 known.view.missing_gas = None;
-                known.all_at = None;
+                known.forget_look();
                 Ok(())
             }
         }

@@ -240,3 +240,33 @@ async fn a_transaction_that_is_dropped_while_the_provider_is_down_is_sent_again_
     assert_eq!(local.nonce(&kit.provider.claim.address()).await.unwrap(), 1, "under the one nonce");
     shop.close().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_collection_whose_look_fails_leaves_everything_to_be_looked_at_again_soon() {
+    let Some(local) = chain().await else { return };
+    let proxy = FaultyRpc::start(local.anvil.rpc()).await.unwrap();
+    let mut kit = Kit::on_chain(&local, 3);
+    kit.till.silent.store(true, Ordering::SeqCst);
+    let limits = ChainLimits { attempts: 1, answer_within: Duration::from_secs(5), ..ChainLimits::default() };
+    kit.chain = Some(local.through(&[proxy.rpc().clone()], limits).unwrap());
+    let (shop, offer) = kit.open().await;
+    deposit(&local, 1, 5_000_000).await;
+    let agent = Agent::open(&kit, &shop, &offer, agent_keys(1), 1_000_000).await;
+    // The session is open and nothing of it waits: it is looked at once an hour.
+    collect(&local, &kit, &shop).await;
+    until_redeemed(&local, &shop, agent.session.promised().micros()).await;
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let looked = || shop.chain().unwrap().0.at.unwrap().1;
+    let before = looked();
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    assert_eq!(looked(), before);
+    proxy.fail_next(Some("eth_call"), orien_chain::anvil::Fault::Error(-32_000, "missing trie node".to_owned()), 1);
+    assert!(shop.collect().await.is_err());
+    let again = async {
+        while looked() == before {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(10), again).await.expect("the look that failed counts as one");
+    shop.close().await;
+}

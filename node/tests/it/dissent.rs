@@ -3,12 +3,13 @@
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use orien_chain::anvil::{FaultyRpc, LocalChain};
+use orien_chain::anvil::{FaultyRpc, LocalChain, LocalSettings, chain_for_test};
 use orien_chain::{ChainLimits, EscrowAccount, EscrowChannel, call};
 use orien_node::shop::Shop;
 use orien_protocol::fault::FaultCode;
 use orien_protocol::money::{Split, Usdc};
 use orien_protocol::signing::MoneyKey;
+use orien_protocol::time::UnixSeconds;
 
 use crate::agent::Agent;
 use crate::chain::{chain, collect, deposit, paid, redeemed, session, until_redeemed};
@@ -66,6 +67,33 @@ async fn money_that_one_of_two_nodes_makes_up_opens_nothing() {
     deposit(&local, 1, 1).await;
     let agent = Agent::open(&kit, &shop, &offer, agent_keys(1), 100_000).await;
     assert!(agent.not_opened().is_none(), "and it is whole again when they agree");
+    shop.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_is_opened_on_a_chain_that_stands_still_and_the_node_is_named() {
+    let signer = MoneyKey::from_bytes(&[9; 32]).unwrap().address();
+    let mut settings = LocalSettings::new(signer);
+    let ago = |minutes: u64| Some(UnixSeconds(orien_bootstrap::clock::wall().seconds().0 - minutes * 60));
+    settings.anvil.begins_at = ago(120);
+    let Some(local) = chain_for_test(&settings).await else { return };
+    let kit = Kit::on_chain(&local, 3);
+    let (shop, offer) = kit.open().await;
+    deposit(&local, 1, 1_000_000).await;
+    let mut agent = Agent::propose(&kit, &shop, &offer, agent_keys(1), 100_000).await;
+    agent.until("refused", |agent| agent.not_opened().is_some()).await;
+    let fault = agent.not_opened().unwrap().clone();
+    assert_eq!(fault.code, FaultCode::CHAIN_UNREADABLE, "{}", fault.text);
+    assert!(fault.text.contains(&local.anvil.rpc().host()) && fault.text.contains("stands at block"), "{}", fault.text);
+    shop.close().await;
+    // So old and no older is what half an hour allows.
+    settings.anvil.begins_at = ago(20);
+    let Some(local) = chain_for_test(&settings).await else { return };
+    let kit = Kit::on_chain(&local, 4);
+    let (shop, offer) = kit.open().await;
+    deposit(&local, 1, 1_000_000).await;
+    let agent = Agent::open(&kit, &shop, &offer, agent_keys(1), 100_000).await;
+    assert!(agent.not_opened().is_none());
     shop.close().await;
 }
 

@@ -118,3 +118,39 @@ async fn a_provider_never_offers_more_than_its_cap_and_goes_on_when_gas_is_cheap
     assert_eq!(local.nonce(&payer).await.unwrap(), 1);
     shop.close().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_raise_stops_at_what_the_payer_can_pay_and_what_it_can_pay_for_is_sent_again() {
+    let Some(local) = chain().await else { return };
+    let kit = kit(&local, 500);
+    let (shop, offer) = kit.open().await;
+    deposit(&local, 1, 5_000_000).await;
+    let promised = session(&kit, &shop, &offer, 1).await;
+    let payer = kit.provider.claim.address();
+    local.anvil.set_native_balance(&payer, Wei::ZERO).await.unwrap();
+    let Some(Collected::NeedsGas { needs, .. }) = shop.collect().await.unwrap() else { panic!("without gas") };
+    // Enough for the first form, and for none that offers an eighth more.
+    local.anvil.set_native_balance(&payer, Wei(needs.0 * 21 / 20)).await.unwrap();
+    local.anvil.set_automine(false).await.unwrap();
+    let Some(Collected::Sent { transaction, .. }) = shop.collect().await.unwrap() else { panic!("not sent") };
+    base_fee(&local, 50).await;
+    let said = async {
+        while shop.chain().unwrap().0.missing_gas.is_none() {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    tokio::time::timeout(HUNG, said).await.unwrap();
+    // Raised to twice the base fee and the tip, it would need some hundred gwei per gas.
+    let missing = shop.chain().unwrap().0.missing_gas.unwrap();
+    assert!(missing > needs.times(10), "{missing} are said to be missing, and {needs} were needed at first");
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    assert_eq!(newest(&shop), Some(transaction), "nothing was signed that cannot be paid for");
+    // Every node has lost it, and gas is cheap again.
+    local.anvil.drop_all_transactions().await.unwrap();
+    local.anvil.set_base_fee(Wei(1_000_000_000)).await.unwrap();
+    local.anvil.set_automine(true).await.unwrap();
+    until_redeemed(&local, &shop, promised).await;
+    assert_eq!(paid(&local, &kit.payout).await, Split::of(usdc(promised)).provider.micros());
+    assert_eq!((local.nonce(&payer).await.unwrap(), shop.chain().unwrap().0.missing_gas), (1, None));
+    shop.close().await;
+}

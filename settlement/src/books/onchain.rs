@@ -11,6 +11,7 @@ mod planning;
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use orien_bootstrap::escrow::STANDSTILL;
 use orien_chain::{Block, Refusal};
 use orien_protocol::channel::ChannelId;
 use orien_protocol::fault::{Fault, FaultCode};
@@ -99,9 +100,16 @@ pub enum Parked {
     Reverts,
     /// It is more than one payout may be; the payee can collect it alone.
     OverCap,
+    /// It is more than the transactions of a whole day may redeem; the payee can collect it alone.
+    OverDayCap,
 }
 
 impl Parked {
+    /// Whether it is the operator's own caps that leave it out. They are given at each start, and may be others then.
+    pub(super) const fn is_by_cap(self) -> bool {
+        matches!(self, Self::OverCap | Self::OverDayCap)
+    }
+
     /// Stable name for people and APIs.
     pub const fn name(self) -> &'static str {
         match self {
@@ -117,6 +125,7 @@ impl Parked {
             Self::ShortEscrow => "short_escrow",
             Self::Reverts => "reverts",
             Self::OverCap => "over_cap",
+            Self::OverDayCap => "over_day_cap",
         }
     }
 }
@@ -196,7 +205,7 @@ pub struct ChainChange {
 pub struct Sight {
     /// When it was looked at last, on this settlement's clock.
     pub at: Timestamp,
-    /// How far its newest block was ahead of the folded one, by their times.
+    /// How old the folded block was then: by the chain's newest block, or by this settlement's clock if that says more.
     pub behind: Millis,
 }
 
@@ -338,6 +347,11 @@ impl Books {
         self.chain.sight = Some(sight);
     }
 
+    /// Whether what was folded is older than finality explains. The operator is told at half of what stops promises.
+    pub fn is_late(&self, sight: Sight) -> bool {
+        sight.behind.0 > self.house.finality_lag.0.saturating_add(STANDSTILL.0 / 2)
+    }
+
     /// Whether books and chain were found to say the same since this process started.
     pub const fn is_compared(&self) -> bool {
         self.chain.compared
@@ -398,7 +412,7 @@ impl Books {
         }
         let blind = Millis(now.since(sight.at).0.saturating_add(sight.behind.0));
         // M12 leaves an hour beside the lag of finality; what is older than that could hide an exit.
-        let limit = Millis(self.house.finality_lag.0.saturating_add(SIGHT_SLACK.0));
+        let limit = Millis(self.house.finality_lag.0.saturating_add(STANDSTILL.0));
         if blind > limit {
             let text = format!("settlement has not seen the last {} s of the chain; ask again", blind.0 / 1000);
             return Err(Fault::new(FaultCode::BUSY, text));
@@ -406,9 +420,6 @@ impl Books {
         Ok(())
     }
 }
-
-/// How much longer than the lag of finality the chain may be out of sight before nothing is reserved any more: half of the hour that M12 adds.
-const SIGHT_SLACK: Millis = Millis::from_secs(1_800);
 
 pub(super) fn add_halt(halts: &[Halt], code: &str, text: String, at: Timestamp) -> Option<Vec<Halt>> {
     if halts.iter().any(|halt| halt.code == code) || halts.len() >= HALTS_MAX {

@@ -69,7 +69,8 @@ impl Restore {
 
     /// What the chain adds to a channel, and what is locked for one that is not in these books. Before the channels.
     pub fn chain_channel(&mut self, channel: ChannelId, account: Address, record: ChainChannel) {
-        self.books.chain.put_channel(channel, account, record);
+        let parked = record.parked.filter(|parked| !parked.is_by_cap());
+        self.books.chain.put_channel(channel, account, ChainChannel { parked, ..record });
     }
 
     /// Everything else that is folded from a chain, and its sender.

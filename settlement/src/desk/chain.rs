@@ -11,12 +11,11 @@ use orien_protocol::frame::Claim;
 use orien_protocol::hash::Hash;
 use orien_protocol::id::BatchId;
 use orien_protocol::money::Usdc;
-use orien_protocol::signing::Address;
 use orien_protocol::time::Timestamp;
 
 use super::{Desk, DeskError, State, shut};
 use crate::batch::{BATCH_ENTRIES_MAX, BATCH_EVIDENCE_BYTES_MAX};
-use crate::books::{Candidate, ChainChange, ChainTotals, Change, Cursor, FinalLog, Halt, Parked, Sight};
+use crate::books::{Books, Candidate, ChainChange, ChainTotals, Change, Cursor, FinalLog, Halt, Parked, Sight};
 use crate::paying::{Choice, Flight, Policy, Sender, choose};
 
 /// What the operator is told and nothing depends on.
@@ -73,8 +72,8 @@ pub struct ChainStatus {
     pub waiting: usize,
     /// What those come to.
     pub waiting_amount: Usdc,
-    /// Claims that are set aside, and why.
-    pub parked: Vec<(ChannelId, Parked)>,
+    /// Claims that are set aside, why, and what they come to.
+    pub parked: Vec<(ChannelId, Parked, Usdc)>,
     /// Sums over all accounts.
     pub totals: ChainTotals,
     /// Escrow accounts known.
@@ -105,10 +104,11 @@ impl Desk {
         done
     }
 
-    /// Takes note of how well the chain is seen.
-    pub fn see(&self, sight: Sight) -> Result<(), DeskError> {
-        self.enter()?.books.see(sight);
-        Ok(())
+    /// Takes note of how well the chain is seen, and says whether what was folded of it is older than it should be.
+    pub fn see(&self, sight: Sight) -> Result<bool, DeskError> {
+        let mut state = self.enter()?;
+        state.books.see(sight);
+        Ok(state.books.is_late(sight))
     }
 
     /// Takes note that books and chain were compared, and say the same: from then on this process may promise.
@@ -135,14 +135,7 @@ impl Desk {
 
     /// Tells the operator something, or takes it back.
     pub fn notice(&self, code: &'static str, text: Option<String>, now: Timestamp) -> Result<(), DeskError> {
-        let mut state = self.enter()?;
-        let known = state.notices.remove(code);
-        if let Some(text) = text {
-            if known.is_none() {
-                tracing::warn!(code, %text, "the chain");
-            }
-            state.notices.insert(code, Notice { text, at: now });
-        }
+        tell(&mut *self.enter()?, code, text, now);
         Ok(())
     }
 
@@ -151,9 +144,15 @@ impl Desk {
         let mut state = self.enter()?;
         let left = state.books.day_left(policy.day_cap, now);
         let choice = choose(state.books.candidates(), policy, gas_price, left, now);
-        if !choice.over_cap.is_empty() {
-            let change = state.books.park(&choice.over_cap, Parked::OverCap);
-            self.carry_out(&mut state, &change)?;
+        for (claims, why) in [(&choice.over_cap, Parked::OverCap), (&choice.over_day_cap, Parked::OverDayCap)] {
+            if !claims.is_empty() {
+                let change = state.books.park(claims, why);
+                self.carry_out(&mut state, &change)?;
+            }
+        }
+        for (code, why, cap) in [("over_cap", Parked::OverCap, policy.payout_cap), ("over_day_cap", Parked::OverDayCap, policy.day_cap)] {
+            let text = cap.and_then(|cap| over_cap(&state.books, why, cap));
+            tell(&mut state, code, text, now);
         }
         if choice.claims.is_empty() {
             return Ok(None);
@@ -239,22 +238,9 @@ impl Desk {
             flight: books.flight().cloned(),
             waiting: waiting.len(),
             waiting_amount: waiting.iter().fold(Usdc::ZERO, |sum, claim| sum.plus(claim.amount).unwrap_or(sum)),
-            parked: books.parked(),
+            parked: books.parked().into_iter().map(|(id, why)| (id, why, books.unredeemed(&id))).collect(),
             totals: books.chain_totals(),
             accounts: books.chain_accounts().count(),
-        })
-    }
-
-    /// What reconciliation compares with the chain: accounts, live channels, credits; as they are in the books now.
-    pub fn held_against(&self) -> Result<HeldAgainst, DeskError> {
-        let state = self.enter()?;
-        let books = &state.books;
-        Ok(HeldAgainst {
-            cursor: books.cursor(),
-            accounts: books.chain_accounts().map(|(address, record)| (*address, books.escrow_balance(address), record.exiting)).collect(),
-            channels: books.held_channels().map(|record| (record.id(), record.redeemed)).collect(),
-            credits: books.credits().iter().map(|(payee, credit)| (*payee, *credit)).collect(),
-            fees: books.chain_totals().fees,
         })
     }
 
@@ -306,19 +292,24 @@ impl Desk {
     }
 }
 
-/// What reconciliation compares with the chain.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct HeldAgainst {
-    /// At which block.
-    pub cursor: Option<Cursor>,
-    /// Account, balance in micro-USDC, asked back.
-    pub accounts: Vec<(Address, u128, Usdc)>,
-    /// Channel and redeemed total.
-    pub channels: Vec<(ChannelId, Usdc)>,
-    /// Payee and undelivered, in micro-USDC.
-    pub credits: Vec<(Address, u128)>,
-    /// Fees in the escrow, in micro-USDC.
-    pub fees: u128,
+fn tell(state: &mut State, code: &'static str, text: Option<String>, now: Timestamp) {
+    let known = state.notices.remove(code);
+    if let Some(text) = text {
+        if known.is_none() {
+            tracing::warn!(code, %text, "the chain");
+        }
+        state.notices.insert(code, Notice { text, at: now });
+    }
+}
+
+/// What is said of claims that a cap leaves out; none when there is none.
+fn over_cap(books: &Books, why: Parked, cap: Usdc) -> Option<String> {
+    let amounts: Vec<Usdc> = books.parked().into_iter().filter(|(_, parked)| *parked == why).map(|(id, _)| books.unredeemed(&id)).collect();
+    let (count, largest) = (amounts.len(), amounts.into_iter().max()?);
+    let of = if why == Parked::OverCap { "one payout" } else { "a day" };
+    Some(format!(
+        "{count} claims of up to {largest} USDC are above the cap of {cap} USDC for {of} and are not sent; raise it, or leave them to their payees"
+    ))
 }
 
 fn channel_of(event: &orien_chain::EscrowEvent) -> Option<ChannelId> {

@@ -2,6 +2,8 @@
 
 use axum::extract::State;
 use orien_door::{IdempotencyKey, Json, Problem, Query};
+use orien_protocol::channel::ChannelId;
+use orien_protocol::money::Usdc;
 use orien_protocol::time::Timestamp;
 use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
@@ -9,9 +11,9 @@ use tokio::sync::oneshot;
 use super::lines::{decimal, moment};
 use super::problems::{not_found, refused};
 use super::{Here, PAGE, PAGE_MAX};
-use crate::books::Cursor;
+use crate::books::{Cursor, Parked};
 use crate::desk::ChainStatus;
-use crate::onchain::{CompareNow, Reconciliation};
+use crate::onchain::{CompareNow, Reconciliation, STANDSTILL};
 use crate::paying::Flight;
 
 /// What is fixed about the chain, for those who look.
@@ -26,6 +28,10 @@ pub(crate) struct ChainLine {
     pub(crate) token: String,
     /// Who sends transactions and pays for their gas.
     pub(crate) sender: String,
+    /// Most that one transaction pays to one payee; null for no cap.
+    pub(crate) payout_cap: Option<String>,
+    /// Most that the transactions of a day redeem; null for no cap.
+    pub(crate) day_cap: Option<String>,
 }
 
 #[derive(Serialize)]
@@ -37,7 +43,7 @@ pub(super) struct StatusLine {
     chain: ChainLine,
     /// The newest final block that is in the books; null before the first.
     folded: Option<BlockLine>,
-    /// How far the chain's newest block is ahead of it, in seconds.
+    /// How old it is, in seconds: by the chain's newest block, or by the clock of this machine if that says more.
     behind_seconds: Option<u64>,
     seen_at: Option<String>,
     halts: Vec<SaidLine>,
@@ -69,6 +75,20 @@ struct SaidLine {
 struct ParkedLine {
     channel: String,
     reason: &'static str,
+    amount: String,
+    /// The cap that it is above, if that is the reason.
+    cap: Option<String>,
+}
+
+impl ParkedLine {
+    fn of((channel, why, amount): &(ChannelId, Parked, Usdc), chain: &ChainLine) -> Self {
+        let cap = match why {
+            Parked::OverCap => chain.payout_cap.clone(),
+            Parked::OverDayCap => chain.day_cap.clone(),
+            _ => None,
+        };
+        Self { channel: channel.to_string(), reason: why.name(), amount: amount.to_string(), cap }
+    }
 }
 
 #[derive(Serialize)]
@@ -129,6 +149,7 @@ pub(super) fn state_of(status: &ChainStatus) -> &'static str {
         (true, None) => "starting",
         (true, Some(_)) if status.notices.iter().any(|(code, _)| *code == "chain_unread") => "unread",
         (true, Some(_)) if !status.compared => "starting",
+        (true, Some(_)) if status.notices.iter().any(|(code, _)| *code == STANDSTILL) => "standstill",
         (true, Some(_)) => "ok",
     }
 }
@@ -157,7 +178,7 @@ pub(super) async fn status(State(shared): Here) -> Result<Json<StatusLine>, Prob
         transaction: status.flight.as_ref().map(FlightLine::of),
         waiting_claims: status.waiting,
         waiting_amount: status.waiting_amount.to_string(),
-        parked: status.parked.iter().map(|(id, why)| ParkedLine { channel: id.to_string(), reason: why.name() }).collect(),
+        parked: status.parked.iter().map(|parked| ParkedLine::of(parked, &chain.line)).collect(),
         sent_today: status.totals.day_sent.to_string(),
         accounts: status.accounts,
     }))

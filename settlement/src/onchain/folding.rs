@@ -4,12 +4,14 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use orien_chain::{Block, ChainError, EscrowLog};
 use orien_protocol::hash::Hash;
-use orien_protocol::time::{Millis, Timestamp, UnixSeconds};
+use orien_protocol::time::{Timestamp, UnixSeconds};
 
 use super::{ChainPort, Counter, Follower, StepError};
 use crate::books::{Cursor, FinalLog, Sight};
 use crate::desk::DeskError;
 
+/// What the operator is told under this name while the chain's nodes, or one that is asked first, give nothing new.
+pub(crate) const STANDSTILL: &str = "standstill";
 /// Most blocks folded at once: a stretch is one change in the store.
 const STRETCH_BLOCKS: u64 = 2_000;
 /// Most stretches of one step, so that a long way behind other work is not forgotten.
@@ -41,8 +43,12 @@ impl<P: ChainPort, D: Counter> Follower<P, D> {
         }
         let head = self.port.latest_block().await?;
         let Some(cursor) = cursor else { return Ok(()) };
-        let behind = Millis::from_secs(head.time.0.saturating_sub(cursor.time.0));
-        Ok(self.desk.call(move |desk| desk.see(Sight { at: now, behind })).await?)
+        let folded = cursor.time.timestamp();
+        // By our clock too: nodes that stand still have nothing newer than what was folded.
+        let behind = head.time.timestamp().max(now).since(folded);
+        let is_late = self.desk.call(move |desk| desk.see(Sight { at: now, behind })).await?;
+        let text = if is_late { Some(self.port.standstill(now).await) } else { None };
+        Ok(self.desk.call(move |desk| desk.notice(STANDSTILL, text, now)).await?)
     }
 
     /// The newest final block, on the chain that the books were folded from.

@@ -9,6 +9,7 @@ use orien_chain::{
 use orien_protocol::channel::ChannelId;
 use orien_protocol::money::Usdc;
 use orien_protocol::signing::Address;
+use orien_protocol::time::Timestamp;
 
 use crate::clerk::Clerk;
 use crate::desk::{Desk, DeskError};
@@ -19,6 +20,8 @@ pub trait ChainPort: Send + Sync {
     fn preflight(&self, expected: &Expected) -> impl Future<Output = Result<(), ChainError>> + Send;
     fn final_block(&self) -> impl Future<Output = Result<Block, ChainError>> + Send;
     fn latest_block(&self) -> impl Future<Output = Result<Block, ChainError>> + Send;
+    /// Which node stands at which block, for people.
+    fn standstill(&self, now: Timestamp) -> impl Future<Output = String> + Send;
     fn block(&self, number: u64) -> impl Future<Output = Result<Option<Block>, ChainError>> + Send;
     fn confirm(&self, kept: &Block) -> impl Future<Output = Result<(), ChainError>> + Send;
     fn logs(&self, from: u64, to: u64) -> impl Future<Output = Result<Vec<EscrowLog>, ChainError>> + Send;
@@ -34,9 +37,9 @@ pub trait ChainPort: Send + Sync {
     fn send_raw(&self, raw: &[u8]) -> impl Future<Output = Result<Sent, ChainError>> + Send;
     fn receipt(&self, of: &TxHash) -> impl Future<Output = Result<Option<Receipt>, ChainError>> + Send;
     fn native_balance(&self, owner: &Address) -> impl Future<Output = Result<Wei, ChainError>> + Send;
-    fn account(&self, owner: &Address, at: &Block) -> impl Future<Output = Result<EscrowAccount, ChainError>> + Send;
+    fn accounts(&self, owners: &[Address], at: &Block) -> impl Future<Output = Result<Vec<EscrowAccount>, ChainError>> + Send;
     fn channels(&self, ids: &[ChannelId], at: &Block) -> impl Future<Output = Result<Vec<EscrowChannel>, ChainError>> + Send;
-    fn credit(&self, payee: &Address, at: &Block) -> impl Future<Output = Result<Usdc, ChainError>> + Send;
+    fn credits(&self, payees: &[Address], at: &Block) -> impl Future<Output = Result<Vec<Usdc>, ChainError>> + Send;
     fn fees(&self, at: &Block) -> impl Future<Output = Result<EscrowFees, ChainError>> + Send;
     fn token_balance(&self, owner: &Address, at: &Block) -> impl Future<Output = Result<Usdc, ChainError>> + Send;
 }
@@ -52,6 +55,10 @@ impl ChainPort for Chain {
 
     async fn latest_block(&self) -> Result<Block, ChainError> {
         Chain::latest_block(self).await
+    }
+
+    async fn standstill(&self, now: Timestamp) -> String {
+        orien_bootstrap::escrow::standstill(self, now).await
     }
 
     async fn block(&self, number: u64) -> Result<Option<Block>, ChainError> {
@@ -94,16 +101,16 @@ impl ChainPort for Chain {
         Chain::native_balance(self, owner).await
     }
 
-    async fn account(&self, owner: &Address, at: &Block) -> Result<EscrowAccount, ChainError> {
-        Chain::account(self, owner, at).await
+    async fn accounts(&self, owners: &[Address], at: &Block) -> Result<Vec<EscrowAccount>, ChainError> {
+        Chain::accounts(self, owners, at).await
     }
 
     async fn channels(&self, ids: &[ChannelId], at: &Block) -> Result<Vec<EscrowChannel>, ChainError> {
         Chain::channels(self, ids, at).await
     }
 
-    async fn credit(&self, payee: &Address, at: &Block) -> Result<Usdc, ChainError> {
-        Chain::credit(self, payee, at).await
+    async fn credits(&self, payees: &[Address], at: &Block) -> Result<Vec<Usdc>, ChainError> {
+        Chain::credits(self, payees, at).await
     }
 
     async fn fees(&self, at: &Block) -> Result<EscrowFees, ChainError> {

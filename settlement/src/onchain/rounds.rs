@@ -11,6 +11,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
+use super::reconciling::{Comparison, Progress};
 use super::{ChainPort, Counter, Follower, Reconciliation, StepError};
 use crate::desk::DeskError;
 
@@ -51,21 +52,27 @@ async fn follow_on<P: ChainPort, D: Counter>(
 ) -> Result<(), ChainError> {
     let mut pause = every;
     loop {
-        let done = turn(&mut follower, &expected).await;
+        // A look through a crowded block may take minutes. Whoever breaks it off loses nothing: what counts is stored.
+        let Some(done) = cancel.run_until_cancelled(turn(&mut follower, &expected)).await else { return Ok(()) };
         pause = match done {
+            Ok(()) if follower.is_comparing() => Duration::ZERO,
             Ok(()) => every,
             Err(StepError::Chain(error @ ChainError::Mismatch(_))) => return Err(error),
             // The desk tells whoever runs it.
             Err(StepError::Desk(DeskError::Shut(_))) => return Ok(()),
             Err(error) => {
                 follower.unread(&error).await;
-                pause.saturating_mul(2).min(PAUSE_MAX)
+                pause.max(every).saturating_mul(2).min(PAUSE_MAX)
             }
         };
         tokio::select! {
             biased;
             () = cancel.cancelled() => return Ok(()),
-            Some(request) = requests.recv() => compare(&mut follower, request).await,
+            Some(request) = requests.recv() => {
+                if cancel.run_until_cancelled(compare(&mut follower, &expected, request)).await.is_none() {
+                    return Ok(());
+                }
+            }
             () = sleep(pause) => {}
         }
     }
@@ -81,9 +88,8 @@ async fn turn<P: ChainPort, D: Counter>(follower: &mut Follower<P, D>, expected:
     Ok(())
 }
 
-async fn compare<P: ChainPort, D: Counter>(follower: &mut Follower<P, D>, request: CompareNow) {
-    let now = clock::wall();
-    let found = match follower.reconcile(now).await {
+async fn compare<P: ChainPort, D: Counter>(follower: &mut Follower<P, D>, expected: &Expected, request: CompareNow) {
+    let found = match compare_all(follower, expected).await {
         Ok(Some(found)) => Ok(found),
         Ok(None) => Err("nothing of the chain was read yet".to_owned()),
         Err(error) => Err(error.to_string()),
@@ -99,6 +105,21 @@ async fn compare<P: ChainPort, D: Counter>(follower: &mut Follower<P, D>, reques
     }
     // Whoever asked may be gone.
     drop(request.reply.send(found));
+}
+
+/// Compares all of it, and goes on paying between two parts.
+async fn compare_all<P: ChainPort, D: Counter>(
+    follower: &mut Follower<P, D>,
+    expected: &Expected,
+) -> Result<Option<Reconciliation>, StepError> {
+    let mut comparison = Comparison::new();
+    while follower.compare_some(&mut comparison).await? == Progress::More {
+        // What is wrong with it is found again by the next one.
+        if let Err(error) = turn(follower, expected).await {
+            follower.unread(&error).await;
+        }
+    }
+    follower.conclude_comparison(comparison, clock::wall()).await
 }
 
 impl<P: ChainPort, D: Counter> Follower<P, D> {

@@ -279,9 +279,9 @@ impl Machine {
         let Some(sent_at) = newest.sent_at else { return vec![Effect::Broadcast(newest.hash)] };
         // One that was signed long ago and never heard of since is sent again before it is raised.
         let is_stalled = now.since(newest.signed_at) >= rules.stall && newest.sends >= 2;
+        let left = FORMS_MAX.saturating_sub(flight.attempts.len());
         if (is_stalled || self.wants_more)
-            && flight.attempts.len() < FORMS_MAX
-            && let Some(effect) = raise(newest, quote, rules.fee_cap)
+            && let Some(effect) = raise(newest, left, quote, rules.fee_cap)
         {
             return vec![effect];
         }
@@ -317,10 +317,13 @@ fn included(flight: &mut Flight, found: &Inclusion, look: &Look) -> Vec<Effect> 
     vec![Effect::Persist]
 }
 
-/// The next transaction for the same nonce; beyond the cap one that carries nothing, and nothing after that.
-fn raise(newest: &Attempt, quote: FeeQuote, cap: Wei) -> Option<Effect> {
-    match newest.fees.raised(quote, cap) {
-        Some(fees) => Some(Effect::Sign { fees, is_no_op: newest.is_no_op }),
-        None => (!newest.is_no_op).then(|| Effect::Sign { fees: newest.fees.beyond(), is_no_op: true }),
+/// The next transaction for the same nonce, of so many that are `left`; beyond the cap, and as the last of them, one that carries nothing, and nothing after that.
+fn raise(newest: &Attempt, left: usize, quote: FeeQuote, cap: Wei) -> Option<Effect> {
+    let raised = newest.fees.raised(quote, cap);
+    match (left, raised) {
+        (0, _) => None,
+        (1, _) if !newest.is_no_op => Some(Effect::Sign { fees: raised.unwrap_or_else(|| newest.fees.beyond()), is_no_op: true }),
+        (_, Some(fees)) => Some(Effect::Sign { fees, is_no_op: newest.is_no_op }),
+        (_, None) => (!newest.is_no_op).then(|| Effect::Sign { fees: newest.fees.beyond(), is_no_op: true }),
     }
 }

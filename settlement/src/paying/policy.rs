@@ -33,7 +33,7 @@ pub struct Policy {
     pub dust: Usdc,
     /// Most that one transaction pays to one payee; what is more is left to the payee.
     pub payout_cap: Option<Usdc>,
-    /// Most that the transactions of a day (UTC) redeem.
+    /// Most that the transactions of a day (UTC) redeem; a claim of more is left to its payee.
     pub day_cap: Option<Usdc>,
 }
 
@@ -59,6 +59,8 @@ pub struct Choice {
     pub claims: Vec<Candidate>,
     /// Candidates that are more than one payout may be.
     pub over_cap: Vec<Candidate>,
+    /// Candidates that are more than a whole day may redeem.
+    pub over_day_cap: Vec<Candidate>,
 }
 
 impl Choice {
@@ -91,50 +93,67 @@ pub fn choose(candidates: Vec<Candidate>, policy: &Policy, gas_price: Wei, day_l
         let is_dust = claim.amount < policy.dust && !(claim.closes && claim.amount == Usdc::ZERO);
         if policy.payout_cap.is_some_and(|cap| claim.amount > cap) {
             choice.over_cap.push(claim);
+        } else if policy.day_cap.is_some_and(|cap| claim.amount > cap) {
+            choice.over_day_cap.push(claim);
         } else if !too_late && !is_dust {
             waiting.push(claim);
         }
     }
     // The most urgent first: a flood of others cannot keep it out.
     waiting.sort_by_key(|claim| (claim.redeem_until, claim.channel));
-    if !is_due(&waiting, policy, gas_price, now) {
-        return choice;
-    }
-    // What was reverted before goes alone, so that it takes nobody with it.
-    let alone = waiting.iter().position(|claim| claim.failures > 0);
-    choice.claims = match alone {
-        Some(index) if index == 0 || waiting.iter().all(|claim| claim.failures > 0) => vec![waiting.swap_remove(index)],
-        _ => pack(waiting.into_iter().filter(|claim| claim.failures == 0), policy, day_left),
-    };
+    // Of what can go today, and not of all that waits: what the day has no room for would make each small claim worth a transaction.
+    let due = possible(waiting, day_left).into_iter().find(|claims| is_due(claims, policy, gas_price, day_left, now));
+    choice.claims = pack(due.unwrap_or_default(), policy);
     choice.claims.sort_by_key(|claim| (claim.payee, claim.channel));
     choice
 }
 
-fn pack(waiting: impl Iterator<Item = Candidate>, policy: &Policy, day_left: Option<Usdc>) -> Vec<Candidate> {
+/// What can go today, in the order in which it is tried. What was reverted before goes alone, so that it takes nobody with it.
+fn possible(waiting: Vec<Candidate>, day_left: Option<Usdc>) -> [Vec<Candidate>; 2] {
+    let (failed, sound): (Vec<Candidate>, Vec<Candidate>) = waiting.into_iter().partition(|claim| claim.failures > 0);
+    let mut alone = within_day(failed, day_left);
+    alone.truncate(1);
+    let sound = within_day(sound, day_left);
+    let urgency = |claims: &[Candidate]| claims.first().map(|claim| (claim.redeem_until, claim.channel));
+    if urgency(&alone) < urgency(&sound) { [alone, sound] } else { [sound, alone] }
+}
+
+/// What the day has room for, one claim after the other.
+fn within_day(mut claims: Vec<Candidate>, day_left: Option<Usdc>) -> Vec<Candidate> {
+    if let Some(mut left) = day_left {
+        claims.retain(|claim| {
+            let fits = claim.amount <= left;
+            left = if fits { left.excess_over(claim.amount) } else { left };
+            fits
+        });
+    }
+    claims
+}
+
+/// What of it goes into one transaction.
+fn pack(claims: Vec<Candidate>, policy: &Policy) -> Vec<Candidate> {
     let mut packed: Vec<Candidate> = Vec::new();
     let mut payees: BTreeMap<Address, Usdc> = BTreeMap::new();
-    let mut left = day_left;
-    for claim in waiting {
+    for claim in claims {
         let paid = payees.get(&claim.payee).copied().unwrap_or_default().plus(claim.amount).unwrap_or(Usdc::from_micros(u64::MAX));
-        let over = policy.payout_cap.is_some_and(|cap| paid > cap) || left.is_some_and(|left| claim.amount > left);
-        if over || packed.len() >= CLAIMS_MAX {
-            continue;
+        if packed.len() < CLAIMS_MAX && policy.payout_cap.is_none_or(|cap| paid <= cap) {
+            payees.insert(claim.payee, paid);
+            packed.push(claim);
         }
-        payees.insert(claim.payee, paid);
-        left = left.map(|left| left.excess_over(claim.amount));
-        packed.push(claim);
     }
     packed
 }
 
-fn is_due(waiting: &[Candidate], policy: &Policy, gas_price: Wei, now: Timestamp) -> bool {
+fn is_due(waiting: &[Candidate], policy: &Policy, gas_price: Wei, day_left: Option<Usdc>, now: Timestamp) -> bool {
     if waiting.is_empty() {
         return false;
     }
     let amount = sum(waiting);
     let old = waiting.iter().any(|claim| now.since(claim.waiting_since) >= policy.age);
     let near = waiting.iter().any(|claim| claim.redeem_until.timestamp() <= now.plus(policy.near));
-    amount >= policy.amount || waiting.len() >= CLAIMS_MAX || old || near || is_cheap(waiting, amount, policy, gas_price)
+    // A day with less room than that is full with less.
+    let enough = day_left.map_or(policy.amount, |left| left.min(policy.amount)).max(Usdc::from_micros(1));
+    amount >= enough || waiting.len() >= CLAIMS_MAX || old || near || is_cheap(waiting, amount, policy, gas_price)
 }
 
 /// Whether gas is a small enough share of what waits.

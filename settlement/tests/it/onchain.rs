@@ -1,6 +1,8 @@
 //! Settlement on a chain: the machine of its transactions, its books by final logs, and the whole driver on a chain that misbehaves.
 
 mod books;
+mod caps;
+mod crowd;
 mod decode;
 mod machine;
 mod paying;
@@ -10,6 +12,7 @@ mod scene;
 mod seeds;
 mod sim;
 mod site;
+mod standstill;
 mod storm;
 mod traps;
 

@@ -263,6 +263,6 @@ async fn send(
     Err(failed(what, &format!("no block took it; the node said {sent:?}")))
 }
 
-fn failed(what: &str, reason: &str) -> AnvilError {
+pub(super) fn failed(what: &str, reason: &str) -> AnvilError {
     AnvilError::Failed { what: what.to_owned(), reason: reason.to_owned() }
 }

@@ -2,6 +2,7 @@
 //!
 //! Always true: nothing here is worth anything; a chain ends with the value that started it. It does not know what it is used for.
 
+mod crowd;
 mod local;
 mod process;
 mod proxy;

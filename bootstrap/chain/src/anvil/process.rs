@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use alloy_primitives::{Bytes, U64, U256, keccak256};
 use orien_protocol::signing::{Address, MoneyKey};
+use orien_protocol::time::UnixSeconds;
 use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt, AsyncRead, BufReader, Lines};
 use tokio::process::{Child, Command};
@@ -37,11 +38,13 @@ pub struct AnvilSettings {
     pub chain_id: u64,
     /// Blocks by which `safe` is behind; `finalized` is twice as many behind.
     pub slots_in_epoch: u64,
+    /// The time of its first block; now when it is not given. Its clock goes on from there.
+    pub begins_at: Option<UnixSeconds>,
 }
 
 impl Default for AnvilSettings {
     fn default() -> Self {
-        Self { program: None, chain_id: 31_337, slots_in_epoch: 1 }
+        Self { program: None, chain_id: 31_337, slots_in_epoch: 1, begins_at: None }
     }
 }
 
@@ -210,6 +213,9 @@ fn command(program: &Path, settings: &AnvilSettings) -> Command {
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .kill_on_drop(true);
+    if let Some(time) = settings.begins_at {
+        command.args(["--timestamp", &time.0.to_string()]);
+    }
     command
 }
 

@@ -53,6 +53,8 @@ pub enum Fault {
     Garbage,
     /// Whatever it is, null.
     Null,
+    /// Answers, and before that is heard so many of anvil's last blocks are others.
+    Reorganise(u64),
 }
 
 /// Faults that pass by themselves, for storms.
@@ -165,9 +167,19 @@ impl FaultyRpc {
         self.shared.orders().lies.other_hash = block;
     }
 
-    /// Leaves the last log out of every answer.
+    /// Leaves the last log out of every answer, and the last receipt out of a block's.
     pub fn hide_logs(&self, on: bool) {
         self.shared.orders().lies.hide_logs = on;
+    }
+
+    /// Answers with an error, as public nodes do, where there are more logs than this.
+    pub fn limit_logs(&self, most: Option<usize>) {
+        self.shared.orders().lies.log_limit = most;
+    }
+
+    /// Says of the receipts of this block that they are of another.
+    pub fn move_receipts(&self, block: Option<u64>) {
+        self.shared.orders().lies.moved = block;
     }
 
     /// Says this of every account of the escrow, whatever is true.
@@ -279,6 +291,11 @@ async fn converse(stream: TcpStream, shared: &Shared) -> std::io::Result<()> {
             }
             Some(Fault::Oversize(bytes)) => answer(&mut stream, 200, "", &vec![b' '; bytes]).await?,
             Some(Fault::Garbage) => answer(&mut stream, 200, "", b"<html>502 Bad Gateway</html>").await?,
+            Some(Fault::Reorganise(depth)) => {
+                let body = forward().await;
+                self::forward(shared, json!({ "jsonrpc": "2.0", "id": 1, "method": "anvil_reorg", "params": [depth, []] })).await;
+                answer(&mut stream, 200, "", &body).await?;
+            }
             Some(Fault::Null) => {
                 let body = json!({ "jsonrpc": "2.0", "id": request["id"], "result": null });
                 answer(&mut stream, 200, "", body.to_string().as_bytes()).await?;

@@ -7,6 +7,9 @@ use serde_json::{Value, json};
 use crate::abi::{ChannelState, Escrow};
 use crate::types::{EscrowAccount, EscrowChannel};
 
+/// The hash of no block.
+const OTHER_HASH: &str = "0xabababababababababababababababababababababababababababababababab";
+
 /// What is not told as it is.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Lies {
@@ -16,8 +19,12 @@ pub(super) struct Lies {
     pub(super) finalized: Option<u64>,
     /// A block whose hash is said to be another.
     pub(super) other_hash: Option<u64>,
-    /// Whether the last log is left out.
+    /// Whether the last log is left out, and of all receipts of a block the last.
     pub(super) hide_logs: bool,
+    /// Most logs that are answered at once; more is an error, as public nodes have it.
+    pub(super) log_limit: Option<usize>,
+    /// A block of which receipts are said to be of another.
+    pub(super) moved: Option<u64>,
     /// What others are said to tip per gas.
     pub(super) tip: Option<u64>,
     /// What the escrow is said to hold of every account.
@@ -51,6 +58,10 @@ impl Lies {
     /// The answer that is given instead.
     pub(super) fn answer(&self, asked: &Value, mut answer: Value) -> Value {
         let method = asked["method"].as_str().unwrap_or_default();
+        if let Some(limit) = self.log_limit.filter(|limit| method == "eth_getLogs" && logs_in(&answer) > *limit) {
+            let message = format!("query returned more than {limit} results");
+            return json!({ "jsonrpc": "2.0", "id": asked["id"], "error": { "code": -32005, "message": message } });
+        }
         let Some(result) = answer.get_mut("result") else { return answer };
         let beyond = |number: &Value| self.head.is_some_and(|head| number_of(number).is_some_and(|number| number > head));
         match method {
@@ -64,9 +75,17 @@ impl Lies {
                 if beyond(&result["number"]) {
                     *result = Value::Null;
                 } else if number.is_some() && number == self.other_hash {
-                    result["hash"] = json!(format!("0x{}", "ab".repeat(32)));
+                    result["hash"] = json!(OTHER_HASH);
                 }
             }
+            "eth_getBlockReceipts" => {
+                if let (true, Some(receipts)) = (self.hide_logs, result.as_array_mut()) {
+                    receipts.pop();
+                }
+                let receipts = result.as_array_mut().into_iter().flatten();
+                receipts.filter(|receipt| self.has_moved(receipt)).for_each(|receipt| receipt["blockHash"] = json!(OTHER_HASH));
+            }
+            "eth_getTransactionReceipt" if self.has_moved(result) => result["blockHash"] = json!(OTHER_HASH),
             "eth_getTransactionReceipt" if beyond(&result["blockNumber"]) => *result = Value::Null,
             "eth_call" => {
                 if let Some(told) = self.told(asked) {
@@ -93,6 +112,11 @@ impl Lies {
 }
 
 impl Lies {
+    /// Whether a receipt is of the block that is said to be another.
+    fn has_moved(&self, receipt: &Value) -> bool {
+        self.moved.is_some() && number_of(&receipt["blockNumber"]) == self.moved
+    }
+
     /// What a call of the escrow is answered instead of the truth, if it is one that is lied about.
     fn told(&self, asked: &Value) -> Option<Vec<u8>> {
         let data = hex::decode(asked.pointer("/params/0/data")?.as_str()?.strip_prefix("0x")?).ok()?;
@@ -116,6 +140,10 @@ impl Lies {
         };
         Some(Escrow::channelsOfCall::abi_encode_returns(&vec![state; ids.len()]))
     }
+}
+
+fn logs_in(answer: &Value) -> usize {
+    answer["result"].as_array().map_or(0, Vec::len)
 }
 
 fn number_of(value: &Value) -> Option<u64> {

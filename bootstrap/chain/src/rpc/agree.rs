@@ -7,6 +7,7 @@ use std::future::Future;
 use std::time::Duration;
 
 use futures::StreamExt;
+use futures::future::join_all;
 use futures::stream::FuturesUnordered;
 use tokio::time::{Instant, timeout_at};
 
@@ -31,6 +32,16 @@ impl Nodes {
     fn in_order(&self) -> Vec<Node> {
         let (late, good): (Vec<Node>, Vec<Node>) = self.all.iter().cloned().partition(Node::is_shunned);
         good.into_iter().chain(late).collect()
+    }
+
+    /// Every node with its answer, asked at once.
+    pub(crate) async fn every<T, F, A>(&self, ask: F) -> Vec<(&Node, Result<T, ChainError>)>
+    where
+        F: Fn(Node) -> A,
+        A: Future<Output = Result<T, ChainError>>,
+    {
+        let answers = join_all(self.all.iter().cloned().map(ask)).await;
+        self.all.iter().zip(answers).collect()
     }
 
     /// What as many nodes as must agree say alike. As few as possible are asked; the others only when one of these fails or differs.

@@ -3,23 +3,28 @@
 //! Always true: at most so many questions are under way; a node that asks for patience gets it, up to a limit; what a node says in an error is cut short
 //! before anybody sees it. It does not know what any answer means.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use alloy_json_rpc::{ErrorPayload, RpcError, RpcRecv, RpcSend};
 use alloy_rpc_client::RpcClient;
 use alloy_transport::{TransportError, TransportErrorKind};
 use serde_json::Value;
+use serde_json::value::RawValue;
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::transport::{BoundedHttp, Oversized};
 use crate::error::ChainError;
 use crate::facts::{ChainLimits, RpcUrl};
+use crate::receipts::Unfinished;
 
 /// How long a node that did not answer is asked last.
 const SHUNNED: Duration = Duration::from_secs(30);
+
+/// Answers after which a node is asked for the logs of more blocks at once again.
+const LENGTHEN_AFTER: u64 = 8;
 
 /// Longest text of a node's that is kept.
 const TEXT_LIMIT: usize = 300;
@@ -35,26 +40,38 @@ pub(crate) struct Node(Arc<Inner>);
 struct Inner {
     name: String,
     client: RpcClient,
+    /// The same with room for all of a block.
+    wide: RpcClient,
     limits: ChainLimits,
     places: Semaphore,
     born: Instant,
     /// Milliseconds after `born` until which it is asked last.
     shunned_until: AtomicU64,
+    /// The same for one that knows older blocks than others, whatever it answers.
+    late_until: AtomicU64,
     /// Most blocks whose logs it gave at once since it refused more.
     log_blocks: AtomicU64,
+    /// How often it gave that many since it last refused.
+    log_answers: AtomicU64,
+    /// The block whose receipts were not read to their end.
+    unfinished: Mutex<Option<Unfinished>>,
 }
 
 impl Node {
     pub(crate) fn new(url: &RpcUrl, limits: &ChainLimits) -> Result<Self, ChainError> {
-        let client = RpcClient::new(BoundedHttp::new(url, limits)?, url.is_loopback());
+        let client = |limit| Ok::<_, ChainError>(RpcClient::new(BoundedHttp::new(url, limits, limit)?, url.is_loopback()));
         Ok(Self(Arc::new(Inner {
             name: url.host(),
-            client,
+            client: client(limits.answer_bytes)?,
+            wide: client(limits.block_bytes)?,
             limits: *limits,
             places: Semaphore::new(limits.in_flight.max(1)),
             born: Instant::now(),
             shunned_until: AtomicU64::new(0),
+            late_until: AtomicU64::new(0),
             log_blocks: AtomicU64::new(limits.log_blocks.max(1)),
+            log_answers: AtomicU64::new(0),
+            unfinished: Mutex::default(),
         })))
     }
 
@@ -70,11 +87,36 @@ impl Node {
     /// Notes that it does not give the logs of more blocks at once.
     pub(crate) fn shorten_logs(&self, blocks: u64) {
         self.0.log_blocks.fetch_min(blocks.max(1), Ordering::Relaxed);
+        self.0.log_answers.store(0, Ordering::Relaxed);
     }
 
-    /// Whether it failed to answer lately.
+    /// Notes that it gave so many. After some such answers it is asked for twice as many again: it may have refused for what was in a block, and not for their number.
+    pub(crate) fn lengthen_logs(&self) {
+        if self.0.log_answers.fetch_add(1, Ordering::Relaxed) + 1 >= LENGTHEN_AFTER {
+            let more = self.log_blocks().saturating_mul(2).min(self.0.limits.log_blocks.max(1));
+            self.0.log_blocks.store(more, Ordering::Relaxed);
+            self.0.log_answers.store(0, Ordering::Relaxed);
+        }
+    }
+
+    /// Where the reading of a block's receipts is kept while it is not at its end.
+    pub(crate) fn unfinished(&self) -> MutexGuard<'_, Option<Unfinished>> {
+        self.0.unfinished.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether it failed to answer lately, or stands behind others.
     pub(crate) fn is_shunned(&self) -> bool {
-        self.age() < self.0.shunned_until.load(Ordering::Relaxed)
+        let until = self.0.shunned_until.load(Ordering::Relaxed).max(self.0.late_until.load(Ordering::Relaxed));
+        self.age() < until
+    }
+
+    /// Notes that it stands behind others: for a while it is asked last.
+    pub(crate) fn is_late(&self) {
+        self.0.late_until.store(self.after_shunning(), Ordering::Relaxed);
+    }
+
+    fn after_shunning(&self) -> u64 {
+        self.age().saturating_add(u64::try_from(SHUNNED.as_millis()).unwrap_or(u64::MAX))
     }
 
     fn age(&self) -> u64 {
@@ -91,7 +133,15 @@ impl Node {
         P: RpcSend + Clone + Unpin + 'static,
         R: RpcRecv,
     {
-        self.ask_times(method, params, self.0.limits.attempts).await
+        self.ask_times(&self.0.client, method, params, self.0.limits.attempts).await
+    }
+
+    /// Asks what may have a long answer, which is handed out as it came: it can be looked through without taking it apart first.
+    pub(crate) async fn ask_wide<P>(&self, method: &'static str, params: P) -> Result<Box<RawValue>, ChainError>
+    where
+        P: RpcSend + Clone + Unpin + 'static,
+    {
+        self.ask_times(&self.0.wide, method, params, self.0.limits.attempts).await
     }
 
     /// Asks, and asks again only when the node wants that: for what may have been done although nothing was heard.
@@ -100,10 +150,10 @@ impl Node {
         P: RpcSend + Clone + Unpin + 'static,
         R: RpcRecv,
     {
-        self.ask_times(method, params, 1).await
+        self.ask_times(&self.0.client, method, params, 1).await
     }
 
-    async fn ask_times<P, R>(&self, method: &'static str, params: P, unanswered_max: u32) -> Result<R, ChainError>
+    async fn ask_times<P, R>(&self, client: &RpcClient, method: &'static str, params: P, unanswered_max: u32) -> Result<R, ChainError>
     where
         P: RpcSend + Clone + Unpin + 'static,
         R: RpcRecv,
@@ -112,7 +162,7 @@ impl Node {
         let mut pause = limits.pause;
         let mut attempt = 1;
         loop {
-            let failure = match self.once(method, params.clone()).await {
+            let failure = match self.once(client, method, params.clone()).await {
                 Ok(answer) => {
                     self.0.shunned_until.store(0, Ordering::Relaxed);
                     return Ok(answer);
@@ -126,8 +176,7 @@ impl Node {
             };
             if attempt >= attempts {
                 if matches!(failure.error, ChainError::Unanswered { .. } | ChainError::RateLimited { .. }) {
-                    let until = self.age().saturating_add(u64::try_from(SHUNNED.as_millis()).unwrap_or(u64::MAX));
-                    self.0.shunned_until.store(until, Ordering::Relaxed);
+                    self.0.shunned_until.store(self.after_shunning(), Ordering::Relaxed);
                 }
                 return Err(failure.error);
             }
@@ -137,13 +186,13 @@ impl Node {
         }
     }
 
-    async fn once<P, R>(&self, method: &'static str, params: P) -> Result<R, Failure>
+    async fn once<P, R>(&self, client: &RpcClient, method: &'static str, params: P) -> Result<R, Failure>
     where
         P: RpcSend + Unpin + 'static,
         R: RpcRecv,
     {
         let _place = self.0.places.acquire().await.map_err(|_| self.unanswered(method, "it is being left"))?;
-        let answer = timeout(self.0.limits.answer_within, self.0.client.request::<P, R>(method, params)).await;
+        let answer = timeout(self.0.limits.answer_within, client.request::<P, R>(method, params)).await;
         match answer {
             Ok(Ok(answer)) => Ok(answer),
             Ok(Err(error)) => Err(self.failure(method, error)),
@@ -172,8 +221,11 @@ impl Node {
             RpcError::Transport(TransportErrorKind::HttpError(http)) if http.status == 429 => self.limited(method, None),
             RpcError::Transport(TransportErrorKind::HttpError(http)) => self.unanswered(method, &format!("HTTP status {}", http.status)),
             RpcError::Transport(TransportErrorKind::Custom(source)) => {
-                let again = !source.is::<Oversized>();
-                Failure { again, ..self.unanswered(method, &chained(source.as_ref())) }
+                if let Some(Oversized { limit }) = source.downcast_ref() {
+                    let error = ChainError::AnswerTooLong { rpc: self.0.name.clone(), method, limit: *limit };
+                    return Failure { error, again: false, wait: None };
+                }
+                self.unanswered(method, &chained(source.as_ref()))
             }
             RpcError::DeserError { err, .. } => Failure { error: self.malformed(method, err), again: false, wait: None },
             other => self.unanswered(method, &other.to_string()),

@@ -25,7 +25,8 @@ pub(crate) struct BoundedHttp {
 }
 
 impl BoundedHttp {
-    pub(crate) fn new(url: &RpcUrl, limits: &ChainLimits) -> Result<Self, ChainError> {
+    /// `limit` is the longest answer that is read, in bytes.
+    pub(crate) fn new(url: &RpcUrl, limits: &ChainLimits, limit: usize) -> Result<Self, ChainError> {
         // One for the whole process; whoever was first chose the same.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let mut client = Client::builder()
@@ -36,7 +37,7 @@ impl BoundedHttp {
             client = client.no_proxy();
         }
         let client = client.build().map_err(|error| ChainError::Config(format!("no client for {url}: {error}")))?;
-        Ok(Self { client, url: url.url().clone(), limit: limits.answer_bytes })
+        Ok(Self { client, url: url.url().clone(), limit })
     }
 
     async fn ask(self, request: RequestPacket) -> Result<ResponsePacket, TransportError> {
@@ -81,7 +82,7 @@ async fn read(answer: &mut Response, limit: usize) -> Result<Vec<u8>, TransportE
 #[derive(Debug, thiserror::Error)]
 #[error("the answer is longer than {limit} bytes")]
 pub(crate) struct Oversized {
-    limit: usize,
+    pub(crate) limit: usize,
 }
 
 impl Service<RequestPacket> for BoundedHttp {

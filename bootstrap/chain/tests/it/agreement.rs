@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use orien_chain::anvil::{Anvil, AnvilSettings, Fault};
 use orien_chain::{Chain, ChainError, ChainLimits, Mismatch, call};
+use orien_protocol::signing::Address;
 
 use crate::kit::{World, impatient, included, usdc};
 
@@ -187,4 +188,22 @@ async fn nodes_are_asked_together_and_not_one_after_the_other() {
     chain.account(&world.agent.address(), &block).await.unwrap();
     let waited = begun.elapsed();
     assert!(waited >= Duration::from_millis(600) && waited < Duration::from_millis(1150), "{waited:?}");
+}
+
+#[tokio::test]
+async fn many_accounts_are_asked_for_several_at_once_and_come_in_their_order() {
+    let Some(world) = World::start().await else { return };
+    world.deposit("10").await;
+    let block = world.chain().latest_block().await.unwrap();
+    let proxies = world.proxies(1).await;
+    let chain = world.through(&proxies);
+    let delay = Duration::from_millis(300);
+    proxies[0].fail_next(Some("eth_call"), Fault::Delay(delay), 16);
+    let owners: Vec<_> = (0..16).map(|n| if n == 9 { world.agent.address() } else { Address::from_bytes([n; 20]) }).collect();
+    let begun = Instant::now();
+    let accounts = chain.accounts(&owners, &block).await.unwrap();
+    assert!(begun.elapsed() < delay * 8, "one after the other: {:?}", begun.elapsed());
+    let balances: Vec<_> = accounts.iter().map(|account| account.balance).collect();
+    let expected: Vec<_> = (0..16).map(|n| if n == 9 { usdc("10") } else { usdc("0") }).collect();
+    assert_eq!(balances, expected);
 }

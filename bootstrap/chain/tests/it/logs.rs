@@ -61,6 +61,8 @@ async fn an_answer_that_is_too_large_is_asked_for_in_parts_and_a_node_that_is_go
     let whole = world.chain().logs(0, to).await.unwrap();
     proxies[0].fail_next(Some("eth_getLogs"), Fault::Oversize(200_000), 2);
     assert_eq!(chain.logs(0, to).await.unwrap(), whole);
+    // As to somebody who does not know yet that it is asked for few blocks at once.
+    let chain = world.through(&proxies);
     let before = proxies[0].requests("eth_getLogs");
     proxies[0].fail_next(Some("eth_getLogs"), Fault::Drop, 1000);
     assert!(matches!(chain.logs(0, to).await, Err(ChainError::Unanswered { .. })));

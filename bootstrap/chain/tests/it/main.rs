@@ -3,6 +3,7 @@
 
 mod agreement;
 mod claims;
+mod crowd;
 mod deposits;
 mod ending;
 mod faults;

@@ -1,5 +1,7 @@
 //! Which claims could go into a transaction, and the record that they do.
 
+use std::ops::Bound;
+
 use orien_protocol::channel::ChannelId;
 use orien_protocol::frame::Claim;
 use orien_protocol::money::Usdc;
@@ -45,6 +47,13 @@ impl Books {
         self.chain.channels.iter().filter_map(|(id, chain)| Some((*id, chain.parked?))).collect()
     }
 
+    /// What a channel promises beyond what is redeemed of it.
+    pub fn unredeemed(&self, id: &ChannelId) -> Usdc {
+        let promised =
+            |record: &ChannelRecord| record.voucher.map_or(Usdc::ZERO, |voucher| voucher.unverified().total).excess_over(record.redeemed);
+        self.channel(id).map_or(Usdc::ZERO, promised)
+    }
+
     /// What the cap of a day leaves at `now`.
     pub fn day_left(&self, cap: Option<Usdc>, now: Timestamp) -> Option<Usdc> {
         let totals = self.chain_totals();
@@ -75,9 +84,19 @@ impl Books {
         Change { chain: ChainChange { channels, ..ChainChange::default() }, ..Change::default() }
     }
 
-    /// Every channel that is held in memory: live, or not wholly in batches.
-    pub fn held_channels(&self) -> impl Iterator<Item = &ChannelRecord> {
-        self.channels.values()
+    /// What is redeemed of every channel that is held in memory, live or not wholly in batches, after this one.
+    pub fn held_channels_after(&self, after: Option<&ChannelId>) -> impl Iterator<Item = (ChannelId, Usdc)> {
+        self.channels.range((beyond(after), Bound::Unbounded)).map(|(id, record)| (*id, record.redeemed))
+    }
+
+    /// Every escrow account after this one, and what it asked back.
+    pub fn chain_accounts_after(&self, after: Option<&Address>) -> impl Iterator<Item = (Address, Usdc)> {
+        self.chain.accounts.range((beyond(after), Bound::Unbounded)).map(|(address, record)| (*address, record.exiting))
+    }
+
+    /// Undelivered payments by payee after this one, in micro-USDC.
+    pub fn credits_after(&self, after: Option<&Address>) -> impl Iterator<Item = (Address, u128)> {
+        self.chain.credits.range((beyond(after), Bound::Unbounded)).map(|(payee, credit)| (*payee, *credit))
     }
 
     /// Plans setting claims aside.
@@ -89,6 +108,10 @@ impl Books {
         let channels = claims.iter().filter_map(park).collect();
         Change { chain: ChainChange { channels, ..ChainChange::default() }, ..Change::default() }
     }
+}
+
+fn beyond<T: Copy>(after: Option<&T>) -> Bound<T> {
+    after.map_or(Bound::Unbounded, |after| Bound::Excluded(*after))
 }
 
 fn candidate(record: &ChannelRecord, chain: &ChainChannel) -> Option<Candidate> {

@@ -1,5 +1,6 @@
 //! The machine of one transaction: nonces, fees, what follows from what is seen.
 
+use orien_chain::fees::FORMS_MAX;
 use orien_chain::{FeeQuote, Fees, Wei};
 use orien_protocol::channel::ChannelId;
 use orien_protocol::hash::Hash;
@@ -140,6 +141,21 @@ fn a_stall_raises_both_fees_by_an_eighth_up_to_the_cap_and_then_uses_the_nonce_u
     assert_eq!(empty.iter().filter(|empty| **empty).count(), 1, "{empty:?}");
     assert_eq!(empty.last(), Some(&true), "and nothing is raised after it");
     assert_eq!(machine.flight().unwrap().attempts.len(), signed.len() + 1, "every one of them is watched");
+}
+
+#[test]
+fn a_nonce_whose_attempts_run_out_below_the_cap_is_used_up_with_nothing_by_the_last_of_them() {
+    // A cap that eighteen steps of an eighth do not reach.
+    let mut machine = Machine::new(Rules { fee_cap: Wei(10_000 * GWEI), ..Rules::default() }, Sender::default(), None);
+    let (fees, is_no_op) = sign_of(&machine.turn(plan(7), START)).unwrap();
+    machine.turn(Input::Signed { hash: hash(1), fees, is_no_op }, START);
+    machine.turn(Input::Told(hash(1), Told::Taken), START);
+    let signed = stall(&mut machine, 60);
+    assert_eq!(machine.flight().unwrap().attempts.len(), FORMS_MAX);
+    let empty: Vec<usize> = signed.iter().enumerate().filter(|(_, (_, is_no_op))| *is_no_op).map(|(at, _)| at).collect();
+    assert_eq!(empty, [FORMS_MAX - 2], "the last, and no other");
+    let (last, before) = (signed[FORMS_MAX - 2].0, signed[FORMS_MAX - 3].0);
+    assert!(last.max_fee.0 * 8 >= before.max_fee.0 * 9, "{before:?} to {last:?}");
 }
 
 #[test]

@@ -89,6 +89,32 @@ fn caps_leave_out_what_is_beyond_them_and_nothing_else() {
 }
 
 #[test]
+fn a_claim_above_the_cap_of_a_day_is_left_out_for_good_and_one_above_the_rest_of_a_day_until_the_next() {
+    let capped = Policy { day_cap: Some(usdc("10")), ..policy() };
+    let claims = || vec![candidate(1, address(1), "10.000001"), candidate(2, address(2), "8"), candidate(3, address(3), "1")];
+    let choice = choose(claims(), &capped, Wei(1), Some(usdc("5")), START);
+    assert_eq!(choice.over_day_cap.iter().map(|claim| claim.channel).collect::<Vec<_>>(), [candidate(1, address(1), "1").channel]);
+    // What cannot go now does not have what can go by itself: each small claim would have a transaction of its own until the day is over.
+    assert_eq!(choice.claims, []);
+    let old = choose(claims(), &capped, Wei(1), Some(usdc("5")), after(Millis::from_secs(600)));
+    assert_eq!(old.amount(), usdc("1"));
+    let next = choose(claims(), &capped, Wei(1), Some(usdc("10")), after(Millis::from_secs(600)));
+    assert_eq!(next.amount(), usdc("9"));
+    // One that was reverted before is not beyond the cap either.
+    let mut failed = candidate(4, address(4), "8");
+    failed.failures = 1;
+    assert_eq!(choose(vec![failed], &capped, Wei(1), Some(usdc("5")), after(Millis::from_secs(600))).claims, []);
+}
+
+#[test]
+fn what_was_reverted_and_may_wait_does_not_hold_up_what_is_worth_a_transaction() {
+    let mut failed = candidate(1, address(1), "1");
+    failed.failures = 1;
+    let choice = chosen(vec![failed, candidate(2, address(2), "10")], &policy(), START);
+    assert_eq!(choice.amount(), usdc("10"));
+}
+
+#[test]
 fn dust_is_left_to_its_payee_and_a_close_is_not_dust() {
     let dust = Policy { dust: usdc("0.01"), ..policy() };
     let mut close = candidate(2, address(2), "0");

@@ -1,10 +1,11 @@
 //! A storm of SIGKILLs over a real settlement on a real local chain, at every state of its transactions: with blocks taken back, transactions dropped, blocks that stay
 //! away or revert, somebody else who redeems the same claims, and a proxy between that loses, delays, repeats and garbles.
 //!
-//! Every claim is redeemed exactly once, books equal chain, and no nonce is stuck. `ORIEN_KILLS=n` says how many kills; from 300 on each place has to have had ten. Most
+//! Every claim is redeemed exactly once, every close that was handed in happens once, books equal chain, and no nonce is stuck. `ORIEN_KILLS=n` says how many kills; from 300 on each place has to have had ten. Most
 //! kills are aimed at the place that had the fewest so far, the rest come at any moment. Each process is this test program again.
 
 mod child;
+mod closing;
 mod place;
 mod process;
 mod sky;
@@ -18,6 +19,7 @@ use orien_bootstrap::clock;
 use orien_chain::anvil::FaultyRpc;
 use orien_chain::{EscrowEvent, Wei};
 use orien_protocol::channel::ChannelId;
+use orien_protocol::money::Usdc;
 use orien_protocol::time::Timestamp;
 use orien_settlement::desk::Desk;
 use orien_settlement::paying::{CALLDATA, Flight, Stage};
@@ -31,9 +33,15 @@ use super::site::{Session, Site};
 use crate::kit::{micros, usdc};
 
 const KILLS: u64 = 40;
+/// Sessions that are open at once.
 const SESSIONS: usize = 40;
-/// From so many kills on, so many of them have to be at each place.
+/// What is reserved for each.
+const CEILING: Usdc = Usdc::from_micros(5_000_000);
+/// Claims that close their session, in percent.
+const CLOSING: u64 = 15;
+/// From so many kills on, so many of them have to be at each place, and so many closes have to have met an escrow that was too short.
 const DEMANDED: (u64, u64) = (300, 10);
+const SHORT_DEMANDED: u64 = 5;
 /// Attempts after which a transaction is left to be included: the machine makes 18 at most.
 const ATTEMPTS_ENOUGH: usize = 12;
 
@@ -47,6 +55,10 @@ struct Storm {
     sky: Sky,
     proxy: FaultyRpc,
     sessions: Vec<Session>,
+    /// Of each of them, whether its close was handed in.
+    closing: Vec<bool>,
+    /// What each agent added to its escrow on the way.
+    deposits: BTreeMap<usize, u64>,
     /// How many kills were at which place, by what they left on disk.
     found: BTreeMap<Place, u64>,
 }
@@ -67,14 +79,19 @@ impl Storm {
         let desk = self.sky.site.desk();
         let flight = self.inquest(&desk, seen);
         let now = clock::wall().max(self.sky.site.chain.now().await.unwrap().timestamp());
-        if self.sessions.is_empty() || self.sessions.len() < SESSIONS && self.sky.dice.chance(40) {
-            let (agent, provider) = (self.sky.pick(self.sky.site.agents.len()), self.sky.pick(self.sky.site.providers.len()));
-            self.sessions.push(self.sky.site.open(&desk, agent, provider, usdc("5"), now));
-        }
+        self.open(&desk, now);
         // There is always something to pay, so that there is always a next transaction.
         for _ in 0..=self.sky.dice.below(3) {
             let (at, more) = (self.sky.pick(self.sessions.len()), 1 + self.sky.dice.below(50_000));
-            self.claim(&desk, at, more, now);
+            let closes = self.sky.dice.chance(CLOSING);
+            self.claim(&desk, at, more, closes, now);
+        }
+        if let Some(flight) = flight.as_ref().filter(|_| self.sky.dice.chance(70)) {
+            self.fall_short(flight).await;
+        }
+        if self.sky.dice.chance(6) {
+            let agent = self.sky.pick(self.sky.site.agents.len());
+            self.deposit(agent).await;
         }
         if let Some(flight) = flight.as_ref().filter(|_| self.sky.dice.chance(12)) {
             self.rival(&desk, flight).await;
@@ -82,12 +99,24 @@ impl Storm {
         flight
     }
 
-    fn claim(&mut self, desk: &Desk, at: usize, more: u64, now: Timestamp) {
+    /// Opens a session if there are few, and the account has the money for one.
+    fn open(&mut self, desk: &Desk, now: Timestamp) {
+        let open = self.closing.iter().filter(|closes| !**closes).count();
+        let wanted = open == 0 || open < SESSIONS && self.sky.dice.chance(40);
+        let (agent, provider) = (self.sky.pick(self.sky.site.agents.len()), self.sky.pick(self.sky.site.providers.len()));
+        if wanted && desk.funds(&self.sky.site.agents[agent].principal).unwrap().available >= CEILING {
+            self.sessions.push(self.sky.site.open(desk, agent, provider, CEILING, now));
+            self.closing.push(false);
+        }
+    }
+
+    fn claim(&mut self, desk: &Desk, at: usize, more: u64, closes: bool, now: Timestamp) {
         let session = &mut self.sessions[at];
         let left = session.allowance.unverified().ceiling.excess_over(session.total);
-        if micros(more) <= left {
-            let claim = self.sky.site.claim(session, micros(more), false);
+        if !self.closing[at] && micros(more) <= left {
+            let claim = self.sky.site.claim(session, micros(more), closes);
             desk.claim(claim, now).unwrap();
+            self.closing[at] = closes;
         }
     }
 
@@ -172,36 +201,50 @@ async fn storm(kills: u64) {
     site.anvil().mine_every(0).await.unwrap();
     let proxy = FaultyRpc::start(site.anvil().rpc()).await.unwrap();
     proxy.storm(7, 60);
-    let mut storm = Storm { sky: Sky::over(site, Dice(11)), proxy, sessions: Vec::new(), found: BTreeMap::new() };
+    let sky = Sky::over(site, Dice(11));
+    let (sessions, closing) = (Vec::new(), Vec::new());
+    let mut storm = Storm { sky, proxy, sessions, closing, deposits: BTreeMap::new(), found: BTreeMap::new() };
     // A desk that has never read the chain promises nothing.
     first_look(&storm.sky.site).await;
     let mut seen = None;
     for _ in 0..kills {
         seen = Some(storm.round(seen).await);
     }
-    // What was set aside because blocks reverted it is claimed anew.
+    // What was set aside because blocks reverted it is claimed anew, or taken back by its operator where it can be claimed no more.
     storm.business(seen).await;
     let desk = storm.sky.site.desk();
     let now = clock::wall().max(storm.sky.site.chain.now().await.unwrap().timestamp());
-    (0..storm.sessions.len()).for_each(|at| storm.claim(&desk, at, 1, now));
+    (0..storm.sessions.len()).for_each(|at| storm.claim(&desk, at, 1, false, now));
+    desk.clear_halts().unwrap();
     drop(desk);
-    let Storm { sky, proxy, sessions, found } = storm;
+    let Storm { sky, proxy, sessions, closing, mut deposits, found } = storm;
     let faults = proxy.faults();
     proxy.calm();
     sky.site.anvil().set_automine(true).await.unwrap();
     let chain = sky.site.chain.chain().clone();
     let mut here = Here::over(sky.site, chain).await;
     here.settle().await;
+    // What an escrow was too short for waits for more in it.
+    for (at, agent) in here.site.agents.iter().enumerate() {
+        here.site.chain.deposit(&agent.money, usdc("1"), &agent.money.address()).await.unwrap();
+        *deposits.entry(at).or_default() += usdc("1").micros();
+    }
+    here.site.chain.settle().await.unwrap();
+    here.settle().await;
     here.audit(&sessions).await;
     once(&here, &sessions).await;
-    tell(kills, &found, &sky.done, faults, &here);
+    let closed = closing::closed_once(&here, &sessions, &closing, &deposits).await;
+    assert!(closed as u64 >= kills / 10, "{closed} sessions closed");
+    tell(kills, (&found, closed), &sky.done, faults, &here);
     let (enough, each) = DEMANDED;
     let rare: Vec<&str> =
         Place::ALL.iter().filter(|place| found.get(place).copied().unwrap_or(0) < each).map(|place| place.name()).collect();
+    let short = sky.done.get(closing::TOO_SHORT).copied().unwrap_or(0);
+    assert!(kills < enough || short >= SHORT_DEMANDED, "only {short} closes met an escrow that was too short");
     assert!(kills < enough || rare.is_empty(), "fewer than {each} of {kills} kills at {rare:?}");
 }
 
-fn tell(kills: u64, found: &BTreeMap<Place, u64>, done: &BTreeMap<&str, u64>, faults: u64, here: &Here) {
+fn tell(kills: u64, (found, closed): (&BTreeMap<Place, u64>, usize), done: &BTreeMap<&str, u64>, faults: u64, here: &Here) {
     let flights = here.desk.flights(None, 10_000).unwrap();
     let states: BTreeMap<&str, usize> = flights.iter().fold(BTreeMap::new(), |mut states, flight| {
         *states.entry(flight.stage.name()).or_default() += 1;
@@ -211,7 +254,7 @@ fn tell(kills: u64, found: &BTreeMap<Place, u64>, done: &BTreeMap<&str, u64>, fa
     let table: String = found.iter().map(|(place, kills)| format!("  {:<12}{kills:>4}\n", place.name())).collect();
     drop(writeln!(
         std::io::stderr(),
-        "{kills} SIGKILLs, at\n{table}{done:?}; {faults} faults of nodes; {} transactions ({states:?}) of {attempts} signed",
+        "{kills} SIGKILLs, at\n{table}{done:?}; {closed} sessions closed; {faults} faults of nodes; {} transactions ({states:?}) of {attempts} signed",
         flights.len()
     ));
 }

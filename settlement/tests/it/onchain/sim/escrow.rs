@@ -38,6 +38,8 @@ pub(crate) struct Escrow {
     pub(crate) deposited: u64,
     pub(crate) fees: u64,
     pub(crate) donated: u64,
+    /// Tokens that are gone without a log.
+    pub(crate) lost: u64,
     pub(crate) nonces: BTreeMap<Address, u64>,
 }
 
@@ -173,7 +175,7 @@ impl Escrow {
     /// Tokens that the contract has.
     pub(crate) fn tokens(&self) -> u64 {
         let out = self.delivered.values().sum::<u64>() + self.withdrawn;
-        self.deposited + self.donated - out
+        self.deposited + self.donated - self.lost - out
     }
 }
 

@@ -10,6 +10,7 @@ use orien_protocol::channel::ChannelId;
 use orien_protocol::hash::Hash;
 use orien_protocol::money::Usdc;
 use orien_protocol::signing::{Address, keccak};
+use orien_protocol::time::Timestamp;
 use orien_settlement::onchain::ChainPort;
 
 use super::escrow::Act;
@@ -72,6 +73,10 @@ impl ChainPort for SimPort {
         self.ask(|world| Ok(world.blocks.last().unwrap().block))
     }
 
+    fn standstill(&self, _: Timestamp) -> impl Future<Output = String> + Send {
+        std::future::ready("the chain in memory".to_owned())
+    }
+
     fn block(&self, number: u64) -> impl Future<Output = Result<Option<Block>, ChainError>> + Send {
         self.ask(move |world| Ok(world.block_at(number).map(|found| found.block)))
     }
@@ -129,6 +134,7 @@ impl ChainPort for SimPort {
             }
             world.pool.retain(|known| !matches!(&known.act, Act::Ours(other) if other.nonce == wire.nonce));
             world.pool.push(Transaction { hash, act: Act::Ours(wire) });
+            world.read_before_sending = world.accounts_read;
             Ok(Sent::Accepted)
         })
     }
@@ -164,12 +170,16 @@ impl ChainPort for SimPort {
         self.ask(|_| Ok(Wei(u128::MAX)))
     }
 
-    fn account(&self, owner: &Address, at: &Block) -> impl Future<Output = Result<EscrowAccount, ChainError>> + Send {
-        let (owner, at) = (*owner, *at);
+    fn accounts(&self, owners: &[Address], at: &Block) -> impl Future<Output = Result<Vec<EscrowAccount>, ChainError>> + Send {
+        let (owners, at) = (owners.to_vec(), *at);
         self.ask(move |world| {
-            let held = world.state_at(&at)?.accounts.get(&owner).cloned().unwrap_or_default();
-            let usdc = Usdc::from_micros;
-            Ok(EscrowAccount { balance: usdc(held.balance), exiting: usdc(held.exiting), ..EscrowAccount::default() })
+            world.accounts_read += owners.len();
+            let (state, usdc) = (world.state_at(&at)?, Usdc::from_micros);
+            let account = |owner: &Address| {
+                let held = state.accounts.get(owner).cloned().unwrap_or_default();
+                EscrowAccount { balance: usdc(held.balance), exiting: usdc(held.exiting), ..EscrowAccount::default() }
+            };
+            Ok(owners.iter().map(account).collect())
         })
     }
 
@@ -185,9 +195,12 @@ impl ChainPort for SimPort {
         })
     }
 
-    fn credit(&self, payee: &Address, at: &Block) -> impl Future<Output = Result<Usdc, ChainError>> + Send {
-        let (payee, at) = (*payee, *at);
-        self.ask(move |world| Ok(Usdc::from_micros(world.state_at(&at)?.credits.get(&payee).copied().unwrap_or(0))))
+    fn credits(&self, payees: &[Address], at: &Block) -> impl Future<Output = Result<Vec<Usdc>, ChainError>> + Send {
+        let (payees, at) = (payees.to_vec(), *at);
+        self.ask(move |world| {
+            let credits = &world.state_at(&at)?.credits;
+            Ok(payees.iter().map(|payee| Usdc::from_micros(credits.get(payee).copied().unwrap_or(0))).collect())
+        })
     }
 
     fn fees(&self, at: &Block) -> impl Future<Output = Result<EscrowFees, ChainError>> + Send {

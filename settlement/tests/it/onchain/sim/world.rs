@@ -51,6 +51,9 @@ pub(crate) struct World {
     /// Hands out blocks that are not final as if they were.
     pub(crate) lied: bool,
     pub(crate) ground: Ground,
+    /// Accounts that were asked about, and how many that were when a transaction was last taken.
+    pub(crate) accounts_read: usize,
+    pub(crate) read_before_sending: usize,
     pub(super) blocks: Vec<SimBlock>,
     pub(super) pool: Vec<Transaction>,
     /// A block that was final stays so.
@@ -69,6 +72,8 @@ impl World {
             crashed: false,
             lied: false,
             ground: Ground { sender, domain, blocklisted: BTreeSet::new() },
+            accounts_read: 0,
+            read_before_sending: 0,
             blocks: vec![genesis],
             pool: Vec::new(),
             last_final: 0,
@@ -93,6 +98,12 @@ impl World {
 
     pub(crate) fn withdraw(&mut self, account: Address) {
         self.submit(Act::Withdraw(account));
+    }
+
+    /// As if the contract had a hole: tokens are gone, and no log says so.
+    pub(crate) fn lose(&mut self, amount: u64) {
+        let newest = self.blocks.last_mut().unwrap();
+        Arc::make_mut(&mut newest.after).lost += amount;
     }
 
     pub(crate) fn donate(&mut self, amount: u64) {
