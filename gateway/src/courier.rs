@@ -428,7 +428,7 @@ impl Courier {
             self.staged.push(Put::execution(&execution, &row)?);
             self.staged.extend(along);
             // Nobody finds it here before it is in the store.
-            self.context.logs.open(execution);
+            self.context.logs.begin(execution);
             asked = Some(serde_json::json!({
                 "executionId": execution.to_string(), "toolId": row.tool, "status": row.status.name(), "at": Time(row.asked_at).to_string(),
             }));

@@ -148,7 +148,7 @@ async fn full(app: &App, session: SessionId) -> Result<SessionJson, Refusal> {
     let (rows, total) = app.sessions.executions(session, None, RUNS_SHOWN).await?;
     json.executions_total = total;
     for (id, row) in rows {
-        let output = runs::output(app, id, OUTPUT_SHOWN).await?;
+        let output = runs::output(app, id, &row, OUTPUT_SHOWN).await?;
         json.executions.push(ExecutionJson::new(id, &row, output, LISTED_ARGS_BYTES));
     }
     Ok(json)

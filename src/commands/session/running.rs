@@ -265,7 +265,10 @@ impl Sink {
             ("stdout", Some(line)) if !self.all_to_stderr => self.write(std::io::stdout().lock(), line),
             ("stdout" | "stderr", Some(line)) => self.write(std::io::stderr().lock(), line),
             ("gap", _) => {
-                output::note(format!("({} lines are not kept any more)", event.data["lines"]));
+                output::note(match event.data["lines"].as_u64() {
+                    Some(count) => format!("({count} lines are not kept any more)"),
+                    None => "(some output is missing here)".to_owned(),
+                });
                 true
             }
             _ => true,
