@@ -259,15 +259,15 @@ impl Sessions {
             // Who was warned before the restart is not warned again.
             let _ = state.warning();
         });
+        let is_sealed = machine.sealed().is_some();
+        let abandoned = if is_sealed { self.store().abandoned_of(session).await? } else { BTreeMap::new() };
+        ended.extend(abandoned.keys());
         let unread = self.store().without_output(ended).await?;
         let unfinished = desk.read(|state| state.runs.keys().copied().collect::<Vec<ExecutionId>>());
         unfinished.iter().chain(&unread).for_each(|execution| drop(self.context.logs.open_again(*execution)));
-        let is_sealed = machine.sealed().is_some();
         let mut courier = Courier::new(Arc::clone(&self.context), machine, Arc::clone(&desk), queue, seq, None);
+        courier.abandon_again(abandoned, &unread);
         courier.fetch_logs(unread);
-        if is_sealed {
-            courier.abandon(self.store().abandoned_of(session).await?);
-        }
         self.launch(courier, desk, effects);
         Ok(())
     }
