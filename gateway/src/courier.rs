@@ -47,7 +47,7 @@ pub(crate) const COMMANDS: usize = 64;
 const TICK: Duration = Duration::from_secs(1);
 /// First and longest wait before the control stream is dialled again.
 const REDIAL: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(5));
-/// How long logs may take to arrive after a session is over; the provider keeps them only a little longer.
+/// How long logs may take to arrive after a session is over or given up; the provider keeps them only a little longer.
 const LAST_LOGS: Duration = Duration::from_secs(3);
 
 /// Frames and commands that are taken together: what they want kept shares one commit, and none of them waits long for the others.
@@ -89,6 +89,8 @@ pub(crate) struct Courier {
     unread: Vec<ExecutionId>,
     /// Logs are followed until this.
     gone: CancellationToken,
+    /// When that is, once the session is given up, monotonic.
+    gone_at: Option<Millis>,
     inputs: VecDeque<AgentInput>,
     /// What follows from runs that were asked for, and whoever waits to hear that they are taken.
     begun: (Vec<AgentEffect>, Vec<Taken>),
@@ -128,6 +130,7 @@ impl Courier {
         Self {
             provider: desk.facts.provider,
             gone: CancellationToken::new(),
+            gone_at: None,
             context,
             machine,
             desk,
@@ -171,6 +174,9 @@ impl Courier {
     pub(crate) async fn run(mut self, first: Vec<AgentEffect>, stop: CancellationToken) -> Result<Option<Errand>, StoreError> {
         let linked = self.link.is_some();
         self.desk.change(|state| state.connected = linked);
+        if self.machine.sealed().is_some() {
+            self.give_up_logs();
+        }
         self.carry_out(first).await?;
         let mut tick = interval(TICK);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -428,7 +434,7 @@ impl Courier {
             self.staged.push(Put::execution(&execution, &row)?);
             self.staged.extend(along);
             // Nobody finds it here before it is in the store.
-            self.context.logs.open(execution);
+            self.context.logs.begin(execution);
             asked = Some(serde_json::json!({
                 "executionId": execution.to_string(), "toolId": row.tool, "status": row.status.name(), "at": Time(row.asked_at).to_string(),
             }));

@@ -1,7 +1,8 @@
 //! A tool's output as numbered lines, in a ring of bounded size.
 //!
-//! Always true: lines are numbered from 1 without gaps in the order in which their last byte was read; the ring holds at most [`RING_BYTES`], oldest lines go first; a line longer than
-//! [`LINE_BYTES`] is cut into several. Fed the same chunks, two rings number the same lines alike.
+//! Always true: lines are numbered from 1 in the order in which their last byte was read; where output was missed, the gap takes a number of its own, so that nobody who comes back with the
+//! newest number has missed it unseen. The ring holds at most [`RING_BYTES`], oldest lines go first; a line longer than [`LINE_BYTES`] is cut into several. Fed the same chunks, two rings
+//! number the same lines alike until something is missed; from then on the numbers of a ring that was begun again are higher than all that were given out before.
 //!
 //! It does not know where chunks come from or who reads.
 
@@ -40,16 +41,37 @@ pub(crate) struct Lines {
     err: Partial,
     hasher: blake3::Hasher,
     missed: bool,
+    /// The least number of a gap: above what an earlier run of the gateway gave out.
+    least_gap: u64,
+    /// The newest entry that is not kept any more, and the newest gap among those.
+    dropped: u64,
+    dropped_gap: u64,
     ring_bytes: usize,
 }
 
 /// Lines after a number, as far as they are kept.
-#[derive(Debug, Default, PartialEq, Eq)]
+#[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Replay {
-    /// In order.
+    /// In order, gaps among them.
     pub(crate) lines: Vec<LogLine>,
-    /// How many lines before them are not kept any more.
-    pub(crate) skipped: u64,
+    /// What is not kept any more before them.
+    pub(crate) skipped: Option<Skipped>,
+    /// The number that a reader has after them.
+    pub(crate) after: u64,
+}
+
+/// Lines that a reader wanted and that are not kept any more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Skipped {
+    /// So many.
+    Lines(u64),
+    /// There was a gap among them: nobody knows how many.
+    Unknown,
+}
+
+/// A number above all that a log had by then: the time in microseconds, for no tool writes a million lines per second for long. It stays below 2^53, to which JavaScript counts.
+pub(crate) const fn late_number(now: Timestamp) -> u64 {
+    now.0.saturating_mul(1000)
 }
 
 impl Default for Lines {
@@ -68,8 +90,21 @@ impl Lines {
             err: Partial::default(),
             hasher: blake3::Hasher::new(),
             missed: false,
+            least_gap: 0,
+            dropped: 0,
+            dropped_gap: 0,
             ring_bytes,
         }
+    }
+
+    /// A log of which an earlier run of the gateway may have given out lines. It gave them the same numbers, as far as nothing was missed.
+    pub(crate) fn again(now: Timestamp) -> Self {
+        Self { least_gap: late_number(now), ..Self::default() }
+    }
+
+    /// Whether no earlier run of the gateway gave out lines of it.
+    pub(crate) const fn is_new(&self) -> bool {
+        self.least_gap == 0
     }
 
     /// Takes the next chunk of output.
@@ -94,10 +129,14 @@ impl Lines {
         *self.partial(stream) = partial;
     }
 
-    /// Notes that chunks were lost: lines do not join over the gap.
-    pub(crate) fn miss(&mut self) {
+    /// Notes that chunks were lost: lines do not join over the gap. Two gaps in a row are one.
+    pub(crate) fn miss(&mut self, at: Timestamp) {
         self.flush();
         self.missed = true;
+        if self.ring.back().is_none_or(|newest| !newest.is_gap()) {
+            self.next = self.next.max(self.least_gap);
+            self.enter(LogLine::gap(self.next, at));
+        }
     }
 
     /// Nothing more will come.
@@ -107,10 +146,16 @@ impl Lines {
 
     /// At most `limit` lines after a number; zero for from the beginning.
     pub(crate) fn after(&self, number: u64, limit: usize) -> Replay {
-        let first = self.ring.front().map_or(self.next, |line| line.number);
-        let wanted = number.saturating_add(1);
-        let skip = usize::try_from(wanted.saturating_sub(first)).unwrap_or(usize::MAX);
-        Replay { lines: self.ring.iter().skip(skip).take(limit).cloned().collect(), skipped: first.saturating_sub(wanted) }
+        // Numbers jump at gaps.
+        let skip = self.ring.partition_point(|line| line.number <= number);
+        let lines: Vec<LogLine> = self.ring.iter().skip(skip).take(limit).cloned().collect();
+        let skipped = match self.dropped.saturating_sub(number) {
+            0 => None,
+            _ if self.dropped_gap > number => Some(Skipped::Unknown),
+            count => Some(Skipped::Lines(count)),
+        };
+        let after = lines.last().map_or(number.max(self.dropped), |last| last.number);
+        Replay { lines, skipped, after }
     }
 
     /// The last lines, for keeping.
@@ -155,13 +200,21 @@ impl Lines {
     fn keep(&mut self, partial: &mut Partial, stream: OutputStream, ended: bool) {
         let text = String::from_utf8_lossy(&partial.bytes).into_owned();
         partial.bytes.clear();
-        self.bytes = self.bytes.saturating_add(text.len()).saturating_add(LINE_OVERHEAD);
-        self.ring.push_back(LogLine { number: self.next, at: partial.at, stream, text, ended });
+        self.enter(LogLine { number: self.next, at: partial.at, stream, text, ended });
+    }
+
+    fn enter(&mut self, line: LogLine) {
+        self.bytes = self.bytes.saturating_add(line.text.len()).saturating_add(LINE_OVERHEAD);
+        self.ring.push_back(line);
         self.next = self.next.saturating_add(1);
         while self.bytes > self.ring_bytes
             && let Some(oldest) = self.ring.pop_front()
         {
             self.bytes = self.bytes.saturating_sub(oldest.text.len()).saturating_sub(LINE_OVERHEAD);
+            self.dropped = oldest.number;
+            if oldest.is_gap() {
+                self.dropped_gap = oldest.number;
+            }
         }
     }
 }
@@ -206,7 +259,7 @@ mod tests {
         lines.push(AT, Stdout, &vec![b'x'; 10 * LINE_BYTES]);
         assert!(lines.weight() <= 4 * LINE_BYTES);
         let replay = lines.after(0, 1);
-        assert!(replay.skipped > 0 && replay.lines[0].number == replay.skipped + 1);
+        assert_eq!(replay.skipped, Some(Skipped::Lines(replay.lines[0].number - 1)));
         assert!(!replay.lines[0].ended && replay.lines[0].text.len() == LINE_BYTES);
         assert!(lines.tail().cut);
     }
@@ -226,11 +279,50 @@ mod tests {
     fn output_with_a_gap_has_no_hash_and_lines_do_not_join_over_it() {
         let mut lines = Lines::default();
         lines.push(AT, Stdout, b"abc");
-        lines.miss();
+        lines.miss(AT);
         lines.push(AT, Stdout, b"def\n");
-        assert_eq!(texts(&lines), ["abc", "def"]);
+        assert_eq!(texts(&lines), ["abc", "", "def"]);
+        assert_eq!(lines.tail().text(99), "abcdef\n");
         assert_eq!(lines.tail().hash, None);
         assert!(lines.tail().cut);
+    }
+
+    #[test]
+    fn a_gap_takes_one_number_however_often_it_is_noticed_and_also_at_the_very_end() {
+        let mut lines = Lines::default();
+        lines.push(AT, Stdout, b"a\n");
+        (0..3).for_each(|_| lines.miss(AT));
+        lines.push(AT, Stdout, b"\n");
+        lines.miss(AT);
+        lines.finish();
+        let entries: Vec<(u64, bool)> = lines.after(0, 9).lines.iter().map(|line| (line.number, line.is_gap())).collect();
+        assert_eq!(entries, [(1, false), (2, true), (3, false), (4, true)]);
+        assert_eq!(lines.tail().lines, lines.after(0, 9).lines);
+    }
+
+    #[test]
+    fn nobody_is_told_a_number_of_lines_when_a_gap_is_among_those_that_are_not_kept() {
+        let mut lines = Lines::with_limit(4 * LINE_BYTES);
+        lines.push(AT, Stdout, b"a\nb\n");
+        lines.miss(AT);
+        lines.push(AT, Stdout, &vec![b'x'; 10 * LINE_BYTES]);
+        let first = lines.after(0, 1).lines[0].number;
+        assert_eq!(lines.after(0, 0), Replay { lines: Vec::new(), skipped: Some(Skipped::Unknown), after: first - 1 });
+        assert_eq!(lines.after(2, 0).skipped, Some(Skipped::Unknown));
+        assert_eq!(lines.after(3, 0).skipped, Some(Skipped::Lines(first - 4)), "who has the gap is told the rest");
+        assert_eq!(lines.after(first - 1, 0).skipped, None);
+    }
+
+    #[test]
+    fn a_log_that_is_begun_again_numbers_what_follows_a_gap_higher_than_anything_before() {
+        let mut lines = Lines::again(Timestamp(5_000));
+        lines.push(AT, Stdout, b"a\nb\n");
+        lines.miss(AT);
+        lines.push(AT, Stdout, b"c\n");
+        let numbers = |after| lines.after(after, 9).lines.iter().map(|l| l.number).collect::<Vec<_>>();
+        assert_eq!(numbers(0), [1, 2, 5_000_000, 5_000_001]);
+        assert_eq!(numbers(1_000), [5_000_000, 5_000_001], "whoever had more before is told that something is missing");
+        assert_eq!((numbers(5_000_000), numbers(5_000_001)), (vec![5_000_001], vec![]));
     }
 
     #[test]

@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use orien_bootstrap::FrameStream;
+use orien_bootstrap::{FrameStream, clock};
 use orien_net::{Net, NetStream, StreamKind};
 use orien_protocol::fault::FaultCode;
 use orien_protocol::frame::{LogFrame, LogRequest, STREAM_FRAME_LIMIT};
@@ -53,8 +53,8 @@ struct State {
 }
 
 impl LiveLog {
-    fn new() -> Self {
-        Self { state: Mutex::new(State::default()), changed: watch::Sender::new(0) }
+    fn new(lines: Lines) -> Self {
+        Self { state: Mutex::new(State { lines, ..State::default() }), changed: watch::Sender::new(0) }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -73,6 +73,11 @@ impl LiveLog {
         let replay = state.lines.after(number, limit);
         let done = state.ended && replay.lines.len() < limit;
         (replay, done)
+    }
+
+    /// Some of the output did not come and will not.
+    fn miss(&self) {
+        self.change(|state| state.lines.miss(clock::wall()));
     }
 
     /// Whether nothing more will come.
@@ -106,7 +111,7 @@ impl LiveLog {
                     return false;
                 }
                 if sequence > state.next_sequence {
-                    state.lines.miss();
+                    state.lines.miss(at);
                 }
                 state.lines.push(at, stream, &bytes);
                 state.next_sequence = sequence.saturating_add(1);
@@ -114,7 +119,7 @@ impl LiveLog {
             }),
             LogFrame::Gap { next } => self.change(|state| {
                 if next > state.next_sequence {
-                    state.lines.miss();
+                    state.lines.miss(clock::wall());
                     state.next_sequence = next;
                 }
                 false
@@ -142,14 +147,25 @@ impl Logs {
         self.book.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The log of an execution, made if need be.
-    pub(crate) fn open(&self, execution: ExecutionId) -> Arc<LiveLog> {
-        Arc::clone(self.book().logs.entry(execution).or_insert_with(|| Arc::new(LiveLog::new())))
+    /// The log of an execution that begins now.
+    pub(crate) fn begin(&self, execution: ExecutionId) {
+        self.book().logs.entry(execution).or_insert_with(|| Arc::new(LiveLog::new(Lines::default())));
+    }
+
+    /// The log of an execution; one that is not in memory may have been there before.
+    pub(crate) fn open_again(&self, execution: ExecutionId) -> Arc<LiveLog> {
+        let again = || Arc::new(LiveLog::new(Lines::again(clock::wall())));
+        Arc::clone(self.book().logs.entry(execution).or_insert_with(again))
     }
 
     /// The log of an execution, if it is in memory.
     pub(crate) fn get(&self, execution: &ExecutionId) -> Option<Arc<LiveLog>> {
         self.book().logs.get(execution).cloned()
+    }
+
+    /// Whether the log of an execution began in this run of the gateway.
+    pub(crate) fn is_new(&self, execution: &ExecutionId) -> bool {
+        self.get(execution).is_some_and(|log| log.state().lines.is_new())
     }
 
     /// Ends a log: its tail is made durable, then its readers are told.
@@ -210,7 +226,7 @@ pub(crate) async fn follow(
     told: oneshot::Receiver<bool>,
     gone: CancellationToken,
 ) -> Result<(), StoreError> {
-    let log = logs.open(source.execution);
+    let log = logs.open_again(source.execution);
     if log.has_ended() {
         return Ok(());
     }
@@ -222,7 +238,7 @@ pub(crate) async fn follow(
         is_silent
     };
     tokio::select! {
-        () = gone.cancelled() => log.change(|state| state.lines.miss()),
+        () = gone.cancelled() => log.miss(),
         // Whoever said so has staged its end.
         is_silent = fetched => if is_silent { return Ok(()) },
     }
@@ -238,7 +254,7 @@ async fn fetch(net: &Net, source: Source, log: &LiveLog) {
                 unknown = unknown.saturating_add(1);
                 if code != FaultCode::NOT_FOUND || unknown >= UNKNOWN_LIMIT {
                     tracing::warn!(execution = %source.execution, code = code.name(), text, "the provider does not give a log");
-                    return log.change(|state| state.lines.miss());
+                    return log.miss();
                 }
             }
             Read::Some => wait = RETRY.0,
@@ -307,7 +323,7 @@ mod tests {
 
     #[test]
     fn a_repeated_chunk_counts_once_and_a_lost_one_is_noticed() {
-        let log = LiveLog::new();
+        let log = LiveLog::new(Lines::default());
         for frame in [chunk(0, "a\n"), chunk(0, "a\n"), chunk(1, "b\n")] {
             assert!(!log.take(frame));
         }
@@ -316,7 +332,7 @@ mod tests {
         assert!(!log.take(LogFrame::Gap { next: 5 }));
         assert!(!log.take(chunk(4, "late\n")));
         assert!(!log.take(chunk(5, "c\n")));
-        assert_eq!(texts(&log), ["a", "b", "c"]);
+        assert_eq!(texts(&log), ["a", "b", "", "c"]);
         assert!(log.tail().hash.is_none());
         assert!(log.take(LogFrame::End));
     }

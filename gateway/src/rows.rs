@@ -150,6 +150,16 @@ impl ExecutionRow {
         row
     }
 
+    /// Whether it may have written something, as far as is known once it is over.
+    pub(crate) fn may_have_written(&self) -> bool {
+        match (&self.work, &self.fault) {
+            (Some(work), _) => may_have_written(work),
+            // Given up before any word of it came: it may have been carried out.
+            (None, Some(fault)) => fault.code == FaultCode::SESSION_ENDED,
+            (None, None) => true,
+        }
+    }
+
     /// Whether it was given up before it had a final receipt; one may still come.
     pub(crate) fn is_abandoned(&self) -> bool {
         let is_receipted = self.work.as_ref().is_some_and(|work| work.outcome.is_some());
@@ -160,6 +170,12 @@ impl ExecutionRow {
     pub(crate) fn refused(&self, fault: Fault, at: Timestamp) -> Self {
         Self { status: RunStatus::Failed, completed_at: Some(at), fault: Some(fault), ..self.clone() }
     }
+}
+
+/// Whether a run may have written something by the newest receipt for it: after a crash a provider counts only what it had written down, which may be less than it sent.
+pub(crate) fn may_have_written(work: &Work) -> bool {
+    let is_counted = work.outcome.is_some_and(|outcome| !matches!(outcome.end, EndReason::ProviderStopped | EndReason::SetupFailed));
+    work.usage.bytes_out > 0 || !is_counted
 }
 
 /// One line of output.
@@ -177,19 +193,36 @@ pub(crate) struct LogLine {
     pub(crate) ended: bool,
 }
 
+impl LogLine {
+    /// Marks a place where output was missed. A line without text that nothing ended occurs in no other way.
+    pub(crate) const fn gap(number: u64, at: Timestamp) -> Self {
+        Self { number, at, stream: OutputStream::Stdout, text: String::new(), ended: false }
+    }
+
+    /// Whether output was missed here.
+    pub(crate) const fn is_gap(&self) -> bool {
+        self.text.is_empty() && !self.ended
+    }
+}
+
 /// The last lines of an execution's output.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct OutputTail {
-    /// In the order in which they were read.
+    /// In the order in which they were read, gaps among them.
     pub(crate) lines: Vec<LogLine>,
-    /// Whether lines before the first are not kept.
+    /// Whether some of the output is not among them.
     pub(crate) cut: bool,
     /// BLAKE3 of all output, if none of it was missed.
     pub(crate) hash: Option<Hash>,
 }
 
 impl OutputTail {
-    /// The lines as one text, of which at most the last `limit` bytes.
+    /// Of a log of which nothing is known but that something may be missing.
+    pub(crate) fn missed(number: u64, at: Timestamp) -> Self {
+        Self { lines: vec![LogLine::gap(number, at)], cut: true, hash: None }
+    }
+
+    /// The lines as one text without its gaps, of which at most the last `limit` bytes.
     pub(crate) fn text(&self, limit: usize) -> String {
         let mut text = String::new();
         for line in &self.lines {

@@ -28,7 +28,7 @@ use crate::directory::Directory;
 use crate::errand::Errand;
 use crate::experience::{Experience, Measures};
 use crate::plan::{Handover, Plan};
-use crate::rows::{Closing, ExecutionRow, SessionFacts, SessionRow};
+use crate::rows::{Closing, ExecutionRow, OutputTail, SessionFacts, SessionRow, may_have_written};
 use crate::spending::Spending;
 use crate::store::{Store, StoreError};
 use crate::wallet::{ChannelRow, Wallet};
@@ -227,7 +227,7 @@ impl Sessions {
                 let receipt = receipt.unverified();
                 desk.change(|state| state.note(receipt));
                 ended.extend(
-                    receipt.work.as_ref().filter(|work| work.outcome.is_some() && work.usage.bytes_out > 0).map(|work| work.execution),
+                    receipt.work.as_ref().filter(|work| work.outcome.is_some() && may_have_written(work)).map(|work| work.execution),
                 );
                 if let Some(work) = &receipt.work
                     && let Some(row) = runs.get_mut(&work.execution)
@@ -259,15 +259,15 @@ impl Sessions {
             // Who was warned before the restart is not warned again.
             let _ = state.warning();
         });
+        let is_sealed = machine.sealed().is_some();
+        let abandoned = if is_sealed { self.store().abandoned_of(session).await? } else { BTreeMap::new() };
+        ended.extend(abandoned.keys());
         let unread = self.store().without_output(ended).await?;
         let unfinished = desk.read(|state| state.runs.keys().copied().collect::<Vec<ExecutionId>>());
-        unfinished.iter().chain(&unread).for_each(|execution| drop(self.context.logs.open(*execution)));
-        let is_sealed = machine.sealed().is_some();
+        unfinished.iter().chain(&unread).for_each(|execution| drop(self.context.logs.open_again(*execution)));
         let mut courier = Courier::new(Arc::clone(&self.context), machine, Arc::clone(&desk), queue, seq, None);
+        courier.abandon_again(abandoned, &unread);
         courier.fetch_logs(unread);
-        if is_sealed {
-            courier.abandon(self.store().abandoned_of(session).await?);
-        }
         self.launch(courier, desk, effects);
         Ok(())
     }
@@ -401,6 +401,18 @@ impl Sessions {
             Some(row) => Ok(Some(row)),
             // It ended between the two looks.
             None => self.store().execution(execution).await,
+        }
+    }
+
+    /// What is kept of a run's output once its log is not in memory. Of a log whose end was never written down nothing is known, unless the run wrote nothing.
+    pub(crate) async fn kept_output(&self, execution: ExecutionId, row: &ExecutionRow) -> Result<OutputTail, StoreError> {
+        match self.store().output(execution).await? {
+            Some(tail) if !tail.cut || !tail.lines.is_empty() => Ok(tail),
+            _ if row.is_over() && row.may_have_written() => {
+                let at = row.completed_at.unwrap_or(row.asked_at);
+                Ok(OutputTail::missed(crate::lines::late_number(at), at))
+            }
+            _ => Ok(OutputTail::default()),
         }
     }
 

@@ -14,6 +14,7 @@ mod failover;
 mod host;
 mod input;
 mod kit;
+mod lost;
 mod main_job;
 mod mcp;
 mod money;

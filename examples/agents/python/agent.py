@@ -42,6 +42,8 @@ def follow(run):
                 event = value
             elif name == "data" and event in ("stdout", "stderr"):
                 print(json.loads(value)["line"], file=getattr(sys, event))
+            elif name == "data" and event == "gap":
+                print("(some output is missing here)", file=sys.stderr)
             elif name == "data" and event == "end":
                 return json.loads(value)
 

@@ -37,6 +37,7 @@ async function follow(run: string): Promise<End> {
       const data = JSON.parse(line.slice(6));
       if (event === "stdout") console.log(data.line);
       if (event === "stderr") console.error(data.line);
+      if (event === "gap") console.error("(some output is missing here)");
       if (event === "end") return data;
     }
   }

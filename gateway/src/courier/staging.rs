@@ -6,11 +6,12 @@ use orien_bootstrap::clock;
 use orien_protocol::fault::{Fault, FaultCode};
 use orien_protocol::frame::CloseReason;
 use orien_protocol::id::ExecutionId;
+use orien_protocol::receipt::{EndReason, Work};
 use orien_protocol::session::agent::AgentRecord;
 
 use super::Courier;
 use crate::lines::Lines;
-use crate::rows::{Closing, ExecutionRow, SessionFacts};
+use crate::rows::{Closing, ExecutionRow, SessionFacts, may_have_written};
 use crate::store::{Put, StoreError};
 
 impl Courier {
@@ -29,7 +30,7 @@ impl Courier {
                     let row = ExecutionRow { fault: None, ..row.receipted(work, receipt.at) };
                     if row.is_over() {
                         self.staged.push(Put::execution(&work.execution, &row)?);
-                        if work.usage.bytes_out == 0 {
+                        if self.is_silent(work, &row) {
                             self.stage_silence(work.execution)?;
                         }
                     }
@@ -57,6 +58,12 @@ impl Courier {
             _ => {}
         }
         Ok(())
+    }
+
+    /// Whether a run that is over has written nothing. One that could not be started has not; but a provider that crashed says that also of one that it had started.
+    fn is_silent(&self, work: &Work, row: &ExecutionRow) -> bool {
+        let never_began = work.outcome.is_some_and(|outcome| outcome.end == EndReason::SetupFailed) && row.started_at.is_none();
+        !may_have_written(work) || (never_began && self.context.logs.is_new(&work.execution))
     }
 
     /// Stages the end of a log to which nothing was written, unless it is being asked for already.

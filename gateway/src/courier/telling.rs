@@ -63,7 +63,8 @@ impl Courier {
                 self.rows.clear();
                 let runs = self.desk.read(|state| state.runs.keys().copied().collect::<Vec<_>>());
                 self.show_end(State::forget_all);
-                runs.into_iter().for_each(|execution| self.end_quietly(execution));
+                // Nobody said that they wrote nothing.
+                runs.into_iter().for_each(|execution| self.follow(execution));
             }
         }
     }
@@ -92,11 +93,10 @@ impl Courier {
             json!({ "number": receipt.number, "at": Time(receipt.at).to_string(), "budgetConsumed": receipt.charged.to_string() });
         let row = receipt.work.as_ref().and_then(|work| Some((work.execution, self.rows.remove(&work.execution)?)));
         let ended = row.clone().filter(|(_, row)| row.is_over());
-        let mut over = false;
         if let Some(work) = &receipt.work {
-            over = work.outcome.is_some();
+            let over = work.outcome.is_some();
             // Before anybody can see that it is over, so that whoever does can wait for the rest of its output.
-            if !over || work.usage.bytes_out > 0 {
+            if !over || !self.silent.contains(&work.execution) {
                 self.follow(work.execution);
             }
             if over && self.silent.remove(&work.execution) {
@@ -127,9 +127,6 @@ impl Courier {
             self.show("run", ended_data(execution, &row), |_| {});
             self.look_for_artifacts(execution, &row);
         }
-        if let Some(work) = receipt.work.as_ref().filter(|_| over) {
-            self.end_quietly(work.execution);
-        }
     }
 
     /// Tells those who follow the session what the run has left in its workspace, once somebody has looked.
@@ -140,7 +137,7 @@ impl Courier {
         }
     }
 
-    /// Ends the log of a run that nobody follows: it never wrote anything.
+    /// Ends the log of a run that was refused: it never wrote anything.
     fn end_quietly(&mut self, execution: ExecutionId) {
         if let Entry::Vacant(entry) = self.followed.entry(execution) {
             entry.insert(None);

@@ -8,11 +8,11 @@ use orien_bootstrap::clock;
 use orien_protocol::fault::{Fault, FaultCode};
 use orien_protocol::id::{ExecutionId, SessionId};
 use orien_protocol::session::agent::{AgentEffect, AgentInput, AgentPhase, AgentRecord};
-use orien_protocol::time::Timestamp;
+use orien_protocol::time::{Millis, Timestamp};
 use serde_json::json;
 use tokio::sync::oneshot;
 
-use super::Courier;
+use super::{Courier, LAST_LOGS};
 use crate::decimal::Time;
 use crate::desk::Phase;
 use crate::handover::dated;
@@ -34,9 +34,19 @@ impl Courier {
         self.gives_up = Some(told);
     }
 
-    /// Runs that were given up earlier: a final receipt may still come for them.
-    pub(crate) fn abandon(&mut self, rows: BTreeMap<ExecutionId, ExecutionRow>) {
+    /// Runs that were given up earlier: a final receipt may still come for them. The logs of those that are not `unread` have ended, and stay as they are.
+    pub(crate) fn abandon_again(&mut self, rows: BTreeMap<ExecutionId, ExecutionRow>, unread: &[ExecutionId]) {
+        self.followed.extend(rows.keys().filter(|run| !unread.contains(run)).map(|run| (*run, None)));
         self.abandoned.extend(rows);
+    }
+
+    /// Ends every log of a session that was given up, those of runs that never began among them: what does not come soon counts as missing. A final receipt may still come, a log no more.
+    pub(super) fn give_up_logs(&mut self) {
+        self.follow_unread();
+        let left: Vec<ExecutionId> = self.abandoned.keys().copied().collect();
+        left.into_iter().for_each(|execution| self.follow(execution));
+        let limit = u64::try_from(LAST_LOGS.as_millis()).unwrap_or(u64::MAX);
+        self.gone_at.get_or_insert(Millis(clock::now().mono.0.saturating_add(limit)));
     }
 
     fn plan(&self) -> Plan {
@@ -46,6 +56,9 @@ impl Courier {
     /// Looks whether anything has to be done.
     pub(super) fn watch(&mut self) -> Result<(), StoreError> {
         let (plan, now) = (self.plan(), clock::now());
+        if self.gone_at.is_some_and(|at| now.mono >= at) {
+            self.gone.cancel();
+        }
         if self.machine.phase() == AgentPhase::Open
             && let Some(by) = self.is_due(&plan, now.wall)
         {
@@ -164,7 +177,7 @@ impl Courier {
                 *row = row.refused(Fault::new(FaultCode::SESSION_ENDED, text), now);
                 self.staged.push(Put::execution(execution, row)?);
             }
-            self.abandon(lost);
+            self.abandoned.extend(lost);
         }
         let data = json!({ "reason": loss.name(), "budget": handover.budget.to_string() });
         self.decided.event = Some(("failover", data));
@@ -197,6 +210,9 @@ impl Courier {
                 state.news.tell(name, dated(data));
             }
         });
+        if is_given_up {
+            self.give_up_logs();
+        }
         if is_given_up && let Some(told) = self.gives_up.take() {
             // Nobody waits when the gateway stops; the next start finds it.
             let _ = told.send(());

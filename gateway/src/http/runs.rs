@@ -294,7 +294,7 @@ async fn whole(app: &App, execution: ExecutionId, row: &ExecutionRow) -> Result<
     {
         log.wait_ended(OUTPUT_LIMIT).await;
     }
-    let output = output(app, execution, TAIL_BYTES).await?;
+    let output = output(app, execution, row, TAIL_BYTES).await?;
     Ok(ExecutionJson::new(execution, row, output, usize::MAX))
 }
 
@@ -329,7 +329,7 @@ pub(super) async fn list(State(app): Shared, has: Has, Query(of): Query<Listing>
     let (rows, next_cursor) = page(rows, limit, |(id, _)| id.to_string());
     let mut executions = Vec::with_capacity(rows.len());
     for (id, row) in rows {
-        executions.push(ExecutionJson::new(id, &row, output(&app, id, OUTPUT_LISTED).await?, LISTED_ARGS_BYTES));
+        executions.push(ExecutionJson::new(id, &row, output(&app, id, &row, OUTPUT_LISTED).await?, LISTED_ARGS_BYTES));
     }
     answer(&has, &ExecutionsJson { executions, next_cursor })
 }
@@ -347,7 +347,7 @@ pub(super) async fn cancel(State(app): Shared, Path(id): Path<String>) -> Result
     {
         desk.command(Command::Cancel(execution))?;
     }
-    let output = output(&app, execution, OUTPUT_LISTED).await?;
+    let output = output(&app, execution, &row, OUTPUT_LISTED).await?;
     Ok((StatusCode::ACCEPTED, Json(ExecutionJson::new(execution, &row, output, LISTED_ARGS_BYTES))))
 }
 
@@ -363,13 +363,11 @@ fn gone(id: &str) -> Refusal {
 }
 
 /// The last `limit` bytes of a run's output: as it comes, or as it was kept.
-pub(super) async fn output(app: &App, execution: ExecutionId, limit: usize) -> Result<Shown, Refusal> {
-    let context = &app.sessions.context;
-    let (tail, ended) = match context.logs.get(&execution) {
-        Some(log) => (Some(log.tail()), log.has_ended()),
-        None => (context.store.output(execution).await?, true),
+pub(super) async fn output(app: &App, execution: ExecutionId, row: &ExecutionRow, limit: usize) -> Result<Shown, Refusal> {
+    let (tail, ended) = match app.sessions.context.logs.get(&execution) {
+        Some(log) => (log.tail(), log.has_ended()),
+        None => (app.sessions.kept_output(execution, row).await?, true),
     };
-    let Some(tail) = tail else { return Ok(Shown::default()) };
     let text = tail.text(limit);
     let whole: usize = tail.lines.iter().map(|line| line.text.len().saturating_add(usize::from(line.ended))).sum();
     Ok(Shown { cut: tail.cut || text.len() < whole, text, hash: tail.hash.filter(|_| ended) })

@@ -35,6 +35,8 @@ const RUNS_SHOWN: usize = 100;
 const OUTPUT_SHOWN: usize = 1024;
 /// How long a caller waits for the end: the provider may take 30 s for its last receipts.
 const END_LIMIT: Duration = Duration::from_secs(35);
+/// The same while the provider cannot be reached: it may be away for hours.
+const AWAY_LIMIT: Duration = Duration::from_secs(5);
 /// How long settlement may take for a top-up.
 const TOP_UP_LIMIT: Duration = Duration::from_secs(30);
 
@@ -148,7 +150,7 @@ async fn full(app: &App, session: SessionId) -> Result<SessionJson, Refusal> {
     let (rows, total) = app.sessions.executions(session, None, RUNS_SHOWN).await?;
     json.executions_total = total;
     for (id, row) in rows {
-        let output = runs::output(app, id, OUTPUT_SHOWN).await?;
+        let output = runs::output(app, id, &row, OUTPUT_SHOWN).await?;
         json.executions.push(ExecutionJson::new(id, &row, output, LISTED_ARGS_BYTES));
     }
     Ok(json)
@@ -181,9 +183,19 @@ pub(super) async fn end(State(app): Shared, Path(id): Path<String>, request: Req
                 Err(fault) if fault.code != FaultCode::SESSION_ENDED => return Err(fault.into()),
                 _ => {}
             }
-            let closed = desk.wait(END_LIMIT, |state| (state.phase == Phase::Closed).then_some(())).await;
-            if closed.is_none() {
-                let detail = "The session is ending; its last receipts have not come yet. Look at it again later.";
+            let closed = |state: &crate::desk::State| (state.phase == Phase::Closed).then_some(());
+            let mut is_closed = desk.wait(AWAY_LIMIT, closed).await.is_some();
+            let is_reached = desk.read(|state| state.connected);
+            if !is_closed && is_reached {
+                is_closed = desk.wait(END_LIMIT, closed).await.is_some();
+            }
+            if !is_closed {
+                let detail = match is_reached {
+                    true => "The session is ending; its last receipts have not come yet. Look at it again later.",
+                    false => {
+                        "The session ends as soon as its provider can be reached again, or when nothing of it can be redeemed any more. Look at it again later."
+                    }
+                };
                 return Err(Refusal::new(StatusCode::GATEWAY_TIMEOUT, "still_ending", "The end takes long", detail));
             }
         }

@@ -97,7 +97,7 @@ async fn a_session_whose_provider_stops_between_runs_goes_on_elsewhere_with_the_
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_session_whose_provider_vanishes_in_mid_run_sets_aside_what_the_run_may_have_cost() {
-    let world = World::new().await;
+    let mut world = World::new().await;
     let [cheap, dear] = shops(&world).await;
     let client = world.client();
     let old = text(&open(&client, "open", "0.5").await, "id");
@@ -107,9 +107,20 @@ async fn a_session_whose_provider_vanishes_in_mid_run_sets_aside_what_the_run_ma
     let named = client.post("/api/sessions", "named", &named).await.ok(201);
     let events = client.clone();
     let before = promised(&cheap);
+    let reader = tokio::spawn({
+        let (client, path) = (client.clone(), format!("/logs/{run}"));
+        async move { client.get(&path).await.text() }
+    });
+    until("the first line", || async { (client.get(&format!("/executions/{run}")).await.ok(200)["output"] == "zzz\n").then_some(()) })
+        .await;
     cheap.close().await;
+    let never = world.run("never", &old, "echo", json!({ "text": "x" })).await;
 
     let lost = handed_over(&client, &old).await;
+    let read = reader.await.unwrap();
+    assert!(read.contains("zzz") && read.contains("id: 2\nevent: gap\ndata: {\"lines\":null}\n\nevent: end\n"), "{read}");
+    let unread = client.get(&format!("/logs/{never}")).await.text();
+    assert!(unread.contains("event: end\n") && !unread.contains("event: gap"), "it was never sent, so nothing is missing: {unread}");
     assert_eq!(
         (&lost["handover"]["reason"], &lost["endReason"], &lost["phase"]),
         (&json!("provider_vanished"), &json!("provider_vanished"), &json!("ending"))
@@ -125,6 +136,10 @@ async fn a_session_whose_provider_vanishes_in_mid_run_sets_aside_what_the_run_ma
     assert_eq!(client.get(&format!("/api/sessions/{}", text(&named, "id"))).await.ok(200)["status"], "active", "nobody asked for another");
     let told = events.get(&format!("/api/sessions/{}", text(&lost, "replacedBy"))).await.ok(200);
     assert_eq!(told["replaces"], old.as_str());
+    world.stop_gateway().await;
+    world.start_gateway().await;
+    let again = world.client().get(&format!("/logs/{run}")).await.text();
+    assert_eq!(again, read, "it has ended, also for whoever comes after a restart");
     dear.close().await;
     world.close().await;
 }

@@ -12,6 +12,7 @@ mod input;
 mod job;
 mod lifetime;
 mod lists;
+mod logs;
 mod money;
 mod openapi;
 mod restart;

@@ -74,6 +74,10 @@ pub(crate) struct Seen {
     pub(crate) inputs: input::Inputs,
     /// Whether logs are given to nobody for now.
     pub(crate) holds_logs: bool,
+    /// Whether it has no logs any more, as a node that was started again.
+    pub(crate) forgets_logs: bool,
+    /// Whether what came after the first piece of output was dropped before anybody read it.
+    pub(crate) drops_output: bool,
     logs: BTreeMap<ExecutionId, (Vec<LogFrame>, bool)>,
     sessions: BTreeMap<SessionId, mpsc::Sender<ToSession>>,
 }
@@ -410,7 +414,8 @@ async fn log(seen: Arc<Mutex<Seen>>, stream: NetStream) {
             .logs
             .get(&request.execution)
             .map(|(chunks, ended)| (chunks.iter().skip(next).cloned().collect::<Vec<_>>(), *ended));
-        let Some((chunks, ended)) = found else {
+        let forgets = seen.lock().unwrap().forgets_logs;
+        let Some((chunks, ended)) = found.filter(|_| !forgets) else {
             let _ = frames.send(&LogFrame::Refused(Fault::new(FaultCode::NOT_FOUND, "no such log"))).await;
             return;
         };
@@ -421,6 +426,9 @@ async fn log(seen: Arc<Mutex<Seen>>, stream: NetStream) {
             }
         }
         if ended {
+            if seen.lock().unwrap().drops_output {
+                let _ = frames.send(&LogFrame::Gap { next: 100 }).await;
+            }
             let _ = frames.send(&LogFrame::End).await;
             let _ = frames.finish().await;
             return;

@@ -3,6 +3,7 @@
 //! Always true: a session is named by its id, by a part of it that only one has, by a label, or as `last`; what fits several is refused with their ids, never guessed.
 
 pub(crate) mod copy;
+mod following;
 mod input;
 mod look;
 pub(crate) mod open;

@@ -11,7 +11,7 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
-use super::{input, is_talkative, resolve};
+use super::{following, input, is_talkative, resolve};
 use crate::cli::{Ask, Call};
 use crate::client::events::Event;
 use crate::client::{Client, Problem};
@@ -129,13 +129,12 @@ fn start(client: &Client, session: &str, call: &Call) -> Result<Value> {
 fn watch(client: &Client, run: &str, raw: bool, ask: &Ask, interrupt: &Interrupt) -> Result<Value> {
     let mut sink = Sink::new(raw, ask.json);
     let mut lost = false;
-    client.follow_to(&format!("/logs/{run}"), "end", |event| {
+    following::follow(client, run, interrupt, |event| {
         if !lost && !sink.take(event) {
             lost = true;
             // Who reads no more output wants no more of it made.
             interrupt.hit(client);
         }
-        true
     })?;
     ended(client, run)
 }
@@ -265,7 +264,10 @@ impl Sink {
             ("stdout", Some(line)) if !self.all_to_stderr => self.write(std::io::stdout().lock(), line),
             ("stdout" | "stderr", Some(line)) => self.write(std::io::stderr().lock(), line),
             ("gap", _) => {
-                output::note(format!("({} lines are not kept any more)", event.data["lines"]));
+                output::note(match event.data["lines"].as_u64() {
+                    Some(count) => format!("({count} lines are not kept any more)"),
+                    None => "(some output is missing here)".to_owned(),
+                });
                 true
             }
             _ => true,

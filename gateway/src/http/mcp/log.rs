@@ -23,8 +23,13 @@ pub(super) enum Said {
         /// Its text.
         text: String,
     },
-    /// Lines that are not kept any more.
-    Gap(u64),
+    /// Lines are missing here.
+    Gap {
+        /// The number after them.
+        number: u64,
+        /// How many, if that is known.
+        lines: Option<u64>,
+    },
     /// Nothing more will come, and where the run stands.
     End(Option<String>),
 }
@@ -45,7 +50,7 @@ struct LineData {
 
 #[derive(Deserialize)]
 struct GapData {
-    lines: u64,
+    lines: Option<u64>,
 }
 
 #[derive(Deserialize)]
@@ -110,7 +115,7 @@ impl Log {
                 let text = serde_json::from_str::<LineData>(data).ok()?.line;
                 Some(Said::Line { number: self.number, text })
             }
-            "gap" => serde_json::from_str::<GapData>(data).ok().map(|gap| Said::Gap(gap.lines)),
+            "gap" => serde_json::from_str::<GapData>(data).ok().map(|gap| Said::Gap { number: self.number, lines: gap.lines }),
             "end" => Some(Said::End(serde_json::from_str::<EndData>(data).ok().and_then(|end| end.status))),
             _ => None,
         }
@@ -136,9 +141,10 @@ mod tests {
     #[test]
     fn events_are_read_however_the_stream_is_cut() {
         let text = "retry: 1000\n\nevent: gap\ndata: {\"lines\":2}\n\n: keep-alive\n\nid: 3\nevent: stdout\ndata: {\"timestamp\":\"t\",\"line\":\"a: b\"}\n\n\
-                    id: 4\nevent: stderr\ndata: {\"timestamp\":\"t\",\"line\":\"\u{e4}\"}\n\nevent: end\ndata: {\"status\":\"completed\",\"exitCode\":0}\n\n";
+                    id: 4\nevent: stderr\ndata: {\"timestamp\":\"t\",\"line\":\"\u{e4}\"}\n\nid: 5\nevent: gap\ndata: {\"lines\":null}\n\nevent: end\ndata: {\"status\":\"completed\",\"exitCode\":0}\n\n";
         let line = |number, text: &str| Said::Line { number, text: text.to_owned() };
-        let expected = [Said::Gap(2), line(3, "a: b"), line(4, "\u{e4}"), Said::End(Some("completed".to_owned()))];
+        let gap = |number, lines| Said::Gap { number, lines };
+        let expected = [gap(0, Some(2)), line(3, "a: b"), line(4, "\u{e4}"), gap(5, None), Said::End(Some("completed".to_owned()))];
         for piece in [1, 2, 7, 1000] {
             assert_eq!(all(text, piece), expected, "pieces of {piece}");
         }

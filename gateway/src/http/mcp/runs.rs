@@ -167,7 +167,7 @@ pub(super) fn shown(call: &Call, run: &RunIn, seen: &Seen) -> Result<Reply, Fail
         text.push_str(&format!("\n{hint}"));
     }
     if !line.output.is_empty() {
-        let cut = if line.truncated { "(earlier lines are left out)\n" } else { "" };
+        let cut = if line.truncated { "(some lines are missing)\n" } else { "" };
         text.push_str(&format!("\n---\n{cut}{}", line.output));
     }
     let mut links = Vec::new();

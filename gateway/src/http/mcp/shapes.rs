@@ -378,7 +378,7 @@ pub(super) struct Run {
     pub(super) effective_seconds: Option<String>,
     /// Lines of output, stdout and stderr in order
     pub(super) output: String,
-    /// Whether lines before these were left out
+    /// Whether lines before these, or between them, are missing
     pub(super) truncated: bool,
     /// Whether there are lines after these already
     pub(super) more: bool,

@@ -54,7 +54,7 @@ pub(super) struct Seen {
     bytes: usize,
     /// Number of the last line seen.
     pub(super) cursor: u64,
-    /// Whether lines before those kept are missing.
+    /// Whether lines before or between those kept are missing.
     pub(super) cut: bool,
     /// Whether there were lines for which no room was left.
     pub(super) full: bool,
@@ -87,6 +87,12 @@ impl Seen {
             self.bytes = self.bytes.saturating_sub(first.len()).saturating_sub(1);
             self.cut = true;
         }
+    }
+
+    /// Lines are missing up to this number.
+    fn pass_over(&mut self, number: u64) {
+        self.cut = true;
+        self.cursor = number.max(self.cursor);
     }
 
     /// The lines, each ended.
@@ -147,7 +153,7 @@ async fn read(call: &Call, log: &mut Log, seen: &mut Seen, progress: &mut Progre
                     return Some(Stopped::Waiting);
                 }
             }
-            Some(Said::Gap(_)) => seen.cut = true,
+            Some(Said::Gap { number, .. }) => seen.pass_over(number),
             Some(Said::End(status)) => {
                 return status.is_some_and(|status| status == "completed" || status == "failed").then_some(Stopped::Over);
             }
