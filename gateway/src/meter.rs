@@ -82,6 +82,14 @@ impl Meters {
         }
     }
 
+    /// What of the minimum charge the runs have not used, by their receipts: it is charged already, and credited against what they cost.
+    pub(crate) fn minimum_unused(&self) -> Usdc {
+        let mut meter = self.over;
+        let receipted = self.runs.values().filter(|run| run.ms > 0);
+        let fits = receipted.fold(!self.is_beyond, |fits, run| fits && meter.add(run.price, run.ms).is_ok());
+        meter.charge(Usdc::ZERO).ok().filter(|_| fits).map_or(Usdc::ZERO, |used| self.minimum.excess_over(used))
+    }
+
     /// Reads the meter, between what is receipted and the budget.
     pub(crate) fn read(&self, charged: Usdc, budget: Usdc, now: Millis) -> Reading {
         let mut meter = self.over;
@@ -142,15 +150,19 @@ mod tests {
         let mut meters = Meters { prices: [("work".to_owned(), price)].into(), ..Meters::default() };
         meters.receipted(&receipt(500, None), Millis(0));
         let at = |meters: &Meters, charged, now| meters.read(usdc(charged), usdc(10_000), Millis(now));
+        assert_eq!(meters.minimum_unused(), usdc(500));
         assert_eq!(at(&meters, 500, 9_000), Reading { estimated: usdc(500), per_minute: usdc(0), running: 0 });
         let run = ExecutionId::from_bytes([2; 16]);
         meters.started(run, "work", Millis(1_000));
         assert_eq!(at(&meters, 500, 3_000), Reading { estimated: usdc(2_007), per_minute: usdc(60_000), running: 1 });
+        meters.receipted(&receipt(500, Some((run, 400, None))), Millis(1_400));
+        assert_eq!(meters.minimum_unused(), usdc(93), "a fee of 7 and 400 of time are worked off");
         meters.receipted(&receipt(1_507, Some((run, 1_500, None))), Millis(3_000));
         assert_eq!(at(&meters, 1_507, 3_250).estimated, usdc(1_757));
         assert_eq!(at(&meters, 1_507, 99_000).estimated, usdc(10_000), "never above the budget");
         meters.receipted(&receipt(2_007, Some((run, 2_000, Some(EndReason::Exited)))), Millis(4_000));
         assert_eq!(at(&meters, 2_007, 99_000), Reading { estimated: usdc(2_007), per_minute: usdc(0), running: 0 });
+        assert_eq!(meters.minimum_unused(), usdc(0));
         assert!(meters.runs.is_empty(), "a session may have any number of runs, one after the other");
         let never = ExecutionId::from_bytes([3; 16]);
         meters.started(never, "work", Millis(5_000));

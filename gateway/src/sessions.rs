@@ -67,6 +67,8 @@ pub(crate) struct SessionView {
     pub(crate) connected: bool,
     pub(crate) budget: Usdc,
     pub(crate) charged: Usdc,
+    /// What of the minimum charge runs can still use.
+    pub(crate) minimum_unused: Usdc,
     pub(crate) effective_ms: u64,
     pub(crate) dispute: Option<Fault>,
     pub(crate) closing: Option<Closing>,
@@ -85,6 +87,7 @@ impl SessionView {
             connected: state.connected,
             budget: state.budget,
             charged: state.charged,
+            minimum_unused: if state.phase == Phase::Closed { Usdc::ZERO } else { state.meters.minimum_unused() },
             effective_ms: state.effective_ms(),
             dispute: state.dispute.clone(),
             closing: state.closing.clone(),
@@ -101,7 +104,21 @@ impl SessionView {
             closing.as_ref().map_or((facts.budget, Usdc::ZERO, 0), |c| (c.budget, c.charged, c.effective_ms));
         let phase = if closing.is_some() { Phase::Closed } else { Phase::Opening };
         let dispute = closing.as_ref().filter(|closing| closing.is_disputed()).and_then(|closing| closing.fault.clone());
-        Self { id, facts, phase, connected: false, budget, charged, effective_ms, dispute, closing, plan, handover, channel: None }
+        Self {
+            id,
+            facts,
+            phase,
+            connected: false,
+            budget,
+            charged,
+            minimum_unused: Usdc::ZERO,
+            effective_ms,
+            dispute,
+            closing,
+            plan,
+            handover,
+            channel: None,
+        }
     }
 }
 

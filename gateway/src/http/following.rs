@@ -35,7 +35,7 @@ const METER: Duration = Duration::from_secs(1);
 /// | `opened` | |
 /// | `run` | `executionId`, `toolId`, `status`; `startedAt`; at the end `cost`, `effectiveMs`, `endReason`, `exitCode`, or `fault` |
 /// | `receipt` | `number`, `budgetConsumed`; of a run also `executionId`, `effectiveMs`, `cost`, `endReason`, `exitCode` |
-/// | `meter` | `charged` and `remaining` by receipts; `estimatedCharge` and `estimatedRemaining` with what runs since by this gateway's clock; `ratePerMinute`, `running`; each second while something runs |
+/// | `meter` | `charged` and `remaining` by receipts, and `minimumUnused` of the minimum charge, which runs can still use; `estimatedCharge` and `estimatedRemaining` with what runs since by this gateway's clock; `ratePerMinute`, `running`; each second while something runs |
 /// | `artifact` | after a run: `executionId`, `files` that are new or changed since it began, `more` |
 /// | `warning` | `kind` `budget`: four fifths of it are used; once, and again after a top-up |
 /// | `topped_up` | `budgetAllowance` |
@@ -117,9 +117,10 @@ impl Reader {
     fn look(&mut self) {
         let now = clock::now();
         self.desk.want_artifacts(now.mono);
-        let ((missed, events), last, over, reading, sums) = self.desk.read(|state| {
+        let ((missed, events), last, over, reading, sums, unused) = self.desk.read(|state| {
             let reading = state.meters.read(state.charged, state.budget, now.mono);
-            (state.news.after(self.seen), state.news.last(), state.phase == Phase::Closed, reading, [state.charged, state.budget])
+            let sums = [state.charged, state.budget];
+            (state.news.after(self.seen), state.news.last(), state.phase == Phase::Closed, reading, sums, state.meters.minimum_unused())
         });
         if let Some(missed) = missed {
             self.ready.push_back(gap(missed));
@@ -129,7 +130,7 @@ impl Reader {
         self.done = over;
         if !over && self.is_due(&reading, sums) {
             self.told = Some((reading, sums, Instant::now()));
-            self.ready.push_back(meter(&reading, sums, &Time(now.wall)));
+            self.ready.push_back(meter(&reading, sums, unused, &Time(now.wall)));
         }
     }
 
@@ -154,13 +155,14 @@ fn gap(missed: Missed) -> Event {
     Event::new("gap", json!({ "events": events }))
 }
 
-fn meter(reading: &Reading, [charged, budget]: [Usdc; 2], at: &Time) -> Event {
+fn meter(reading: &Reading, [charged, budget]: [Usdc; 2], unused: Usdc, at: &Time) -> Event {
     Event::new(
         "meter",
         json!({
             "at": at.to_string(),
             "charged": charged.to_string(),
             "remaining": budget.excess_over(charged).to_string(),
+            "minimumUnused": unused.to_string(),
             "estimatedCharge": reading.estimated.to_string(),
             "estimatedRemaining": budget.excess_over(reading.estimated).to_string(),
             "ratePerMinute": reading.per_minute.to_string(),

@@ -73,8 +73,7 @@ pub(super) async fn open(State(app): Shared, caller: Caller, asked: PerhapsKeyed
         // Durable before anything is begun, so that a repetition after a crash finds it.
         own.sessions.context.store.write(vec![ticket.mark()?]).await?;
         let session = own.sessions.open(&OpenRequest { seed: ticket.seed, spender, ..request }).await?;
-        let view = own.view(session).await?;
-        Done::new(StatusCode::CREATED, &SessionJson::new(&view, &own.sessions.context.own))
+        Done::new(StatusCode::CREATED, &full(&own, session).await?)
     };
     app.keys.once("POST /api/sessions", &key, &[text.get().as_bytes()], opening).await
 }
@@ -148,7 +147,7 @@ async fn full(app: &App, session: SessionId) -> Result<SessionJson, Refusal> {
     let view = app.view(session).await?;
     let mut json = SessionJson::new(&view, &app.sessions.context.own);
     let (rows, total) = app.sessions.executions(session, None, RUNS_SHOWN).await?;
-    json.executions_total = total;
+    json.executions_total = Some(total);
     for (id, row) in rows {
         let output = runs::output(app, id, &row, OUTPUT_SHOWN).await?;
         json.executions.push(ExecutionJson::new(id, &row, output, LISTED_ARGS_BYTES));
@@ -244,8 +243,7 @@ pub(super) async fn top_up(State(app): Shared, caller: Caller, Path(id): Path<St
             Ok(Err(_)) => return Err(gone()),
             Err(_) => return Err(super::unreachable_settlement("no answer in time")),
         };
-        let view = own.view(session).await?;
-        Done::new(StatusCode::OK, &SessionJson::new(&view, &own.sessions.context.own))
+        Done::new(StatusCode::OK, &full(&own, session).await?)
     };
     app.keys.once("POST /api/sessions/{id}/topup", &key, &[id.as_bytes(), text.get().as_bytes()], raising).await
 }
@@ -285,8 +283,7 @@ pub(super) async fn extend(State(app): Shared, Path(id): Path<String>, keyed: Ke
         let (answer, answered) = oneshot::channel();
         desk.command(Command::Extend { until, answer })?;
         answered.await.map_err(|_| gone())??;
-        let view = own.view(session).await?;
-        Done::new(StatusCode::OK, &SessionJson::new(&view, &own.sessions.context.own))
+        Done::new(StatusCode::OK, &full(&own, session).await?)
     };
     app.keys.once("POST /api/sessions/{id}/extend", &key, &[id.as_bytes(), text.get().as_bytes()], extending).await
 }

@@ -13,6 +13,7 @@ mod job;
 mod lifetime;
 mod lists;
 mod logs;
+mod mcp;
 mod money;
 mod openapi;
 mod restart;

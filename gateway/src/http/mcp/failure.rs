@@ -7,6 +7,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+/// The session that goes on for one that was lost with its provider.
+const SUCCESSOR: &str = "successor_session_id";
 /// Longest sentence that is passed on.
 const DETAIL_CHARS: usize = 2000;
 
@@ -91,7 +93,7 @@ impl Failure {
         failure.0.retry_after = problem.retry_after_seconds;
         failure.0.problems = problem.problems;
         match problem.successor {
-            Some(session) => failure.with("successor_session_id", session),
+            Some(session) => failure.goes_on_in(session),
             None => failure,
         }
     }
@@ -122,6 +124,17 @@ impl Failure {
         self.0.code == "budget_exhausted"
     }
 
+    /// Whether its session has ended.
+    pub(super) fn is_about_an_end(&self) -> bool {
+        self.0.code == "session_ended"
+    }
+
+    /// Adds the session that goes on for the one that ended.
+    #[must_use]
+    pub(super) fn goes_on_in(self, successor: String) -> Self {
+        self.with(SUCCESSOR, successor)
+    }
+
     /// Adds what the caller may want to know.
     #[must_use]
     pub(super) fn with(mut self, name: &str, value: impl Into<Value>) -> Self {
@@ -136,6 +149,7 @@ impl Failure {
             "max_cost_reached" => &["run_tool"],
             "insufficient_funds" | "daily_cap" | "debt" | "unredeemed_limit" | "key_not_authorized" => &["end_session", "open_session"],
             "spend_cap_reached" => &["end_session"],
+            "session_ended" if self.0.facts.contains_key(SUCCESSOR) => &["session_status", "run_tool"],
             "session_replaced" => &["session_status", "run_tool"],
             "session_ended" | "session_not_found" | "offer_changed" => &["open_session"],
             "execution_not_found" => &["session_status"],
@@ -160,7 +174,7 @@ impl Failure {
         for problem in inner.problems.iter().take(16) {
             text.push_str(&format!("\n- {}: {}", problem.name, problem.problem));
         }
-        if let Some(session) = inner.facts.get("successor_session_id").and_then(Value::as_str) {
+        if let Some(session) = inner.facts.get(SUCCESSOR).and_then(Value::as_str) {
             text.push_str(&format!("\nSession {session} goes on in its place"));
         }
         if !next.is_empty() {

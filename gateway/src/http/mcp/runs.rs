@@ -63,7 +63,10 @@ pub(super) async fn run(call: &Call, input: RunTool) -> Result<Reply, Failure> {
     let (seen, stopped) = watch::watch(call, &run, Keep::Last, wait).await?;
     match stopped {
         Stopped::Over => finished(call, &watch::ended(call, &run).await?, &seen).await,
-        Stopped::Waiting => shown_or_task(call, &watch::fetch(call, &run).await?, &seen),
+        Stopped::Waiting => {
+            let now = watch::fetch(call, &run).await?;
+            if now.is_over() { finished(call, &now, &seen).await } else { shown_or_task(call, &now, &seen) }
+        }
         // When the gateway stops, callers are gone too, but what they pay for goes on: they find it again by its id.
         Stopped::Cancelled if call.shared.is_stopping() => Err(Failure::unreachable("the gateway is stopping; the run goes on")),
         Stopped::Cancelled => {
@@ -80,10 +83,12 @@ pub(super) async fn get(call: &Call, input: GetRun) -> Result<Reply, Failure> {
     let wait = Duration::from_secs(input.wait_s.unwrap_or(0).min(WAIT_LIMIT_SECONDS).into());
     // Whoever only looks does not stop it by looking away.
     let (seen, stopped) = watch::watch(call, &run.execution_id, keep, wait).await?;
-    match stopped {
-        Stopped::Over => shown(call, &watch::ended(call, &run.execution_id).await?, &seen),
-        Stopped::Waiting | Stopped::Cancelled => shown(call, &watch::fetch(call, &run.execution_id).await?, &seen),
-    }
+    let now = match stopped {
+        Stopped::Over => watch::ended(call, &run.execution_id).await?,
+        Stopped::Waiting | Stopped::Cancelled => watch::fetch(call, &run.execution_id).await?,
+    };
+    // One of which nobody knows how it ended is nothing that the caller could have meant.
+    if now.is_over() && now.fault.is_some() { finished(call, &now, &seen).await } else { shown(call, &now, &seen) }
 }
 
 pub(super) async fn cancel(call: &Call, input: CancelRun) -> Result<Reply, Failure> {
@@ -128,9 +133,13 @@ async fn finished(call: &Call, run: &RunIn, seen: &Seen) -> Result<Reply, Failur
     Err(explained(call, &run.session_id, failure).await)
 }
 
-/// A refusal for want of budget, with what remains of it.
+/// A refusal for want of budget, with what remains of it; one for want of a session, with the session that goes on.
 async fn explained(call: &Call, session: &str, failure: Failure) -> Failure {
     let failure = failure.with("session_id", session);
+    if failure.is_about_an_end() {
+        let successor = super::sessions::fetch(call, session).await.ok().and_then(|session| session.replaced_by);
+        return successor.into_iter().fold(failure, Failure::goes_on_in);
+    }
     if !failure.is_about_budget() {
         return failure;
     }
@@ -140,11 +149,12 @@ async fn explained(call: &Call, session: &str, failure: Failure) -> Failure {
     }
 }
 
+/// A run that goes on, or a task that the host follows, if it can.
 fn shown_or_task(call: &Call, run: &RunIn, seen: &Seen) -> Result<Reply, Failure> {
     // Tasks of the older era were others, and hosts that name them do not know these.
     let modern = call.context.protocol_version().is_some_and(|version| version.as_str() >= ProtocolVersion::V_2026_07_28.as_str());
     let follows = modern && call.context.client_capabilities().is_some_and(|capabilities| capabilities.supports_tasks());
-    if follows && !run.is_over() { Ok(Reply::Task(CreateTaskResult::new(task(run)))) } else { shown(call, run, seen) }
+    if follows { Ok(Reply::Task(CreateTaskResult::new(task(run)))) } else { shown(call, run, seen) }
 }
 
 /// A run as a task of the protocol.

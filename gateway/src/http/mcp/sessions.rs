@@ -13,7 +13,7 @@ use super::failure::Failure;
 use super::inputs::{Extend, OfSession, OpenSession, TopUp};
 use super::providers::tool_line;
 use super::reply::Reply;
-use super::shapes::{RunLine, Session, SessionIn, Settlement, ToolIn, Tools, ToolsIn};
+use super::shapes::{Exact, RunLine, Session, SessionIn, Settlement, ToolIn, Tools, ToolsIn};
 
 /// Runs shown with a session.
 const RUNS_SHOWN: usize = 10;
@@ -137,7 +137,14 @@ fn left(session: &SessionIn) -> Usdc {
 
 fn shown(session: &SessionIn, what: &str, next: &str) -> Result<Reply, Failure> {
     let left = left(session);
-    let mut text = format!("{what}: {} of {} USDC spent, {left} left", session.budget_consumed.0, session.budget_allowance.0);
+    let unused = session.minimum_unused.as_ref().map(Exact::usdc).filter(|unused| *unused > Usdc::ZERO);
+    let mut text = format!("{what}: {} of {} USDC charged", session.budget_consumed.0, session.budget_allowance.0);
+    if session.phase.as_deref() != Some("closed") {
+        text.push_str(&format!(", {left} left"));
+    }
+    if let Some(unused) = unused {
+        text.push_str(&format!(" beside {unused} of the minimum charge that runs have not used yet"));
+    }
     if let Some(other) = &session.replaced_by {
         text.push_str(&format!("\nSession {other} goes on in its place"));
     }
@@ -162,6 +169,7 @@ fn shown(session: &SessionIn, what: &str, next: &str) -> Result<Reply, Failure> 
         budget_usdc: session.budget_allowance.0.clone(),
         spent_usdc: session.budget_consumed.0.clone(),
         remaining_usdc: left.to_string(),
+        minimum_unused_usdc: unused.map(|unused| unused.to_string()),
         expires_at: session.expires_at.clone(),
         mission: session.mission.clone(),
         labels: session.labels.clone(),

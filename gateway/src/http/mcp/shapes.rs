@@ -127,6 +127,7 @@ pub(super) struct SessionIn {
     pub(super) why_provider: Option<String>,
     pub(super) budget_allowance: Exact,
     pub(super) budget_consumed: Exact,
+    pub(super) minimum_unused: Option<Exact>,
     pub(super) status: String,
     pub(super) phase: Option<String>,
     pub(super) expires_at: Option<String>,
@@ -314,7 +315,11 @@ pub(super) struct Session {
     pub(super) why_provider: Option<String>,
     pub(super) budget_usdc: String,
     pub(super) spent_usdc: String,
+    /// Left of the budget; runs can use minimum_unused_usdc beside it
     pub(super) remaining_usdc: String,
+    /// What of the minimum charge, which is spent already, runs have not used yet
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) minimum_unused_usdc: Option<String>,
     /// When it ends by itself
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) expires_at: Option<String>,

@@ -21,6 +21,8 @@ const QUIET: Duration = Duration::from_millis(150);
 const CATCH_UP: Duration = Duration::from_secs(5);
 /// How often a run that has no log yet is looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
+/// How often a run whose log says nothing is looked at: one whose provider is lost is over before its log is.
+const LOOK_SILENT: Duration = Duration::from_secs(1);
 /// How long the last word on a run may take after the end of its log.
 const OUTCOME_LIMIT: Duration = Duration::from_secs(5);
 /// How long a cancelled run may take to end: it is asked, then killed.
@@ -112,7 +114,7 @@ pub(super) async fn watch(call: &Call, run: &str, keep: Keep, wait: Duration) ->
     let until = Instant::now() + wait;
     loop {
         let Some(mut log) = Log::open(&call.api, run, seen.cursor).await? else { return Ok((seen, Stopped::Over)) };
-        if let Some(stopped) = read(call, &mut log, &mut seen, &mut progress, until).await {
+        if let Some(stopped) = read(call, run, &mut log, &mut seen, &mut progress, until).await {
             return Ok((seen, stopped));
         }
         // It has not begun, or the stream broke off.
@@ -130,8 +132,9 @@ pub(super) async fn watch(call: &Call, run: &str, keep: Keep, wait: Duration) ->
 }
 
 /// Reads a log as far as it goes; none if it ended while the run has not.
-async fn read(call: &Call, log: &mut Log, seen: &mut Seen, progress: &mut Progress, until: Instant) -> Option<Stopped> {
+async fn read(call: &Call, run: &str, log: &mut Log, seen: &mut Seen, progress: &mut Progress, until: Instant) -> Option<Stopped> {
     let latest = until.max(Instant::now() + CATCH_UP);
+    let (mut look, mut was_over) = (Instant::now() + LOOK_SILENT, false);
     loop {
         // What is there already is read even when no time is left to wait for more.
         let enough = until.max(Instant::now() + QUIET).min(latest);
@@ -143,8 +146,17 @@ async fn read(call: &Call, log: &mut Log, seen: &mut Seen, progress: &mut Progre
                 progress.tell(call).await;
                 continue;
             }
+            () = sleep_until(look) => {
+                // What it still has to say about a run that is over, it says at once.
+                if std::mem::replace(&mut was_over, fetch(call, run).await.is_ok_and(|run| run.is_over())) {
+                    return Some(Stopped::Over);
+                }
+                look = Instant::now() + LOOK_SILENT;
+                continue;
+            }
             said = log.next() => said,
         };
+        (look, was_over) = (Instant::now() + LOOK_SILENT, false);
         match said {
             Some(Said::Line { number, text }) => {
                 progress.line(&text);

@@ -30,7 +30,7 @@ pub(crate) struct ExecutionJson {
     completed_at: Option<Time>,
     effective_duration_seconds: Seconds,
     output: String,
-    /// Whether `output` is only the end of it.
+    /// Whether `output` is not all of it: only its end, or what is left of it around a gap.
     output_truncated: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     exit_code: Option<i32>,

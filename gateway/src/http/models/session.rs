@@ -27,14 +27,18 @@ pub(crate) struct SessionJson {
     provider_id: String,
     budget_allowance: Decimal,
     budget_consumed: Decimal,
+    /// What of `budgetConsumed` is the provider's minimum charge and was not used by runs yet: so much can be used beside what is left of the budget. Zero once the session is over.
+    minimum_unused: Decimal,
     status: &'static str,
     started_at: Time,
     #[serde(skip_serializing_if = "Option::is_none")]
     ended_at: Option<Time>,
     effective_execution_seconds: Seconds,
-    /// The newest; `executionsTotal` says how many there are.
+    /// The newest; `executionsTotal` says how many there are. In a list of sessions there are none, and they are not counted.
     pub(crate) executions: Vec<ExecutionJson>,
-    pub(crate) executions_total: usize,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    pub(crate) executions_total: Option<usize>,
     mission: Option<String>,
     provider_label: String,
     why_provider: String,
@@ -173,12 +177,13 @@ impl SessionJson {
             provider_id: view.facts.provider.to_string(),
             budget_allowance: Decimal(view.budget),
             budget_consumed: Decimal(view.charged),
+            minimum_unused: Decimal(view.minimum_unused),
             status: status(view),
             started_at: Time(view.facts.created_at),
             ended_at: closing.map(|closing| Time(closing.at)),
             effective_execution_seconds: Seconds(Millis(view.effective_ms)),
             executions: Vec::new(),
-            executions_total: 0,
+            executions_total: None,
             mission: view.facts.mission.clone(),
             provider_label: view.facts.label.clone(),
             why_provider: view.facts.why.clone(),
