@@ -35,11 +35,17 @@ pub(crate) fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Gateway(args) => role(|cancel| roles::gateway(args, cancel)),
         Command::Settlement(mut args) => match args.command.take() {
             Some(SettlementCommand::Deploy(args)) => Ok(told(done(deploy::run(&args)), args.json)),
-            Some(command) => done(settlement::run(command)),
+            Some(command) => {
+                let as_json = command.json();
+                plainly(done(settlement::run(command)), as_json)
+            }
             None => role(|cancel| roles::settlement(*args, cancel)),
         },
         Command::Bootstrap(args) => role(|cancel| roles::bootstrap(args, cancel)),
-        Command::Earnings(args) => done(earnings::run(args)),
+        Command::Earnings(args) => {
+            let as_json = args.json();
+            plainly(done(earnings::run(args)), as_json)
+        }
         Command::Providers(args) => Ok(told(done(providers::run(&args)), args.ask.json)),
         Command::Run(args) => Ok(told(run::run(&args), args.ask.json)),
         Command::Session { command } => {
@@ -56,11 +62,14 @@ pub(crate) fn run(cli: Cli) -> anyhow::Result<ExitCode> {
             let as_json = command.json();
             Ok(told(done(wallet::run(*command)), as_json))
         }
-        Command::Token { command } => done(token::run(command)),
+        Command::Token { command } => {
+            let as_json = command.ask().json;
+            Ok(told(done(token::run(command)), as_json))
+        }
         Command::Open(args) => done(open::run(&args)),
         Command::Status(args) => status::run(&args),
-        Command::Audit(args) => audit::run(&args),
-        Command::Keys(args) => done(keys::run(&args)),
+        Command::Audit(args) => plainly(audit::run(&args), args.json),
+        Command::Keys(args) => plainly(done(keys::run(&args)), args.json),
         Command::Tools { command: ToolsCommand::Check { file, json } } => tools::check(&file, json),
         Command::Doctor(args) => runtime()?.block_on(doctor::run(&args)),
         Command::Bench { command: BenchCommand::Sandbox { runs, program, parent_mib, json } } => {
@@ -80,6 +89,11 @@ pub(crate) fn run(cli: Cli) -> anyhow::Result<ExitCode> {
 /// How a command of an agent ends: scripts can tell its failures apart.
 fn told(result: anyhow::Result<ExitCode>, as_json: bool) -> ExitCode {
     result.unwrap_or_else(|error| failure::show(&error, as_json).into())
+}
+
+/// How a command of an operator ends that was asked for JSON: its failure is one object too.
+fn plainly(result: anyhow::Result<ExitCode>, as_json: bool) -> anyhow::Result<ExitCode> {
+    result.or_else(|error| if as_json { failure::show_plain(&error) } else { Err(error) })
 }
 
 fn done(result: anyhow::Result<()>) -> anyhow::Result<ExitCode> {

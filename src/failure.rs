@@ -1,8 +1,9 @@
 //! How the commands of an agent end when something fails: with an exit code that a script can tell from a tool's own, and with `--json` as one object.
 //!
-//! Always true: the codes are those of `EXIT_CODES` in the help, and nothing else decides about them.
+//! Always true: the codes are those of `exit_codes` in the help, and nothing else decides about them.
 
 use std::fmt;
+use std::process::ExitCode;
 
 use serde_json::{Value, json};
 
@@ -94,6 +95,15 @@ pub(crate) fn show(error: &anyhow::Error, as_json: bool) -> u8 {
     Failure::of(error).code()
 }
 
+/// The same for commands whose exit code is 1 for every failure: on standard output as JSON, on standard error for people.
+pub(crate) fn show_plain(error: &anyhow::Error) -> anyhow::Result<ExitCode> {
+    let mut described = described(error);
+    described["exitCode"] = json!(1);
+    output::json(&json!({ "error": described }))?;
+    output::error(error);
+    Ok(ExitCode::FAILURE)
+}
+
 /// An error as JSON: the gateway's own problem where there is one.
 pub(crate) fn described(error: &anyhow::Error) -> Value {
     let mut described = match error.chain().find_map(|cause| cause.downcast_ref::<Problem>()) {
@@ -101,7 +111,7 @@ pub(crate) fn described(error: &anyhow::Error) -> Value {
         None if error.chain().any(|cause| cause.is::<Unanswered>()) => json!({ "code": "gateway_unreachable" }),
         None => json!({ "code": error.chain().find_map(|cause| cause.downcast_ref::<Told>()).map_or("failed", |told| told.code) }),
     };
-    described["message"] = json!(format!("{error:#}"));
+    described["message"] = json!(output::causes(error));
     described["exitCode"] = json!(Failure::of(error).code());
     described
 }

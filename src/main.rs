@@ -48,7 +48,7 @@ fn misspelt(error: &clap::Error) -> ExitCode {
     let runs_tools = std::env::args_os().skip(1).find(|word| !word.as_encoded_bytes().starts_with(b"-"));
     match (error.use_stderr(), runs_tools.as_deref().and_then(std::ffi::OsStr::to_str)) {
         (false, _) => ExitCode::SUCCESS,
-        (true, Some("run" | "session" | "providers" | "wallet")) => failure::Failure::Other.code().into(),
+        (true, Some("run" | "session" | "providers" | "token" | "wallet")) => failure::Failure::Other.code().into(),
         (true, _) => 2.into(),
     }
 }

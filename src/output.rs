@@ -24,11 +24,45 @@ pub(crate) fn note(text: impl std::fmt::Display) {
 
 /// An error with its causes.
 pub(crate) fn error(error: &anyhow::Error) {
-    note(format_args!("orien: {error:#}"));
+    note(format_args!("orien: {}", causes(error)));
+}
+
+/// An error and what caused it, each once: many errors say in their own words what caused them.
+pub(crate) fn causes(error: &anyhow::Error) -> String {
+    error.chain().skip(1).fold(error.to_string(), |said, cause| {
+        let cause = cause.to_string();
+        if said.contains(&cause) { said } else { format!("{said}: {cause}") }
+    })
 }
 
 /// A value as JSON, indented.
 pub(crate) fn json(value: &impl Serialize) -> anyhow::Result<()> {
     line(serde_json::to_string_pretty(value)?);
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use anyhow::Context;
+
+    #[test]
+    fn a_cause_is_said_once_even_if_the_error_says_it_itself() {
+        #[derive(Debug)]
+        struct Own(std::io::Error);
+        impl std::fmt::Display for Own {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                write!(f, "cannot read x: {}", self.0)
+            }
+        }
+        impl std::error::Error for Own {
+            fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+                Some(&self.0)
+            }
+        }
+        let cause = || std::io::Error::new(std::io::ErrorKind::NotFound, "no such file");
+        let repeated: Result<(), _> = Err(Own(cause()));
+        assert_eq!(super::causes(&repeated.context("the audit failed").unwrap_err()), "the audit failed: cannot read x: no such file");
+        let plain: Result<(), _> = Err(cause());
+        assert_eq!(super::causes(&plain.context("cannot read y").unwrap_err()), "cannot read y: no such file");
+    }
 }

@@ -24,6 +24,9 @@ use crate::cli::{GatewayArgs, NodeArgs, PayingArgs, PeerArgs, SettlementArgs};
 /// Usual port of a bootstrap peer; the others take a free one.
 const BOOTSTRAP_PORT: u16 = 4001;
 
+/// What every data directory has.
+const PEER_KEY: &str = "peer.key";
+
 /// The folder that holds one data directory per role.
 pub(crate) fn home() -> anyhow::Result<PathBuf> {
     if let Some(home) = std::env::var_os("ORIEN_HOME") {
@@ -44,6 +47,13 @@ pub(crate) fn data_dir(role: RoleName, given: Option<&Path>) -> anyhow::Result<P
         Some(path) => Ok(path.to_owned()),
         None => Ok(home()?.join(role.name())),
     }
+}
+
+/// The data directory of a role that is there already: a folder with one for each role, as `orien dev` makes it, stands for the one in it.
+pub(crate) fn home_of(role: RoleName, given: Option<&Path>) -> anyhow::Result<PathBuf> {
+    let folder = data_dir(role, given)?;
+    let inner = folder.join(role.name());
+    Ok(if !folder.join(PEER_KEY).exists() && inner.join(PEER_KEY).exists() { inner } else { folder })
 }
 
 const fn door_port(role: RoleName) -> u16 {

@@ -207,7 +207,7 @@ impl Workspace<'_> {
         }
     }
 
-    /// Removes a file or an empty folder.
+    /// Removes a file, or a folder with everything in it.
     pub(crate) async fn remove(&self, path: String) -> Result<(), FileError> {
         match self.ask(FileAction::Remove { path }).await?.1 {
             FileAnswer::Done { .. } => Ok(()),

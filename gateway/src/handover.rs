@@ -119,6 +119,7 @@ fn request(old: SessionId, row: &SessionRow, handover: &Handover, now: Timestamp
         budget: handover.budget,
         mission: row.facts.mission.clone(),
         plan,
+        first_run: None,
         expiry: left,
         seed: handover.seed,
         spender: Spender::default(),
@@ -132,6 +133,6 @@ fn is_passing(error: &OpenError) -> bool {
         OpenError::Blame(Blame { by: By::Provider | By::ProviderGone | By::SettlementGone, .. }) => true,
         OpenError::Blame(Blame { fault, by: By::Settlement }) => matches!(fault.code, FaultCode::BUSY | FaultCode::INTERNAL),
         OpenError::Blame(Blame { fault, by: By::Us }) => fault.code == FaultCode::INTERNAL,
-        OpenError::Commit(_) | OpenError::Store(_) => false,
+        OpenError::Unfit(_) | OpenError::Commit(_) | OpenError::Store(_) => false,
     }
 }

@@ -16,6 +16,7 @@ mod directory;
 mod errand;
 mod experience;
 mod files;
+mod first_run;
 mod handover;
 mod http;
 mod input;

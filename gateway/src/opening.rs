@@ -23,6 +23,7 @@ use tokio::sync::mpsc;
 use crate::courier::{COMMANDS, Courier};
 use crate::desk::{Blame, By, Desk, State};
 use crate::experience::Known;
+use crate::first_run::{FirstRun, Unfit};
 use crate::handover::dated;
 use crate::link::Link;
 use crate::matching::{Candidate, Ranked, rank};
@@ -66,6 +67,8 @@ pub(crate) struct OpenRequest {
     pub(crate) mission: Option<String>,
     /// What else is wanted.
     pub(crate) plan: Plan,
+    /// The run that it is for: a provider that would refuse it is not asked.
+    pub(crate) first_run: Option<FirstRun>,
     /// How long it lasts unless it is extended, if its plan does not say until when.
     pub(crate) expiry: Millis,
     /// What the session's id follows from.
@@ -105,6 +108,9 @@ pub(crate) enum OpenError {
         /// Providers, and what each lacks.
         rejected: Vec<(PeerId, String)>,
     },
+    /// The provider would not take the run that the session is for.
+    #[error(transparent)]
+    Unfit(#[from] Unfit),
     /// It was tried and did not open.
     #[error("{}", .0.fault)]
     Blame(Blame),
@@ -306,7 +312,12 @@ impl Sessions {
 pub(crate) fn check_offer(request: &OpenRequest, offer: &Offer) -> Result<(), OpenError> {
     let ranking = rank(&request.plan.wish, [Candidate { offer, equivocated: false, known: Known::default() }], clock::wall());
     if let Some(rejected) = ranking.rejected.first() {
-        let code = if rejected.fits { FaultCode::BUSY } else { FaultCode::OFFER_CHANGED };
+        let code = match (&request.choice, rejected.fits) {
+            (_, true) => FaultCode::BUSY,
+            (Choice::Auto, false) => FaultCode::OFFER_CHANGED,
+            // It was not chosen by its offer, so nothing has changed: asking again does not help.
+            (Choice::Named(_), false) => return Err(OpenError::NoProvider { rejected: vec![(offer.provider, rejected.why.clone())] }),
+        };
         return Err(OpenError::Blame(Blame {
             fault: Fault::new(code, format_args!("the provider does not fit: {}", rejected.why)),
             by: By::Provider,
@@ -320,7 +331,7 @@ pub(crate) fn check_offer(request: &OpenRequest, offer: &Offer) -> Result<(), Op
         );
         return Err(OpenError::Blame(Blame { fault: fault.missing(missing), by: By::Us }));
     }
-    Ok(())
+    Ok(request.first_run.as_ref().map_or(Ok(()), |run| run.check(offer, request.budget))?)
 }
 
 /// Whether another provider may do what this one could or would not.
@@ -329,6 +340,8 @@ pub(crate) fn is_passing(error: &OpenError) -> bool {
         OpenError::Blame(Blame { by: By::ProviderGone | By::Provider, .. }) => true,
         // The provider's minimum is above the budget; another's may be lower.
         OpenError::Blame(Blame { fault, by: By::Us }) => fault.code == FaultCode::BUDGET_EXHAUSTED,
+        // Another's tool of that name may take it.
+        OpenError::Unfit(_) => true,
         _ => false,
     }
 }

@@ -42,7 +42,7 @@ pub(crate) struct Wish {
     #[arg(long, help_heading = "Provider")]
     pub(crate) capability: Option<String>,
     /// Costs at most this much, in USDC per minute
-    #[arg(long, value_name = "USDC", help_heading = "Provider")]
+    #[arg(long, value_name = "USDC", allow_negative_numbers = true, help_heading = "Provider")]
     pub(crate) max_price: Option<String>,
     /// Was up at least this share of the time, in percent
     #[arg(long, value_name = "PERCENT", help_heading = "Provider")]
@@ -79,7 +79,7 @@ pub(crate) struct ProvidersArgs {
 #[derive(Args, Debug, Clone)]
 pub(crate) struct Opening {
     /// Most that it may cost, in USDC
-    #[arg(long, env = "ORIEN_BUDGET", value_name = "USDC")]
+    #[arg(long, env = "ORIEN_BUDGET", value_name = "USDC", allow_negative_numbers = true)]
     pub(crate) budget: String,
     /// What it is for, in a sentence
     #[arg(long)]
@@ -90,12 +90,6 @@ pub(crate) struct Opening {
     /// Time for work, such as 30m [default: 1h]
     #[arg(long, value_name = "TIME", value_parser = seconds)]
     pub(crate) expiry: Option<u64>,
-    /// End it when nothing was done for this long, such as 10m
-    #[arg(long, value_name = "TIME", value_parser = seconds)]
-    pub(crate) idle_timeout: Option<u64>,
-    /// When the provider vanishes, go on with another one [default: the gateway's, which is yes with `auto`]
-    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL")]
-    pub(crate) failover: Option<bool>,
     #[command(flatten)]
     pub(crate) wish: Wish,
 }
@@ -112,9 +106,9 @@ pub(crate) struct Call {
     #[arg(long, value_name = "JSON", conflicts_with = "args")]
     pub(crate) args_json: Option<String>,
     /// Most that this run may cost, in USDC
-    #[arg(long, value_name = "USDC")]
+    #[arg(long, value_name = "USDC", allow_negative_numbers = true)]
     pub(crate) max_cost: Option<String>,
-    /// Stop it after this long, such as 90s or 5m
+    /// Stop it after this long, such as 90s or 5m, or after the tool's own longest time if that is less
     #[arg(long, value_name = "TIME", value_parser = seconds)]
     pub(crate) timeout: Option<u64>,
     /// What the tool finds on its standard input: a file, or `-` for this command's own [default: nothing]
@@ -127,7 +121,7 @@ pub(crate) struct Call {
 
 /// `orien run`.
 #[derive(Args, Debug)]
-#[command(after_long_help = EXIT_CODES)]
+#[command(after_long_help = RUN_HELP)]
 pub(crate) struct RunArgs {
     #[command(flatten)]
     pub(crate) call: Call,
@@ -145,20 +139,47 @@ pub(crate) struct RunArgs {
     /// Leave the session open, and say its id
     #[arg(long)]
     pub(crate) keep: bool,
+    /// If this command is killed, end the session when nothing was done for this long, such as 10m [default: 10m, with --keep none]
+    #[arg(long, value_name = "TIME", value_parser = seconds)]
+    pub(crate) idle_timeout: Option<u64>,
+    /// When the provider vanishes, keep what is left of the budget in a session with another one; the run is not repeated [default: no]
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL")]
+    pub(crate) failover: Option<bool>,
     #[command(flatten)]
     pub(crate) ask: Ask,
 }
 
-/// Which exit code means what, for people.
-pub(crate) const EXIT_CODES: &str = "\
+/// Which exit code means what, for people; the last one depends on the command.
+macro_rules! exit_codes {
+    ($interrupted:literal) => {
+        concat!(
+            "\
 Exit codes: the tool's own when it ended by itself, 128 and the signal's number when a signal ended it, and otherwise
   120  money: the budget, the account or the token does not cover it
-  121  no provider fits, or there is no such provider, session, run, tool or file
+  121  no provider fits, or there is no such provider, session, run, tool or file in the workspace
   122  the run was stopped or refused by the provider or a limit of the tool
-  123  files could not be copied
+  123  a file or folder here cannot be read or written, or files could not be copied
   124  the run took longer than it may
-  125  the gateway cannot be found or reached, or refused the request for another reason
-  130  interrupted: the run was cancelled and the session ended, at the first Ctrl-C; the second one leaves at once";
+  125  the arguments do not fit the tool, or the gateway cannot be found or reached, or refused the request for another reason
+  130  interrupted: ",
+            $interrupted,
+            " at the first Ctrl-C; the second one leaves at once"
+        )
+    };
+}
+
+/// What `orien run` looks at first, and its exit codes.
+const RUN_HELP: &str = concat!(
+    "\
+Everything that can be seen beforehand is looked at before a session is opened: local files and folders, paths, the
+arguments as the provider's offer has them, and whether the budget covers a start. Such a mistake costs nothing.
+
+",
+    exit_codes!("the run was cancelled and the session ended,")
+);
+
+/// The exit codes of `orien session run`.
+const SESSION_RUN_HELP: &str = exit_codes!("the run was cancelled, the session stays open,");
 
 #[derive(Subcommand, Debug)]
 pub(crate) enum SessionCommand {
@@ -169,6 +190,12 @@ pub(crate) enum SessionCommand {
         provider: String,
         #[command(flatten)]
         opening: Opening,
+        /// End it when nothing was done for this long, such as 10m [default: it is not ended for that]
+        #[arg(long, value_name = "TIME", value_parser = seconds)]
+        idle_timeout: Option<u64>,
+        /// When the provider vanishes, go on with another one [default: the gateway's, which is yes with `auto`]
+        #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL")]
+        failover: Option<bool>,
         /// A tool that it has to have; may be repeated
         #[arg(long = "tool", help_heading = "Provider")]
         tools: Vec<String>,
@@ -196,7 +223,7 @@ pub(crate) enum SessionCommand {
     /// Show a session and its runs
     Show(OneSession),
     /// Run a tool in a session and follow its output; the exit code is the tool's
-    #[command(after_long_help = EXIT_CODES)]
+    #[command(after_long_help = SESSION_RUN_HELP)]
     Run {
         /// The session: its id, a part of it that only one has, one of its labels, or `last`
         session: String,
@@ -253,11 +280,14 @@ pub(crate) enum SessionCommand {
         #[command(flatten)]
         ask: Ask,
     },
-    /// Remove a file or an empty folder of a session's workspace
+    /// Remove files and empty folders of a session's workspace, or with -r folders and everything in them
     Rm {
         /// SESSION:PATH
         #[arg(required = true)]
         paths: Vec<String>,
+        /// Remove folders with everything in them
+        #[arg(long, short)]
+        recursive: bool,
         #[command(flatten)]
         ask: Ask,
     },
@@ -299,7 +329,8 @@ pub(crate) enum SessionCommand {
 const COPYING: &str = "\
 A folder goes to the target under its own name; with a slash at its end, what is in it goes. A single file takes the
 target's name, unless that is a folder or ends in a slash. What is there already with the same content is left out, and
-a file that broke off goes on where it did. Links are not copied, and nothing is ever written through one.
+a file that broke off goes on where it did. Empty folders are made. Links are not copied, and nothing is ever written
+through one. A folder always goes into the target, also if that is not there yet: copied to out, build becomes out/build.
 
   orien session cp project last:            project becomes project in the workspace
   orien session cp project/ last:           what is in it goes to the top

@@ -49,6 +49,15 @@ pub(crate) enum TokenCommand {
     },
 }
 
+impl TokenCommand {
+    /// What every command can be told.
+    pub(crate) const fn ask(&self) -> &Ask {
+        match self {
+            Self::Create { ask, .. } | Self::List { ask } | Self::Revoke { ask, .. } => ask,
+        }
+    }
+}
+
 #[derive(Args, Debug)]
 pub(crate) struct OpenArgs {
     /// Only print the link

@@ -6,7 +6,7 @@ use clap::{Args, Subcommand};
 
 #[derive(Args, Debug, Clone)]
 pub(crate) struct AtNode {
-    /// The node's data directory [default as for `orien node`]
+    /// The node's data directory, or the one given to `orien dev` [default as for `orien node`]
     #[arg(long, env = "ORIEN_DATA_DIR")]
     pub(crate) data_dir: Option<PathBuf>,
     /// Print JSON
@@ -24,6 +24,16 @@ pub(crate) struct EarningsArgs {
     pub(crate) limit: usize,
     #[command(flatten)]
     pub(crate) at: AtNode,
+}
+
+impl EarningsArgs {
+    /// Whether JSON was asked for.
+    pub(crate) const fn json(&self) -> bool {
+        match &self.command {
+            Some(EarningsCommand::Collect { at, .. }) => at.json,
+            None => self.at.json,
+        }
+    }
 }
 
 #[derive(Subcommand, Debug)]

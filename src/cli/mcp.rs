@@ -6,13 +6,13 @@ use clap::Args;
 
 #[derive(Args, Debug)]
 pub(crate) struct McpArgs {
-    /// The gateway's address [default: where the gateway of the data directory says that it is]
+    /// The gateway's address, such as http://127.0.0.1:8402 [default: the one that runs here]
     #[arg(long, env = "ORIEN_GATEWAY")]
     pub(crate) gateway: Option<String>,
-    /// The gateway's data directory [default: gateway below $ORIEN_HOME or ~/.local/share/orien]
+    /// The data directory of the gateway, or the one given to `orien dev` [default: $ORIEN_HOME or ~/.local/share/orien, and every `orien dev` that runs]
     #[arg(long, env = "ORIEN_DATA_DIR")]
     pub(crate) data_dir: Option<PathBuf>,
-    /// A file with a token [default: $ORIEN_TOKEN, else the token file of the gateway's data directory]
+    /// A file with a token of the gateway [default: the token in ORIEN_TOKEN, else that of the gateway that runs here]
     #[arg(long, env = "ORIEN_TOKEN_FILE")]
     pub(crate) token_file: Option<PathBuf>,
     /// Show the rented tools of this session as if they were the host's own

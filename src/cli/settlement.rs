@@ -6,7 +6,7 @@ use clap::{Args, Subcommand};
 
 #[derive(Args, Debug, Clone)]
 pub(crate) struct AtSettlement {
-    /// The settlement's data directory [default as for `orien settlement`]
+    /// The settlement's data directory, or the one given to `orien dev` [default as for `orien settlement`]
     #[arg(long, env = "ORIEN_DATA_DIR")]
     pub(crate) data_dir: Option<PathBuf>,
     /// Print JSON
@@ -92,4 +92,22 @@ pub(crate) enum SettlementCommand {
         #[command(flatten)]
         at: AtSettlement,
     },
+}
+
+impl SettlementCommand {
+    /// Whether JSON was asked for.
+    pub(crate) const fn json(&self) -> bool {
+        match self {
+            Self::Deploy(args) => args.json,
+            Self::Grant { at, .. }
+            | Self::Account { at, .. }
+            | Self::Ledger { at }
+            | Self::Batch { at }
+            | Self::Status { at }
+            | Self::Reconcile { at, .. }
+            | Self::Transactions { at }
+            | Self::Batches { at, .. }
+            | Self::Payouts { at, .. } => at.json,
+        }
+    }
 }

@@ -137,6 +137,13 @@ impl<'a> Workspace<'a> {
         json(&path, self.client.checked(&path, request.send(SendBody::from_reader(&mut body)))?)
     }
 
+    /// Makes what an archive names.
+    pub(crate) fn unpack(self, archive: &[u8]) -> Result<Value> {
+        let path = format!("/api/sessions/{}/archive", self.session);
+        let request = self.client.sending(self.client.agent.put(self.client.url(&path))).header("Content-Type", "application/x-tar");
+        json(&path, self.client.checked(&path, request.send(archive))?)
+    }
+
     /// Fetches a file from an offset.
     pub(crate) fn fetch(self, path: &str, from: u64) -> Result<Fetched> {
         let path = self.path(path);
@@ -150,9 +157,10 @@ impl<'a> Workspace<'a> {
         Ok(Fetched { from: begins, body: response.into_body().into_reader() })
     }
 
-    /// Removes a file or an empty folder.
-    pub(crate) fn remove(self, path: &str) -> Result<()> {
-        self.client.delete(&self.path(path))
+    /// Removes a file or an empty folder, or a folder with everything in it.
+    pub(crate) fn remove(self, path: &str, is_recursive: bool) -> Result<()> {
+        let query = if is_recursive { "?recursive=true" } else { "" };
+        self.client.delete(&format!("{}{query}", self.path(path)))
     }
 
     fn path(self, path: &str) -> String {

@@ -31,7 +31,13 @@ impl Found {
     }
 }
 
-impl Client {
+/// The address of a gateway, and a token that opens its door.
+pub(crate) struct Reach {
+    pub(crate) base: String,
+    pub(crate) token: String,
+}
+
+impl Reach {
     /// The gateway that the common words of a command, the environment or this machine name.
     pub(crate) fn find(ask: &Ask) -> anyhow::Result<Self> {
         let said = said_token(ask)?;
@@ -44,11 +50,19 @@ impl Client {
                     None => bail!("no token for {base}: say it with --token-file FILE or in ORIEN_TOKEN"),
                 },
             };
-            return if base.starts_with(TLS) { Self::over_tls(base, token, ask.ca_file.as_deref()) } else { Ok(Self::at(base, token)) };
+            return Ok(Self { base, token });
         }
         let found = the_one(in_reach(ask)?, ask)?;
         let token = said.map_or_else(|| token_in(&found.door.token_file), Ok)?;
-        Ok(Self::at(found.base(), token))
+        Ok(Self { base: found.base(), token })
+    }
+}
+
+impl Client {
+    /// A client for the gateway that [`Reach::find`] finds.
+    pub(crate) fn find(ask: &Ask) -> anyhow::Result<Self> {
+        let Reach { base, token } = Reach::find(ask)?;
+        if base.starts_with(TLS) { Self::over_tls(base, token, ask.ca_file.as_deref()) } else { Ok(Self::at(base, token)) }
     }
 }
 

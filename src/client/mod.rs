@@ -22,6 +22,7 @@ use ureq::http::Response;
 use ureq::typestate::{AgentScope, WithBody, WithoutBody};
 use ureq::{Agent, Body, RequestBuilder};
 
+pub(crate) use finding::Reach;
 pub(crate) use problem::{Problem, Unanswered};
 
 /// Largest JSON answer that is read.

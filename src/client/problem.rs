@@ -55,7 +55,10 @@ impl Problem {
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         // What a document refers to is in the sentence.
-        let (title, detail) = (self.part("title"), self.part("detail").replace("; `problems` names what each lacks", ""));
+        let (title, detail) = (
+            self.part("title"),
+            self.part("detail").replace("; `problems` names what each lacks", "").replace("; `problems` names what it lacks", ""),
+        );
         f.write_str(if title.is_empty() { self.code() } else { &title })?;
         let detail = detail.trim_end_matches('.');
         if !detail.is_empty() {
@@ -65,9 +68,12 @@ impl fmt::Display for Problem {
             write!(f, "; missing {} USDC", harmless(missing))?;
         }
         let items = self.body["problems"].as_array().map(Vec::as_slice).unwrap_or_default();
-        for item in items.iter().take(ITEMS_SHOWN).filter(|_| !detail.contains("; ") || self.code() == "no_provider") {
+        for item in items.iter().take(ITEMS_SHOWN) {
             let part = |name: &str| harmless(item[name].as_str().unwrap_or_default());
-            write!(f, "; {}: {}", part("name"), part("problem"))?;
+            // What the sentence says already is not said again.
+            if !detail.contains(&part("problem")) {
+                write!(f, "; {}: {}", part("name"), part("problem"))?;
+            }
         }
         if let Some(advice) = advice(self.code()) {
             write!(f, ". {advice}")?;
@@ -88,6 +94,7 @@ fn advice(code: &str) -> Option<&'static str> {
         "insufficient_funds" => "Ask for less, or have the operator grant credit: orien settlement grant ACCOUNT AMOUNT",
         "daily_cap" => "Wait for the next day, or have the operator raise the account's daily cap",
         "spend_cap" | "spend_cap_reached" => "Use a token with more to spend: orien token",
+        "folder_not_empty" => "`orien session rm -r` removes it with everything in it",
         "no_provider" => "`orien providers` shows who offers what",
         "provider_not_found" => "`orien providers` shows who is known",
         "session_not_found" => "`orien session ls` shows the sessions",
@@ -170,6 +177,15 @@ mod tests {
             "The budget does not cover this: one interval cannot be paid; missing 0.012 USDC. Raise the budget with `orien session top-up`, \
              or open with a higher --budget [budget_exhausted]"
         );
+    }
+
+    #[test]
+    fn what_is_wrong_with_an_argument_is_said_once() {
+        let body = r#"{"code":"bad_arguments","title":"The arguments do not fit","detail":"`n` has to be a number","problems":[{"name":"n","problem":"has to be a number"}]}"#;
+        assert_eq!(Problem::new("/x", 422, None, body).to_string(), "The arguments do not fit: `n` has to be a number [bad_arguments]");
+        let body = r#"{"code":"no_provider","title":"No provider fits","detail":"2 offers; `problems` names what each lacks.","problems":[{"name":"a","problem":"too dear"},{"name":"b","problem":"not there"}]}"#;
+        let said = Problem::new("/x", 404, None, body).to_string();
+        assert!(said.starts_with("No provider fits: 2 offers; a: too dear; b: not there."), "{said}");
     }
 
     #[test]

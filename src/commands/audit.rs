@@ -33,7 +33,8 @@ pub(crate) fn run(args: &AuditArgs) -> anyhow::Result<ExitCode> {
         show(args, &report, session_lines)?;
         report.clean()
     } else {
-        let report = orien_settlement::audit::audit(&bytes, expected.as_ref().map(batch_facts).as_ref())?;
+        let report = orien_settlement::audit::audit(&bytes, expected.as_ref().map(batch_facts).as_ref())
+            .context("this can neither be read as a batch nor as the evidence of a session")?;
         show(args, &report, batch_lines)?;
         report.clean()
     };

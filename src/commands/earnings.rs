@@ -24,7 +24,7 @@ pub(crate) fn run(args: EarningsArgs) -> anyhow::Result<()> {
 
 /// The door of the node, or why there is none.
 fn door(at: &AtNode) -> anyhow::Result<Client> {
-    let folder = roles::data_dir(RoleName::Node, at.data_dir.as_deref())?;
+    let folder = roles::home_of(RoleName::Node, at.data_dir.as_deref())?;
     let start = format!("start it with: orien node --data-dir {}", folder.display());
     let file = DoorFile::read(&folder).with_context(|| format!("no node runs in {}; {start}", folder.display()))?;
     let client = Client::open(file.address, &file.token_file)?;

@@ -64,18 +64,24 @@ fn query(args: &ProvidersArgs) -> String {
         SortName::Uptime => "uptime",
         SortName::Reputation => "reputation",
     });
-    let Wish { capability, max_price, min_uptime, region, confinement } = &args.wish;
+    wishes(args.tool.as_deref(), &args.wish) + &parts([("sort", sort), ("rejected", args.rejected.then_some("true"))])
+}
+
+/// What a provider has to be like, as the end of a query.
+pub(crate) fn wishes(tool: Option<&str>, wish: &Wish) -> String {
+    let Wish { capability, max_price, min_uptime, region, confinement } = wish;
     let confinement = confinement.map(|level| format!("{level:?}"));
-    let parts = [
-        ("tool", args.tool.as_deref()),
+    parts([
+        ("tool", tool),
         ("capability", capability.as_deref()),
         ("maxPricePerMinute", max_price.as_deref()),
         ("minUptime", min_uptime.as_deref()),
         ("region", region.as_deref()),
         ("confinement", confinement.as_deref()),
-        ("sort", sort),
-        ("rejected", args.rejected.then_some("true")),
-    ];
+    ])
+}
+
+fn parts<const N: usize>(parts: [(&str, Option<&str>); N]) -> String {
     parts.into_iter().filter_map(|(name, value)| Some(format!("&{name}={}", escaped(value?)))).collect()
 }
 

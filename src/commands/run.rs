@@ -1,6 +1,8 @@
 //! `orien run`: the whole job in one command: find, open, upload, run, stream, download, end.
 //!
-//! Always true: a session that was opened is ended however the job goes, unless `--keep` was said; what it cost is said.
+//! Always true: nothing is opened for what can be seen to fail; a session that was opened is ended however the job goes, unless `--keep` was said; what it cost is said.
+
+mod beforehand;
 
 use std::path::Path;
 use std::process::ExitCode;
@@ -9,9 +11,10 @@ use std::time::Instant;
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
 
+use super::session::arguments::Given;
 use super::session::copy::{Manner, download, upload};
+use super::session::end;
 use super::session::running::{carry_out, exit_code, said};
-use super::session::{end, open};
 use crate::cli::RunArgs;
 use crate::client::Client;
 use crate::failure::{self, Failure, described};
@@ -20,27 +23,23 @@ use crate::output;
 use crate::show::progress::Progress;
 use crate::show::{harmless, money, text, usdc};
 
-/// How long a session of a command that is gone stays open.
-const IDLE_SECONDS: u64 = 600;
-
 /// Carries out the command.
 pub(crate) fn run(args: &RunArgs) -> Result<ExitCode> {
     let client = Client::find(&args.ask)?;
+    let beforehand::Prepared { order, given, cut_to } = beforehand::prepare(&client, args)?;
     let interrupt = Interrupt::watch(&client)?;
     let quiet = args.ask.quiet || args.ask.json;
     let opening = Progress::spinner(quiet);
     opening.doing(format!("opening a session for {}", harmless(&args.call.tool)));
-    let mut wanted = args.opening.clone();
-    // One job has one provider; and if this command is killed, the session ends by itself soon.
-    wanted.failover = wanted.failover.or(Some(false));
-    wanted.idle_timeout = wanted.idle_timeout.or((!args.keep).then_some(IDLE_SECONDS));
-    let order = open::order(args.provider.as_deref().unwrap_or("auto"), &wanted, std::slice::from_ref(&args.call.tool));
     let session = client.post("/api/sessions", &order, None)?;
     opening.clear();
     let id = session["id"].as_str().context("the gateway did not say which session it opened")?.to_owned();
     let mut job = Job { client: &client, session: &id, args, interrupt: &interrupt, quiet, told: json!({}) };
     job.note(format!("{id} with {}, at most {}", text(&session["providerLabel"]), money(&session["budgetAllowance"])));
-    let done = job.work();
+    if let Some(longest) = cut_to {
+        job.note(format!("--timeout is longer than {} may run; it is stopped after {longest} s", harmless(&args.call.tool)));
+    }
+    let done = job.work(given);
     let code = match &done {
         _ if interrupt.is_hit() => Failure::Interrupted.code(),
         Ok(code) => *code,
@@ -82,7 +81,7 @@ impl Job<'_> {
     }
 
     /// Everything between opening and ending; the exit code of the tool.
-    fn work(&mut self) -> Result<u8> {
+    fn work(&mut self, given: Given) -> Result<u8> {
         let manner = Manner { fresh: false, quiet: self.quiet, interrupt: self.interrupt.clone() };
         let mut uploaded = Vec::new();
         for word in &self.args.inputs {
@@ -96,7 +95,7 @@ impl Job<'_> {
         }
         self.told["uploaded"] = json!(uploaded);
         self.interrupt.check()?;
-        let run = carry_out(self.client, self.session, &self.args.call, &self.args.ask, self.interrupt)?;
+        let run = carry_out(self.client, self.session, &self.args.call, given, &self.args.ask, self.interrupt)?;
         self.note(said(&run));
         let code = exit_code(&run, self.interrupt);
         self.told["run"] = run;
@@ -109,9 +108,9 @@ impl Job<'_> {
     fn outputs(&mut self, must_be_there: bool, manner: &Manner) -> Result<()> {
         let mut downloaded = Vec::new();
         for word in &self.args.outputs {
-            let (path, local) = word.split_once(':').unwrap_or((word, "."));
+            let (path, local) = output(word);
             let begun = Instant::now();
-            match download(self.client, self.session, path, Path::new(if local.is_empty() { "." } else { local }), manner) {
+            match download(self.client, self.session, path, Path::new(local), manner) {
                 Ok(summary) => {
                     self.note(format!("{}: {}", harmless(path), summary.said(begun)));
                     downloaded.push(summary.json());
@@ -159,14 +158,21 @@ fn input(word: &str) -> (&str, &str) {
     if std::fs::symlink_metadata(word).is_ok() {
         return (word, "");
     }
-    word.rsplit_once(':').unwrap_or((word, ""))
+    let (local, path) = word.rsplit_once(':').unwrap_or((word, ""));
+    (local, path.trim_start_matches('/'))
+}
+
+/// A word of `--out`: what is in the workspace, and where it goes here.
+fn output(word: &str) -> (&str, &str) {
+    let (path, local) = word.split_once(':').unwrap_or((word, ""));
+    (path.trim_start_matches('/'), if local.is_empty() { "." } else { local })
 }
 
 #[cfg(test)]
 mod tests {
     #[test]
     fn an_input_goes_to_the_top_unless_a_path_is_said() {
-        for (word, expected) in [("a/b", ("a/b", "")), ("a:b/c", ("a", "b/c")), ("a:", ("a", ""))] {
+        for (word, expected) in [("a/b", ("a/b", "")), ("a:b/c", ("a", "b/c")), ("a:", ("a", "")), ("a:/b/", ("a", "b/"))] {
             assert_eq!(super::input(word), expected);
         }
     }

@@ -45,7 +45,7 @@ const PAGE: usize = 100;
 
 /// The door of the settlement, or why there is none.
 fn running(at: &AtSettlement) -> anyhow::Result<Client> {
-    let folder = roles::data_dir(RoleName::Settlement, at.data_dir.as_deref())?;
+    let folder = roles::home_of(RoleName::Settlement, at.data_dir.as_deref())?;
     match door(&folder)? {
         Some(client) => Ok(client),
         None => bail!("settlement does not run in {}; start it with: orien settlement --data-dir {}", folder.display(), folder.display()),
@@ -60,7 +60,7 @@ fn door(folder: &Path) -> anyhow::Result<Option<Client>> {
 }
 
 fn offline(at: &AtSettlement) -> anyhow::Result<OfflineDesk> {
-    Ok(OfflineDesk::open(&roles::data_dir(RoleName::Settlement, at.data_dir.as_deref())?)?)
+    Ok(OfflineDesk::open(&roles::home_of(RoleName::Settlement, at.data_dir.as_deref())?)?)
 }
 
 fn usdc(what: &str, text: &str) -> anyhow::Result<Usdc> {
@@ -69,7 +69,7 @@ fn usdc(what: &str, text: &str) -> anyhow::Result<Usdc> {
 
 fn make_grant(grant: &Grant, key: Option<String>, at: &AtSettlement) -> anyhow::Result<()> {
     let key = key.map_or_else(fresh_key, Ok)?;
-    let folder = roles::data_dir(RoleName::Settlement, at.data_dir.as_deref())?;
+    let folder = roles::home_of(RoleName::Settlement, at.data_dir.as_deref())?;
     let account = grant.account.to_string();
     let answer = match door(&folder)? {
         Some(client) => {
@@ -89,7 +89,7 @@ fn make_grant(grant: &Grant, key: Option<String>, at: &AtSettlement) -> anyhow::
 
 fn show_account(account: &str, at: &AtSettlement) -> anyhow::Result<()> {
     let address = roles::address("account", account)?;
-    let folder = roles::data_dir(RoleName::Settlement, at.data_dir.as_deref())?;
+    let folder = roles::home_of(RoleName::Settlement, at.data_dir.as_deref())?;
     let answer = match door(&folder)? {
         Some(client) => client.get(&format!("/api/accounts/{address}"))?,
         None => funds(&address.to_string(), &offline(at)?.balance(&address)?),
@@ -105,7 +105,7 @@ fn funds(account: &str, funds: &orien_protocol::frame::Funds) -> Value {
 }
 
 fn make_batch(at: &AtSettlement) -> anyhow::Result<()> {
-    let folder = roles::data_dir(RoleName::Settlement, at.data_dir.as_deref())?;
+    let folder = roles::home_of(RoleName::Settlement, at.data_dir.as_deref())?;
     let answer = match door(&folder)? {
         Some(client) => client.post("/api/batches", &json!({}), None)?,
         None => json!({ "id": offline(at)?.batch()?.map(|id| id.to_string()) }),

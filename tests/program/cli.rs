@@ -1,5 +1,8 @@
 //! The commands of an agent, as a person types them and as a script reads them.
 
+mod mistakes;
+mod paths;
+
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 use std::time::Duration;
@@ -354,7 +357,7 @@ fn a_tool_reads_a_file_or_what_is_piped_into_the_command() {
     let output = ask(&cast, &["run", "first", "--stdin", "long.txt", "--budget", "0.5", "--quiet"]);
     assert_eq!((out(&output).as_str(), err(&output).as_str(), output.status.code()), ("abcde\n", "", Some(0)));
     let output = ask(&cast, &[&upper[..], &["no-such-file"]].concat());
-    assert!(output.status.code() == Some(125) && err(&output).contains("no-such-file"), "{}", err(&output));
+    assert!(output.status.code() == Some(123) && err(&output).contains("no-such-file"), "{}", err(&output));
 }
 
 #[test]

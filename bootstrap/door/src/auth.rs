@@ -128,9 +128,10 @@ impl Auth {
         let Stranger { code, reason } = *stranger;
         let title = if code == "token_expired" { "The token has expired" } else { "A token is required" };
         Problem::new(StatusCode::UNAUTHORIZED, code, title)
+            // Whoever has no token may be a stranger: it is not told where on this machine anything is.
             .detail(format!(
-                "{reason} Send 'Authorization: Bearer <token>'; the owner's token is in the file {}, and `orien token create` makes others.",
-                self.token_file.display()
+                "{reason} Send 'Authorization: Bearer <token>'; the owner finds one in the file door.token of the role's data directory, and \
+                 `orien token create` makes others."
             ))
             .header(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"orien\""))
     }

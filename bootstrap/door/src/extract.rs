@@ -6,6 +6,8 @@
 use std::error::Error;
 use std::fmt;
 
+use axum::RequestExt;
+use axum::body::HttpBody;
 use axum::extract::rejection::{BytesRejection, FailedToBufferBody, JsonRejection, PathRejection};
 use axum::extract::{FromRequest, FromRequestParts, OptionalFromRequestParts, Request};
 use axum::http::StatusCode;
@@ -32,6 +34,12 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Json<T> {
     type Rejection = Problem;
 
     async fn from_request(request: Request, state: &S) -> Result<Self, Problem> {
+        let announced = request.body().size_hint().lower();
+        let request = request.with_limited_body();
+        // One that says itself that it is too large is not waited for.
+        if request.body().size_hint().upper().is_some_and(|most| most < announced) {
+            return Err(too_large());
+        }
         match axum::Json::from_request(request, state).await {
             Ok(axum::Json(value)) => Ok(Self(value)),
             Err(rejection) => Err(json_problem(&rejection)),
@@ -69,10 +77,14 @@ fn json_problem(rejection: &JsonRejection) -> Problem {
     }
 }
 
+fn too_large() -> Problem {
+    Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "body_too_large", "The body is too large")
+        .detail("This route takes a small body; files go through the upload routes.")
+}
+
 fn unread_body(failed: &FailedToBufferBody) -> Problem {
     if matches!(failed, FailedToBufferBody::LengthLimitError(_)) {
-        return Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "body_too_large", "The body is too large")
-            .detail("This route takes a small body; files go through the upload routes.");
+        return too_large();
     }
     if is_stall(failed) {
         return Problem::new(StatusCode::REQUEST_TIMEOUT, "body_stalled", "The body did not arrive")

@@ -239,7 +239,8 @@ impl Tokens {
         if entry.has_expired(now) {
             return Presented::Expired;
         }
-        entry.used.store(now.saturating_sub(now % USED_GRAIN_SECONDS), Ordering::Relaxed);
+        // In the hour of its making: not before that.
+        entry.used.store(now.saturating_sub(now % USED_GRAIN_SECONDS).max(entry.info.created_at), Ordering::Relaxed);
         Presented::Good(entry)
     }
 

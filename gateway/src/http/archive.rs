@@ -6,7 +6,7 @@ use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use futures::stream;
+use futures::{StreamExt, stream};
 use http_body::Frame;
 use orien_door::{Json, Path, Query};
 use serde::{Deserialize, Serialize};
@@ -91,7 +91,14 @@ pub(super) async fn unpack(
     let session = session_id(&id)?;
     let (workspace, began) = (workspace(&app, session).await?, Instant::now());
     let _acting = acting(&app, &session);
-    let unpacked = workspace.unpack(root.path, incoming::bytes(request)).await?;
+    let mut body = std::pin::pin!(incoming::bytes(request).peekable());
+    if let Some(Ok(first)) = body.as_mut().peek().await
+        && let Some(kind) = compression(first)
+    {
+        let detail = format!("This is {kind}; send the tar archive itself, not compressed. Nothing was stored.");
+        return Err(Refusal::new(StatusCode::BAD_REQUEST, "bad_archive", "The archive cannot be read", detail));
+    }
+    let unpacked = workspace.unpack(root.path, body).await?;
     if let Some(why) = &unpacked.broken {
         let Unpacked { files, folders, .. } = unpacked;
         let detail = format!("{why}; {files} files and {folders} folders before that were stored.");
@@ -100,6 +107,18 @@ pub(super) async fn unpack(
     app.sessions.directory.note_transfer(workspace.provider, Way::Up, unpacked.bytes, began.elapsed());
     let status = if unpacked.problems.is_empty() { StatusCode::OK } else { StatusCode::MULTI_STATUS };
     Ok((status, Json(UnpackedJson::from(unpacked))).into_response())
+}
+
+/// What bytes are that begin as compressed ones do, and as no tar archive does.
+fn compression(bytes: &[u8]) -> Option<&'static str> {
+    let kinds: [(&[u8], &str); 5] = [
+        (b"\x1f\x8b", "compressed with gzip"),
+        (b"BZh", "compressed with bzip2"),
+        (b"\xfd7zXZ\0", "compressed with xz"),
+        (b"\x28\xb5\x2f\xfd", "compressed with zstd"),
+        (b"PK\x03\x04", "a zip archive"),
+    ];
+    kinds.into_iter().find(|(magic, _)| bytes.starts_with(magic)).map(|(_, kind)| kind)
 }
 
 /// Gets a tree out of a session's workspace as a tar archive.

@@ -4,10 +4,11 @@
 //! for, so that a download that goes on later has no bytes of another file in it.
 
 mod download;
+mod preconditions;
 mod upload;
 
 use axum::extract::State;
-use axum::http::{HeaderName, StatusCode};
+use axum::http::{HeaderMap, HeaderName, StatusCode};
 use axum::response::Response;
 use orien_door::{Path, Query};
 use orien_protocol::frame::FileEntry;
@@ -23,7 +24,7 @@ use super::lists::{Has, answer, cursor, page, page_size};
 use super::{App, Shared, session_id, shown};
 use crate::decimal::Time;
 use crate::desk::{Acting, Phase};
-use crate::files::{Found, Workspace, is_plain_path};
+use crate::files::{FileError, Found, Workspace, is_plain_path};
 use crate::rows::Refusal;
 
 const CONTENT_HASH: HeaderName = HeaderName::from_static("x-content-hash");
@@ -129,22 +130,64 @@ pub(super) async fn list(State(app): Shared, Path(id): Path<String>, Query(below
     answer(&has, &ListingJson { files: entries.into_iter().map(FileJson::from).collect(), more: next_cursor.is_some(), next_cursor })
 }
 
-/// Removes a file or a folder from a session's workspace.
+#[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Removal {
+    /// Whether a folder is removed with everything in it.
+    #[serde(default)]
+    recursive: bool,
+}
+
+/// Removes a file or an empty folder from a session's workspace, or a folder with everything in it.
 #[utoipa::path(delete, path = "/api/sessions/{id}/files/{*path}", operation_id = "deleteFile", tag = "files", params(
     ("path" = String, Path, description = "Where it stands in the workspace.", example = "in/scene.blend"),
+    Removal,
+    ("if-match" = Option<String>, Header, description = "ETags, or `*`: nothing is done unless the file is one of them, or is there."),
+    ("if-none-match" = Option<String>, Header, description = "ETags, or `*`: nothing is done if the file is one of them, or is there."),
 ), responses(
     (status = 204, description = "It is gone, and so is an upload to it that broke off."),
-    (status = 400, description = "`bad_path`"),
+    (status = 400, description = "`bad_path`, `invalid_query`"),
     (status = 404, description = "`session_not_found`, `no_such_file`"),
-    (status = 409, description = "`wrong_state`: the session is not open yet."),
+    (status = 409, description = "`wrong_state`: the session is not open yet. `folder_not_empty`: there is something in it, and nobody said that it may go too."),
     (status = 410, description = "`session_ended`"),
+    (status = 412, description = "`precondition_failed`: `if-match` or `if-none-match` does not hold."),
     (status = 502, description = "`provider_unreachable`, `transfer_interrupted`, `hash_mismatch`"),
     (status = 503, description = "`busy`"),
 ))]
-pub(super) async fn remove(State(app): Shared, Path((id, path)): Path<(String, String)>) -> Result<StatusCode, Refusal> {
+pub(super) async fn remove(
+    State(app): Shared,
+    Path((id, path)): Path<(String, String)>,
+    Query(removal): Query<Removal>,
+    headers: HeaderMap,
+) -> Result<StatusCode, Refusal> {
     check(&path)?;
-    workspace(&app, session_id(&id)?).await?.remove(path).await?;
+    let workspace = workspace(&app, session_id(&id)?).await?;
+    preconditions::check(&workspace, &path, &headers).await?;
+    if !removal.recursive {
+        check_empty(&workspace, &path).await?;
+    }
+    workspace.remove(path).await?;
     Ok(StatusCode::NO_CONTENT)
+}
+
+/// Refuses a folder that has something in it. The provider removes whatever it is told to, so this looks first: one gateway owns the session, and what a tool adds to the folder in this
+/// moment goes with it. Links are in no listing, so a folder that holds nothing else counts as empty.
+async fn check_empty(workspace: &Workspace<'_>, path: &str) -> Result<(), Refusal> {
+    let (entries, more) = match workspace.list(path.to_owned(), None).await {
+        Ok(listed) => listed,
+        // A link, nothing at all, or an upload that broke off: what can be removed is the provider's to say.
+        Err(FileError::Refused(_)) => return Ok(()),
+        Err(error) => return Err(error.into()),
+    };
+    match entries.iter().find(|entry| entry.path != path) {
+        None if !more => Ok(()),
+        found => {
+            let such = found.map(|entry| format!(", such as {}", shown(&entry.path))).unwrap_or_default();
+            let detail = format!("There is something in the folder{such}; `recursive=true` removes it with everything in it.");
+            Err(Refusal::new(StatusCode::CONFLICT, "folder_not_empty", "The folder is not empty", detail))
+        }
+    }
 }
 
 pub(super) fn check(path: &str) -> Result<(), Refusal> {

@@ -4,9 +4,10 @@
 //! | --- | --- |
 //! | 402 | `budget_exhausted`, `insufficient_funds`, `debt`, `unredeemed_limit`, `daily_cap`, `key_not_authorized`; `missing` says how much, as a decimal string |
 //! | 404 | `session_not_found`, `execution_not_found`, `provider_not_found`, `no_provider`, `no_such_file`, `not_found` |
-//! | 400 | `bad_path`, `bad_range`, `bad_hash`, `bad_archive`, `wrong_length`, `unreadable_body` |
-//! | 409 | `file_changed`, `wrong_offset`, `wrong_state`, `conflict`, `offer_changed`, `bad_receipt`, `history_lost`, `clocks_apart`, `in_progress`, `stdin_not_wanted` |
+//! | 400 | `bad_path`, `bad_range`, `bad_hash`, `bad_header`, `bad_archive`, `wrong_length`, `unreadable_body` |
+//! | 409 | `file_changed`, `folder_not_empty`, `wrong_offset`, `wrong_state`, `conflict`, `offer_changed`, `bad_receipt`, `history_lost`, `clocks_apart`, `in_progress`, `stdin_not_wanted` |
 //! | 410 | `session_ended`, `stdin_closed`, `session_replaced`; `successor` is the session that goes on for it |
+//! | 412 | `precondition_failed` |
 //! | 422 | `unknown_tool`, `bad_arguments`, `invalid_body`, `idempotency_mismatch` |
 //! | 502 | `provider_unreachable`, `settlement_unreachable`, `chain_unreadable`, `signer_not_current`, `hash_mismatch`, and whatever a peer says that makes no sense |
 //! | 503 | `busy`, `failing_over`, with `Retry-After` |
@@ -17,9 +18,11 @@ use orien_door::Problem;
 use orien_protocol::fault::{Fault, FaultCode};
 use serde_json::{Value, json};
 
+use crate::arguments::ArgumentProblem;
 use crate::body::BodyError;
 use crate::desk::{Blame, By};
 use crate::files::FileError;
+use crate::first_run::{Unfit, sentence};
 use crate::opening::OpenError;
 use crate::rows::Refusal;
 use crate::store::StoreError;
@@ -52,6 +55,13 @@ impl Refusal {
     /// A body or query whose meaning cannot be taken.
     pub(crate) fn invalid(code: &str, detail: impl std::fmt::Display) -> Self {
         Self::new(StatusCode::UNPROCESSABLE_ENTITY, code, "The request is not what this route takes", detail)
+    }
+
+    /// Arguments that do not fit their tool.
+    pub(crate) fn bad_arguments(problems: Vec<ArgumentProblem>) -> Self {
+        let fault = Fault::new(FaultCode::BAD_ARGUMENTS, sentence(&problems));
+        let items = problems.into_iter().map(|problem| (problem.argument, problem.problem)).collect();
+        Self { items, ..fault.into() }
     }
 
     /// A failure of ours, logged here.
@@ -193,12 +203,15 @@ impl From<OpenError> for Refusal {
     fn from(error: OpenError) -> Self {
         match error {
             OpenError::Blame(blame) => blame.into(),
+            OpenError::Unfit(Unfit::Arguments(problems)) => Self::bad_arguments(problems),
+            OpenError::Unfit(Unfit::Refused(fault)) => fault.into(),
             OpenError::Store(error) => error.into(),
             OpenError::Commit(error) => error.into(),
             OpenError::Full => Fault::new(FaultCode::BUSY, "this gateway has as many sessions open as it can; end one").into(),
             OpenError::NoProvider { rejected } => {
                 let detail = match rejected.len() {
                     0 => "No offer is known. Providers are found over the network; try again in a moment.".to_owned(),
+                    1 => "The one offer that was looked at does not fit; `problems` names what it lacks.".to_owned(),
                     count => format!("{count} offers were looked at and none fits; `problems` names what each lacks."),
                 };
                 let items = rejected.into_iter().map(|(provider, why)| (provider.to_string(), why)).collect();

@@ -228,15 +228,8 @@ pub(super) fn order(
         let text = format!("this session has no tool {}; it has {}", shown(&body.tool_id), known.join(", "));
         return Err(Fault::new(FaultCode::UNKNOWN_TOOL, text).into());
     };
-    let args = body.args.to_json();
-    if args.len() > ARGS_BYTES {
-        return Err(Fault::new(FaultCode::TOO_LARGE, format_args!("args has more than {ARGS_BYTES} bytes")).into());
-    }
-    let arguments = body.args.bind(tool).map_err(|problems| {
-        let detail = problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ");
-        let items = problems.into_iter().map(|problem| (problem.argument, problem.problem)).collect();
-        Refusal { items, ..Refusal::from(Fault::new(FaultCode::BAD_ARGUMENTS, detail)) }
-    })?;
+    let args = args_text(&body.args)?;
+    let arguments = body.args.bind(tool).map_err(Refusal::bad_arguments)?;
     let longest = tool.max_duration;
     let max_duration = match body.timeout_seconds {
         None => longest,
@@ -246,10 +239,7 @@ pub(super) fn order(
     if body.wait.is_some_and(|seconds| seconds > WAIT_SECONDS) {
         return Err(Refusal::invalid("invalid_body", format_args!("wait is at most {WAIT_SECONDS} seconds")));
     }
-    let max_cost = body.max_cost.map(|amount| amount.0);
-    if max_cost == Some(Usdc::ZERO) {
-        return Err(Refusal::invalid("invalid_body", "maxCost has to be more than zero"));
-    }
+    let max_cost = body.max_cost.map(some_cost).transpose()?;
     let stdin = body.stdin.as_ref().map_or(Ok(Stdin::Empty), StdinBody::check)?;
     let row = ExecutionRow {
         session,
@@ -263,6 +253,20 @@ pub(super) fn order(
         fault: None,
     };
     Ok((RunOrder { execution, tool: body.tool_id, arguments, max_cost, max_duration, stdin }, row))
+}
+
+/// The most that a run may cost: nothing at all would be no run.
+pub(super) fn some_cost(amount: Decimal) -> Result<Usdc, Refusal> {
+    Some(amount.0).filter(|cost| *cost > Usdc::ZERO).ok_or_else(|| Refusal::invalid("invalid_body", "maxCost has to be more than zero"))
+}
+
+/// Arguments as they are kept, if they are not too long.
+pub(super) fn args_text(args: &Args) -> Result<String, Refusal> {
+    let text = args.to_json();
+    if text.len() > ARGS_BYTES {
+        return Err(Fault::new(FaultCode::TOO_LARGE, format_args!("args has more than {ARGS_BYTES} bytes")).into());
+    }
+    Ok(text)
 }
 
 /// Waits until the provider has said something about a run; a little longer if it only said that it took it.

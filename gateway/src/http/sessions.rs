@@ -47,9 +47,9 @@ const TOP_UP_LIMIT: Duration = Duration::from_secs(30);
     (status = 402, description = "`insufficient_funds`, `budget_exhausted`, `debt`, `unredeemed_limit`, `daily_cap`; `missing` says how much."),
     (status = 404, description = "`no_provider`, `provider_not_found`"),
     (status = 409, description = "`in_progress`, `offer_changed`, `clocks_apart`, `times_refused`, `conflict`, `provider_ambiguous`"),
-    (status = 413, description = "`body_too_large`"),
+    (status = 413, description = "`body_too_large`; `too_large`: the arguments of `firstRun`."),
     (status = 415, description = "`unsupported_media_type`"),
-    (status = 422, description = "`invalid_body`, `idempotency_mismatch`"),
+    (status = 422, description = "`invalid_body`, `idempotency_mismatch`; `bad_arguments`: no provider that fits takes the arguments of `firstRun`."),
     (status = 502, description = "`provider_unreachable`, `settlement_unreachable`"),
     (status = 503, description = "`busy`, `stopping`"),
 ))]
@@ -252,7 +252,7 @@ pub(super) async fn top_up(State(app): Shared, caller: Caller, Path(id): Path<St
 #[schema(as = ExtendRequest)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(super) struct ExtendBody {
-    /// The session lasts at least so many seconds from now.
+    /// The session lasts at least so many seconds from now, or until `extendableUntil` if that is earlier.
     #[schema(minimum = 10, maximum = 28800)]
     expiry_seconds: u64,
 }
@@ -261,7 +261,7 @@ pub(super) struct ExtendBody {
 #[utoipa::path(post, path = "/api/sessions/{id}/extend", operation_id = "extendSession", tag = "sessions", params(KeyHeader), request_body = ExtendBody, responses(
     (status = 200, description = "The session with its new `expiresAt`.", body = SessionJson),
     (status = 404, description = "`session_not_found`"),
-    (status = 409, description = "`in_progress`, `wrong_state`, `times_refused`"),
+    (status = 409, description = "`in_progress`, `wrong_state`"),
     (status = 410, description = "`session_ended`"),
     (status = 413, description = "`body_too_large`"),
     (status = 415, description = "`unsupported_media_type`"),
@@ -276,8 +276,8 @@ pub(super) async fn extend(State(app): Shared, Path(id): Path<String>, keyed: Ke
     };
     let own = Arc::clone(&app);
     let extending = |_| async move {
-        let until = clock::wall().plus(super::wishes::expiry(Some(body.expiry_seconds))?);
-        own.view(session).await?;
+        let asked = clock::wall().plus(super::wishes::expiry(Some(body.expiry_seconds))?);
+        let until = asked.min(own.view(session).await?.facts.work_until.timestamp());
         let gone = || Refusal::from(Fault::new(FaultCode::SESSION_ENDED, "the session has ended"));
         let desk = own.sessions.desk(&session).ok_or_else(gone)?;
         let (answer, answered) = oneshot::channel();

@@ -33,7 +33,7 @@ const OVER_GRACE: Duration = Duration::from_secs(3);
 /// What a run finds on its standard input.
 #[derive(Clone, Debug, Deserialize, ToSchema)]
 #[schema(as = RunInput)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, expecting = "an object such as {\"text\": \"...\"} or {\"stream\": true}")]
 pub(super) struct StdinBody {
     /// All of it, at most 64 KiB.
     text: Option<String>,

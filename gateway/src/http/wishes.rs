@@ -10,7 +10,10 @@ use orien_protocol::time::Millis;
 use serde::Deserialize;
 use utoipa::ToSchema;
 
+use super::runs::{args_text, some_cost};
+use crate::arguments::Args;
 use crate::decimal::{Decimal, Percent};
+use crate::first_run::FirstRun;
 use crate::matching::{Order, Wish, confinement};
 use crate::opening::{Choice, LIFETIME, OpenRequest};
 use crate::plan::Plan;
@@ -65,9 +68,29 @@ pub(super) struct OpenBody {
     idle_timeout_seconds: Option<u64>,
     /// Whether it goes on elsewhere when its provider is lost: with `auto` it does unless this is false.
     failover: Option<bool>,
+    /// The run that it is for: the session is opened only with a provider whose offer takes it. It is not started by that.
+    first_run: Option<FirstRunBody>,
     /// Only quotes: nothing is opened.
     #[serde(default)]
     pub(super) dry_run: bool,
+}
+
+#[derive(Deserialize, ToSchema)]
+#[schema(as = FirstRun)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct FirstRunBody {
+    tool_id: String,
+    #[serde(default)]
+    #[schema(value_type = Object)]
+    args: Args,
+    max_cost: Option<Decimal>,
+}
+
+impl FirstRunBody {
+    fn checked(self) -> Result<FirstRun, Refusal> {
+        args_text(&self.args)?;
+        Ok(FirstRun { tool: self.tool_id, args: self.args, max_cost: self.max_cost.map(some_cost).transpose()? })
+    }
 }
 
 fn invalid(detail: impl std::fmt::Display) -> Refusal {
@@ -113,9 +136,12 @@ impl OpenBody {
         check_labels(&self.labels)?;
         let expiry = expiry(self.expiry_seconds)?;
         let idle_timeout = self.idle_timeout_seconds.map(|idle| seconds("idleTimeoutSeconds", idle, IDLE_SECONDS_MIN)).transpose()?;
+        let first_run = self.first_run.map(FirstRunBody::checked).transpose()?;
+        let mut tools = self.tools;
+        tools.extend(first_run.as_ref().map(|run| run.tool.clone()).filter(|tool| !tools.contains(tool)));
         let wish = Wish {
             capability: self.capability,
-            tools: self.tools,
+            tools,
             max_price_per_minute: self.max_price_per_minute.map(|amount| amount.0),
             min_uptime_permyriad: self.min_uptime.map(|Percent(share)| share),
             region: self.region,
@@ -134,6 +160,7 @@ impl OpenBody {
             budget: self.budget_allowance.0,
             mission: self.mission,
             plan,
+            first_run,
             expiry,
             seed: [0; 16],
             spender: Spender::default(),

@@ -9,7 +9,9 @@ use anyhow::{Context, Result};
 use serde_json::Value;
 
 use crate::client::{Client, Problem};
+use crate::failure::{Failure, Told};
 use crate::output;
+use crate::show::harmless;
 
 /// Bytes sent at once. What a person types is sent as it comes.
 const BLOCK_BYTES: usize = 256 * 1024;
@@ -18,8 +20,20 @@ const BLOCK_BYTES: usize = 256 * 1024;
 pub(super) fn open(word: &str) -> Result<Box<dyn Read + Send>> {
     match word {
         "-" => Ok(Box::new(std::io::stdin())),
-        path => Ok(Box::new(File::open(path).with_context(|| format!("cannot read {path}"))?)),
+        path => Ok(Box::new(local(path)?)),
     }
+}
+
+/// A file of this machine.
+pub(super) fn local(path: &str) -> Result<File> {
+    let file = File::open(path).map_err(|error| unreadable(path, error))?;
+    // A folder can be opened, and then not be read.
+    if file.metadata().is_ok_and(|facts| facts.is_dir()) { Err(unreadable(path, "it is a folder")) } else { Ok(file) }
+}
+
+/// A file of this machine that cannot be read.
+pub(super) fn unreadable(path: &str, why: impl std::fmt::Display) -> anyhow::Error {
+    Told::coded(Failure::Copying, "unreadable_file", format!("cannot read {}: {why}", harmless(path)))
 }
 
 /// Sends it beside whatever else is done, until it ends or the tool wants no more.

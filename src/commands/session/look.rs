@@ -3,7 +3,7 @@
 use anyhow::Result;
 use serde_json::{Value, json};
 
-use super::resolve;
+use super::resolve_over;
 use crate::cli::{Ask, OneSession};
 use crate::client::{Client, escaped};
 use crate::commands::providers::{extend, pages};
@@ -60,7 +60,7 @@ fn short(id: &Value) -> String {
 
 /// `orien session show`.
 pub(crate) fn show(client: &Client, one: &OneSession) -> Result<()> {
-    let id = resolve(client, &one.session)?;
+    let id = resolve_over(client, &one.session)?;
     let session = client.get(&format!("/api/sessions/{id}"))?;
     if one.ask.json {
         return output::json(&session);
@@ -143,7 +143,7 @@ fn session_facts(session: &Value) -> Vec<(&'static str, String)> {
 
 /// `orien session events`.
 pub(crate) fn events(client: &Client, one: &OneSession) -> Result<()> {
-    let id = resolve(client, &one.session)?;
+    let id = resolve_over(client, &one.session)?;
     client.follow_to(&format!("/api/sessions/{id}/events"), "end", |event| {
         if one.ask.json {
             output::line(json!({ "id": event.id, "event": event.name, "data": event.data }));
@@ -159,7 +159,7 @@ pub(crate) fn events(client: &Client, one: &OneSession) -> Result<()> {
 
 /// `orien session receipts`.
 pub(crate) fn receipts(client: &Client, one: &OneSession) -> Result<()> {
-    let id = resolve(client, &one.session)?;
+    let id = resolve_over(client, &one.session)?;
     let mut all: Option<Value> = None;
     pages(client, &format!("/api/sessions/{id}/receipts"), "", RECEIPTS_PAGE, "receipts", |page| {
         match &mut all {

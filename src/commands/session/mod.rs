@@ -1,7 +1,8 @@
 //! `orien session`: what an agent does with a session, one request at a time.
 //!
-//! Always true: a session is named by its id, by a part of it that only one has, by a label, or as `last`; what fits several is refused with their ids, never guessed.
+//! Always true: a session is named by its id, by a part of it that only one has, by a label, or as `last`, the newest that is active; what fits several is refused with their ids, never guessed.
 
+pub(crate) mod arguments;
 pub(crate) mod copy;
 mod following;
 mod input;
@@ -33,7 +34,10 @@ const TOLD: usize = 5;
 pub(crate) fn run(command: SessionCommand) -> Result<ExitCode> {
     let client = Client::find(command.ask())?;
     match command {
-        SessionCommand::Open { provider, opening, tools, dry_run, ask } => open::run(&client, &provider, &opening, &tools, dry_run, &ask),
+        SessionCommand::Open { provider, opening, idle_timeout, failover, tools, dry_run, ask } => {
+            let order = open::order(&provider, &opening, (idle_timeout, failover), &tools);
+            open::run(&client, order, dry_run, &ask)
+        }
         SessionCommand::Ls { status, label, limit, ask } => look::list(&client, status.as_deref(), label.as_ref(), limit, &ask),
         SessionCommand::Show(one) => look::show(&client, &one),
         SessionCommand::Events(one) => look::events(&client, &one),
@@ -45,7 +49,7 @@ pub(crate) fn run(command: SessionCommand) -> Result<ExitCode> {
         SessionCommand::Cancel { session, run, ask } => running::cancel(&client, &session, run.as_deref(), &ask),
         SessionCommand::Cp { sources, target, fresh, ask } => copy::run(&client, &sources, &target, fresh, &ask),
         SessionCommand::Files { path, ask } => copy::list(&client, &path, &ask),
-        SessionCommand::Rm { paths, ask } => copy::remove(&client, &paths, &ask),
+        SessionCommand::Rm { paths, recursive, ask } => copy::remove(&client, &paths, recursive, &ask),
         SessionCommand::TopUp { session, budget, ask } => steps::top_up(&client, &session, &budget, &ask),
         SessionCommand::Extend { session, time, ask } => steps::extend(&client, &session, time, &ask),
         SessionCommand::End { sessions, ask } => steps::end(&client, &sessions, &ask),
@@ -55,17 +59,29 @@ pub(crate) fn run(command: SessionCommand) -> Result<ExitCode> {
 
 /// The id of the session that a person means.
 pub(crate) fn resolve(client: &Client, text: &str) -> Result<String> {
+    meant(client, text, false)
+}
+
+/// The same for who only looks: `last` is the newest one that is over if none is active.
+pub(crate) fn resolve_over(client: &Client, text: &str) -> Result<String> {
+    meant(client, text, true)
+}
+
+fn meant(client: &Client, text: &str, may_be_over: bool) -> Result<String> {
     if is_whole(text) {
         return Ok(text.to_owned());
     }
     let missing =
         |why: &str| Told::error(Failure::Missing, format!("no session is {}{why}; `orien session ls` shows them", harmless(text)));
-    let (mut found, mut newest): (Vec<(bool, String)>, Option<String>) = (Vec::new(), None);
+    let (mut found, mut newest, mut newest_over): (Vec<(bool, String)>, Option<String>, Option<String>) = (Vec::new(), None, None);
     pages(client, "/api/sessions", "", PAGE, "sessions", |page| {
         for session in each(&page["sessions"]) {
             let (id, is_active) = (session["id"].as_str().unwrap_or_default(), session["status"] == "active");
             if newest.is_none() && is_active {
                 newest = Some(id.to_owned());
+            }
+            if newest_over.is_none() && may_be_over {
+                newest_over = Some(id.to_owned());
             }
             if fits(session, text) {
                 found.push((is_active, id.to_owned()));
@@ -74,7 +90,7 @@ pub(crate) fn resolve(client: &Client, text: &str) -> Result<String> {
         !(text == "last" && newest.is_some())
     })?;
     if found.is_empty() && text == "last" {
-        return newest.ok_or_else(|| missing(": none is active"));
+        return newest.or(newest_over).ok_or_else(|| missing(if may_be_over { ": there is none" } else { ": none is active" }));
     }
     // A label of sessions that are over may be used again.
     if found.iter().any(|(is_active, _)| *is_active) {

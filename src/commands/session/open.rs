@@ -11,8 +11,7 @@ use crate::show::table::{Rows, facts};
 use crate::show::{each, money, text, usdc, when};
 
 /// Carries out the command.
-pub(crate) fn run(client: &Client, provider: &str, opening: &Opening, tools: &[String], dry_run: bool, ask: &Ask) -> Result<()> {
-    let mut order = order(provider, opening, tools);
+pub(crate) fn run(client: &Client, mut order: Value, dry_run: bool, ask: &Ask) -> Result<()> {
     if dry_run {
         order["dryRun"] = json!(true);
         let answer = client.post("/api/sessions", &order, None)?;
@@ -40,14 +39,14 @@ pub(crate) fn run(client: &Client, provider: &str, opening: &Opening, tools: &[S
 }
 
 /// The request for a session. Nothing is said that was not asked for: what the gateway does then is its own to know.
-pub(crate) fn order(provider: &str, opening: &Opening, tools: &[String]) -> Value {
+pub(crate) fn order(provider: &str, opening: &Opening, (idle_timeout, failover): (Option<u64>, Option<bool>), tools: &[String]) -> Value {
     let mut order = json!({ "providerId": provider, "budgetAllowance": opening.budget });
     let wish = &opening.wish;
     let parts = [
         ("mission", opening.mission.as_ref().map(|text| json!(text))),
         ("expirySeconds", opening.expiry.map(|seconds| json!(seconds))),
-        ("idleTimeoutSeconds", opening.idle_timeout.map(|seconds| json!(seconds))),
-        ("failover", opening.failover.map(|wanted| json!(wanted))),
+        ("idleTimeoutSeconds", idle_timeout.map(|seconds| json!(seconds))),
+        ("failover", failover.map(|wanted| json!(wanted))),
         ("capability", wish.capability.as_ref().map(|text| json!(text))),
         ("maxPricePerMinute", wish.max_price.as_ref().map(|text| json!(text))),
         ("minUptime", wish.min_uptime.as_ref().map(|text| json!(text))),

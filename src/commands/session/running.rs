@@ -11,7 +11,8 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
-use super::{following, input, is_talkative, resolve};
+use super::arguments::{Given, Words};
+use super::{following, input, is_talkative, resolve, resolve_over};
 use crate::cli::{Ask, Call};
 use crate::client::events::Event;
 use crate::client::{Client, Problem};
@@ -23,8 +24,6 @@ use crate::show::{each, harmless, harmless_line, money, text};
 /// How long the end of a run is waited for once its output has ended.
 const END_LIMIT: Duration = Duration::from_secs(60);
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
-/// Longest text of arguments.
-const ARGS_BYTES: u64 = 4 * 1024 * 1024;
 /// Most sessions that are followed to the one that goes on; a gateway hands one over less often.
 const SUCCESSORS_LIMIT: usize = 16;
 
@@ -32,7 +31,7 @@ const SUCCESSORS_LIMIT: usize = 16;
 pub(crate) fn run(client: &Client, session: &str, call: &Call, detach: bool, ask: &Ask) -> Result<ExitCode> {
     let id = resolve(client, session)?;
     if detach {
-        let started = start_or_follow(client, id, call, ask)?;
+        let started = start_or_follow(client, id, call, &Words::read(call)?, ask)?;
         if ask.json {
             output::json(&started)?;
         } else {
@@ -41,8 +40,9 @@ pub(crate) fn run(client: &Client, session: &str, call: &Call, detach: bool, ask
         return Ok(ExitCode::SUCCESS);
     }
     let interrupt = Interrupt::watch(client)?;
-    let input = call.stdin.as_deref().map(input::open).transpose()?;
-    let run = see_through(client, &start_or_follow(client, id, call, ask)?, input, call, ask, &interrupt)?;
+    let mut words = Words::read(call)?;
+    let input = words.input.take();
+    let run = see_through(client, &start_or_follow(client, id, call, &words, ask)?, input, call, ask, &interrupt)?;
     if ask.json {
         output::json(&run)?;
     }
@@ -54,9 +54,10 @@ pub(crate) fn run(client: &Client, session: &str, call: &Call, detach: bool, ask
 }
 
 /// Starts a tool in a session, or in the one that goes on for it since its provider was lost.
-fn start_or_follow(client: &Client, mut id: String, call: &Call, ask: &Ask) -> Result<Value> {
+fn start_or_follow(client: &Client, mut id: String, call: &Call, words: &Words<'_>, ask: &Ask) -> Result<Value> {
+    let start = |session: &str| start(client, session, call, words.for_session(client, session, call)?);
     for _ in 0..SUCCESSORS_LIMIT {
-        let error = match start(client, &id, call) {
+        let error = match start(&id) {
             Ok(started) => return Ok(started),
             Err(error) => error,
         };
@@ -68,14 +69,12 @@ fn start_or_follow(client: &Client, mut id: String, call: &Call, ask: &Ask) -> R
         }
         id = next;
     }
-    start(client, &id, call)
+    start(&id)
 }
 
-/// Runs a tool, follows it to its end, and says how it stands then.
-pub(crate) fn carry_out(client: &Client, session: &str, call: &Call, ask: &Ask, interrupt: &Interrupt) -> Result<Value> {
-    // What cannot be read costs nothing.
-    let input = call.stdin.as_deref().map(input::open).transpose()?;
-    see_through(client, &start(client, session, call)?, input, call, ask, interrupt)
+/// Runs a tool with these arguments, follows it to its end, and says how it stands then.
+pub(crate) fn carry_out(client: &Client, session: &str, call: &Call, given: Given, ask: &Ask, interrupt: &Interrupt) -> Result<Value> {
+    see_through(client, &start(client, session, call, given.args)?, given.input, call, ask, interrupt)
 }
 
 /// Follows a run to its end, and says how it stands then.
@@ -114,11 +113,11 @@ struct Order<'a> {
 }
 
 /// Starts a tool in a session.
-fn start(client: &Client, session: &str, call: &Call) -> Result<Value> {
+fn start(client: &Client, session: &str, call: &Call, args: Box<RawValue>) -> Result<Value> {
     let order = Order {
         session_id: session,
         tool_id: &call.tool,
-        args: arguments(client, session, call)?,
+        args,
         max_cost: call.max_cost.as_deref(),
         timeout_seconds: call.timeout,
         stdin: call.stdin.is_some().then(|| json!({ "stream": true })),
@@ -178,72 +177,12 @@ pub(crate) fn exit_code(run: &Value, interrupt: &Interrupt) -> u8 {
 pub(crate) fn said(run: &Value) -> String {
     let how = match (run["endReason"].as_str(), run["exitCode"].as_i64()) {
         (Some("exited"), Some(code)) => format!("exit {code}"),
+        // The tool's own limit or the caller's: nobody's fault.
+        (Some("timed_out"), _) => "timed out".to_owned(),
         (Some(reason), _) => format!("{} by {}", harmless(&reason.replace('_', " ")), text(&run["endParty"])),
         (None, _) => format!("{}: {} [{}]", text(&run["status"]), text(&run["fault"]["detail"]), text(&run["fault"]["code"])),
     };
     format!("{how} after {} s, {}", text(&run["effectiveDurationSeconds"]), money(&run["cost"]))
-}
-
-/// The arguments of a call as a JSON object, with the types that the tool declares.
-fn arguments(client: &Client, session: &str, call: &Call) -> Result<Box<RawValue>> {
-    if let Some(text) = &call.args_json {
-        let text = match text.strip_prefix('@') {
-            Some("-") => read(std::io::stdin())?,
-            Some(path) => read(std::fs::File::open(path).with_context(|| format!("cannot read {path}"))?)?,
-            None => text.clone(),
-        };
-        let value: Box<RawValue> = serde_json::from_str(text.trim()).context("--args-json is not JSON")?;
-        return if value.get().starts_with('{') { Ok(value) } else { bail!("--args-json is not a JSON object") };
-    }
-    if call.args.is_empty() {
-        return object(&[]);
-    }
-    let tools = client.get(&format!("/tools?sessionId={session}"))?;
-    let tool = each(&tools["tools"]).find(|tool| tool["id"] == call.tool.as_str());
-    object(&typed(&call.args, tool)?)
-}
-
-/// Members as the text of a JSON object.
-fn object(members: &[(&str, Box<RawValue>)]) -> Result<Box<RawValue>> {
-    let members: Vec<String> = members.iter().map(|(name, value)| format!("{}:{}", json!(name), value.get())).collect();
-    Ok(RawValue::from_string(format!("{{{}}}", members.join(",")))?)
-}
-
-fn read(from: impl Read) -> Result<String> {
-    let mut text = String::new();
-    from.take(ARGS_BYTES).read_to_string(&mut text)?;
-    Ok(text)
-}
-
-/// Words such as `seconds=5` as members: what a tool takes as a number or a truth value is sent as one, everything else as text. What cannot be one is sent as text too, and the gateway says
-/// what it wants instead.
-fn typed<'a>(words: &'a [String], tool: Option<&Value>) -> Result<Vec<(&'a str, Box<RawValue>)>> {
-    let mut members: Vec<(&str, Box<RawValue>)> = Vec::new();
-    for word in words {
-        let Some((name, value)) = word.split_once('=') else { bail!("the argument `{}` is not NAME=VALUE", harmless(word)) };
-        let (name, value) = match name.strip_suffix(':') {
-            Some(name) => (name, serde_json::from_str(value).with_context(|| format!("the value of `{}` is not JSON", harmless(name)))?),
-            None => {
-                let kind = tool.and_then(|tool| each(&tool["args"]).find(|argument| argument["name"] == name)?["type"].as_str());
-                (name, of_kind(kind, value)?)
-            }
-        };
-        if members.iter().any(|(other, _)| *other == name) {
-            bail!("the argument `{}` is given twice", harmless(name));
-        }
-        members.push((name, value));
-    }
-    Ok(members)
-}
-
-fn of_kind(kind: Option<&str>, value: &str) -> Result<Box<RawValue>> {
-    let fits: fn(&Value) -> bool = match kind {
-        Some("integer" | "number") => Value::is_number,
-        Some("boolean") => Value::is_boolean,
-        _ => |_| false,
-    };
-    let is_exact = serde_json::from_str(value).is_ok_and(|value| fits(&value));
-    Ok(RawValue::from_string(if is_exact { value.trim().to_owned() } else { json!(value).to_string() })?)
 }
 
 /// Where the output of a tool goes.
@@ -320,7 +259,7 @@ fn find_run(client: &Client, session: &str, run: Option<&str>, still_runs: bool)
     {
         return Ok(id.to_owned());
     }
-    let session = resolve(client, session)?;
+    let session = if still_runs { resolve(client, session)? } else { resolve_over(client, session)? };
     let state = client.get(&format!("/api/sessions/{session}"))?;
     let fits = |candidate: &&Value| {
         let id = candidate["executionId"].as_str().unwrap_or_default();
@@ -341,27 +280,6 @@ fn find_run(client: &Client, session: &str, run: Option<&str>, still_runs: bool)
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn words_become_what_the_tool_declares() {
-        let tool = json!({ "args": [
-            { "name": "n", "type": "integer" }, { "name": "x", "type": "number" }, { "name": "b", "type": "boolean" },
-            { "name": "t", "type": "text" }, { "name": "f", "type": "file" },
-        ] });
-        let words = |list: &[&str]| list.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>();
-        let sent = |list: &[&str]| object(&typed(&words(list), Some(&tool)).unwrap()).unwrap().get().to_owned();
-        // With the digits that were typed: neither rounded to a float nor cut.
-        assert_eq!(sent(&["n=5", "x=1.50"]), r#"{"n":5,"x":1.50}"#);
-        assert_eq!(sent(&["x=0.1234567890123456789012345", "y:=1.10"]), r#"{"x":0.1234567890123456789012345,"y":1.10}"#);
-        assert_eq!(sent(&["b=true", "t=5", "f=a=b.txt"]), r#"{"b":true,"t":"5","f":"a=b.txt"}"#);
-        assert_eq!(sent(&["raw:={\"a\":1}", "other=1", "a\"b=x"]), r#"{"raw":{"a":1},"other":"1","a\"b":"x"}"#);
-        assert_eq!(sent(&[]), "{}");
-        // What does not fit is for the gateway to refuse, with its own words.
-        assert_eq!(sent(&["n=five", "b=1"]), r#"{"n":"five","b":"1"}"#);
-        for bad in [&["n"][..], &["n=1", "n=2"], &["raw:=nonsense"]] {
-            assert!(typed(&words(bad), Some(&tool)).is_err(), "{bad:?}");
-        }
-    }
 
     #[test]
     fn a_run_that_did_not_end_by_itself_has_an_exit_code_of_ours() {

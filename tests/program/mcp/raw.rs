@@ -147,6 +147,51 @@ fn a_quote_opens_nothing_and_a_session_has_its_labels_and_gets_more_time() {
 }
 
 #[test]
+fn what_the_endpoint_refuses_before_a_message_is_looked_at_is_a_problem_too() {
+    let dev = Dev::start(&[]);
+    let host = Host::of(&dev);
+    let ask = |method: &str, kind: &str, accept: &str, session: Option<&str>, body: &str| {
+        let mut request =
+            ureq::http::Request::builder().method(method).uri(&host.url).header("Authorization", format!("Bearer {}", host.token));
+        request = request.header("Accept", accept).header("Content-Type", kind);
+        if let Some(session) = session {
+            request = request.header("Mcp-Session-Id", session);
+        }
+        let mut answer = host.agent.run(request.body(body.to_owned()).unwrap()).unwrap();
+        let kind = answer.headers()["content-type"].to_str().unwrap().to_owned();
+        let text = answer.body_mut().read_to_string().unwrap();
+        assert_eq!(kind, "application/problem+json", "{text}");
+        (answer.status().as_u16(), serde_json::from_str::<Value>(&text).unwrap()["code"].as_str().unwrap().to_owned())
+    };
+    let (json, both) = ("application/json", "application/json, text/event-stream");
+    let ping = r#"{"jsonrpc":"2.0","id":1,"method":"ping"}"#;
+    let told = |status: u16, code: &str| (status, code.to_owned());
+    assert_eq!(ask("POST", json, both, None, "{bad json"), told(400, "invalid_message"));
+    assert_eq!(ask("POST", json, both, None, &format!("[{ping}]")), told(400, "invalid_message"));
+    assert_eq!(ask("POST", "text/plain", both, None, ping), told(415, "unsupported_media_type"));
+    assert_eq!(ask("POST", json, "text/html", None, ping), told(406, "not_acceptable"));
+    assert_eq!(ask("POST", json, both, Some("nobody"), ping), told(404, "connection_not_found"));
+    assert_eq!(ask("POST", json, both, None, &" ".repeat(2 * 1024 * 1024 + 1)), told(413, "body_too_large"));
+    assert_eq!(ask("PATCH", json, both, None, ping), told(405, "method_not_allowed"));
+}
+
+#[test]
+fn params_that_are_not_those_of_a_method_are_told_from_a_method_that_is_not_there() {
+    let dev = Dev::start(&[]);
+    let host = Host::of(&dev);
+    let odd = host.ask("tools/call", Some("session_status"), json!({ "name": "session_status", "arguments": "x" }));
+    assert_eq!(odd["error"]["code"], -32602, "{odd}");
+    let unknown = host.ask("tools/frobnicate", None, json!({}));
+    assert_eq!(unknown["error"]["code"], -32601, "{unknown}");
+    let misspelt = host.ask(
+        "prompts/get",
+        Some("do_on_a_rented_machine"),
+        json!({ "name": "do_on_a_rented_machine", "arguments": { "task": "x", "budget": "3" } }),
+    );
+    assert_eq!(misspelt["error"]["code"], -32602, "{misspelt}");
+}
+
+#[test]
 fn who_may_not_come_in_at_the_door_may_not_call_a_tool_either() {
     let dev = Dev::start(&[]);
     let host = Host::of(&dev);

@@ -126,5 +126,69 @@ fn a_sessions_own_endpoint_lists_the_rented_tools_as_if_they_were_the_hosts() {
         let (code, refused) = inspector.call("wait", &json!({ "seconds": 301 }));
         assert!(code != Some(0), "{refused}");
         assert_eq!(inspector.good("session_status", &json!({}))["session_id"], session.as_str());
+        // Input and limits of a run stand beside the tool's own arguments.
+        let stdin = &wait["inputSchema"]["properties"]["stdin"];
+        assert_eq!(stdin["type"], "string", "{wait}");
+        let late = inspector.bad("wait", &json!({ "seconds": 60, "timeout_seconds": 1, "stdin": "unread" }));
+        assert_eq!(
+            (&late["code"], &late["next"]),
+            (&json!("run_timeout"), &json!(["get_run"])),
+            "only tools that are there are named: {late}"
+        );
     }
+}
+
+#[test]
+fn a_session_that_is_not_there_has_no_endpoint() {
+    let dev = Dev::start(&[]);
+    let words = dev.stdio(&["--session", "session_nope"]);
+    let output = Command::new(&words[0]).args(&words[1..]).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(!output.status.success() && said.contains("session_nope") && output.stdout.is_empty(), "{said}");
+    let begin = json!({ "jsonrpc": "2.0", "id": 1, "method": "initialize", "params": {
+        "protocolVersion": "2025-06-18", "capabilities": {}, "clientInfo": { "name": "by-hand", "version": "1" } } });
+    let config = ureq::Agent::config_builder().http_status_as_error(false).build();
+    let ask = |session: &str| {
+        let request = ureq::Agent::from(config.clone()).post(dev.url(&format!("/mcp/s/{session}")));
+        let request =
+            request.header("Authorization", format!("Bearer {}", dev.door().token)).header("Accept", "application/json, text/event-stream");
+        request.send_json(&begin).unwrap().body_mut().read_to_string().unwrap()
+    };
+    assert!(ask("nope").contains("session_not_found"), "{}", ask("nope"));
+    assert!(ask(&dev.open("0.1")).contains("serverInfo"));
+}
+
+#[test]
+fn a_host_that_starts_its_server_finds_the_gateway_as_every_command_does() {
+    let dev = Dev::start(&[]);
+    let begin = json!({ "jsonrpc": "2.0", "id": 1, "method": "initialize", "params": {
+        "protocolVersion": "2025-06-18", "capabilities": {}, "clientInfo": { "name": "by-hand", "version": "1" } } });
+    // The folder that `orien dev` was given.
+    let mut child = crate::kit::orien()
+        .args(["mcp", "--data-dir"])
+        .arg(dev.gateway().parent().unwrap())
+        .stdin(std::process::Stdio::piped())
+        .stdout(std::process::Stdio::piped())
+        .stderr(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    std::io::Write::write_all(&mut child.stdin.take().unwrap(), format!("{begin}\n").as_bytes()).unwrap();
+    let output = child.wait_with_output().unwrap();
+    assert!(String::from_utf8_lossy(&output.stdout).contains("serverInfo"), "{}", shown(&output));
+    // Beside one that runs nothing has to be said; it is found where such networks say that they are.
+    let home = tempfile::tempdir().unwrap();
+    std::fs::create_dir_all(home.path().join("run")).unwrap();
+    let pointer = home.path().join(format!("run/dev-{}", std::process::id()));
+    std::fs::write(pointer, dev.gateway().parent().unwrap().as_os_str().as_encoded_bytes()).unwrap();
+    let mut child = crate::kit::orien()
+        .arg("mcp")
+        .env("ORIEN_HOME", home.path())
+        .stdin(std::process::Stdio::piped())
+        .stdout(std::process::Stdio::piped())
+        .stderr(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    std::io::Write::write_all(&mut child.stdin.take().unwrap(), format!("{begin}\n").as_bytes()).unwrap();
+    let output = child.wait_with_output().unwrap();
+    assert!(String::from_utf8_lossy(&output.stdout).contains("serverInfo"), "{}", shown(&output));
 }

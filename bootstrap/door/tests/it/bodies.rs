@@ -88,6 +88,20 @@ async fn a_body_over_the_limit_is_refused_and_the_client_can_read_why() {
 }
 
 #[tokio::test]
+async fn a_body_that_announces_too_much_is_not_waited_for() {
+    let house = House::open().await;
+    let (address, token) = (house.address, &house.token);
+    for (path, length) in [("/json", "99999999999"), ("/json", "1048577"), ("/wide", "4194305")] {
+        let head = format!(
+            "POST {path} HTTP/1.1\r\nhost: {address}\r\nauthorization: Bearer {token}\r\n{JSON}content-length: {length}\r\nconnection: close\r\n\r\n"
+        );
+        house.send(head).await.problem(413, "body_too_large");
+    }
+    house.assert_healthy().await;
+    house.close().await;
+}
+
+#[tokio::test]
 async fn a_route_may_have_a_limit_of_its_own() {
     let house = House::open().await;
     let body = |bytes: usize| format!("\"{}\"", "x".repeat(bytes));

@@ -11,7 +11,7 @@ use orien_protocol::hash::Hash;
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::{CONTENT_HASH, EXECUTABLE, UPLOAD_LENGTH, UPLOAD_OFFSET, acting, check, named, workspace};
+use super::{CONTENT_HASH, EXECUTABLE, UPLOAD_LENGTH, UPLOAD_OFFSET, acting, check, named, preconditions, workspace};
 use crate::experience::Way;
 use crate::files::{FileError, Parcel, Workspace};
 use crate::http::{Shared, incoming, session_id, shown};
@@ -32,14 +32,17 @@ struct StoredJson {
     ("x-content-hash" = Option<String>, Header, description = "`blake3:` and 64 hex digits: nothing is stored unless the whole file has this hash."),
     ("content-range" = Option<String>, Header,
         description = "`bytes FIRST-LAST/LENGTH`: the body is the rest of an upload that broke off; FIRST is its `upload-offset`."),
+    ("if-match" = Option<String>, Header, description = "ETags, or `*`: nothing is done unless the file is one of them, or is there."),
+    ("if-none-match" = Option<String>, Header, description = "ETags, or `*`: nothing is done if the file is one of them, or is there."),
 ), request_body(content = Vec<u8>, content_type = "application/octet-stream"), responses(
     (status = 201, description = "It is there, with this hash.", body = StoredJson),
-    (status = 400, description = "`bad_path`, `bad_range`, `bad_hash`, `wrong_length`, `unreadable_body`"),
+    (status = 400, description = "`bad_path`, `bad_range`, `bad_hash`, `bad_header`, `wrong_length`, `unreadable_body`"),
     (status = 404, description = "`session_not_found`, `no_such_file`"),
     (status = 409, description = "`wrong_state`: the session is not open yet. `wrong_offset`: no upload broke off there; `uploadOffset` and the header `upload-offset` say \
         where one did, if one did."),
     (status = 410, description = "`session_ended`"),
     (status = 411, description = "`length_required`"),
+    (status = 412, description = "`precondition_failed`: `if-match` or `if-none-match` does not hold."),
     (status = 413, description = "`too_large`"),
     (status = 422, description = "`hash_mismatch`: the bytes do not have the hash of `x-content-hash`."),
     (status = 502, description = "`provider_unreachable`, `transfer_interrupted`, `hash_mismatch`"),
@@ -57,6 +60,7 @@ pub(in crate::http) async fn upload(
     let session = session_id(&id)?;
     let (workspace, began) = (workspace(&app, session).await?, Instant::now());
     let _acting = acting(&app, &session);
+    preconditions::check(&workspace, &path, request.headers()).await?;
     let moved = match workspace.upload(parcel, incoming::bytes(request)).await {
         Ok(moved) => moved,
         Err(FileError::Refused(fault)) if fault.code == FaultCode::WRONG_OFFSET => {
@@ -101,7 +105,15 @@ fn parcel(path: String, headers: &HeaderMap) -> Result<Parcel, Refusal> {
             Some(hash.ok_or_else(|| bad("bad_hash", "x-content-hash has to be 'blake3:' and 64 hex digits.".to_owned()))?)
         }
     };
-    let executable = text(EXECUTABLE).is_some_and(|value| value.eq_ignore_ascii_case("true"));
+    let executable = match headers.get(EXECUTABLE).map(|value| value.to_str().unwrap_or_default().trim().to_ascii_lowercase()) {
+        None => false,
+        Some(value) if ["true", "1"].contains(&value.as_str()) => true,
+        Some(value) if ["false", "0"].contains(&value.as_str()) => false,
+        Some(value) => {
+            let refusal = bad("bad_header", format!("x-executable has to be true, false, 1 or 0; got {}.", shown(&value)));
+            return Err(refusal);
+        }
+    };
     Ok(Parcel { path, length, executable, offset, expected })
 }
 

@@ -165,7 +165,12 @@ impl Failure {
 
     /// As the result of a tool call: an error that the model sees and can act on.
     pub(super) fn result(self) -> CallToolResult {
-        let next = self.next();
+        self.result_among(|_| true)
+    }
+
+    /// The same, where only some tools are shown: no other is told to be called next.
+    pub(super) fn result_among(self, is_shown: impl Fn(&str) -> bool) -> CallToolResult {
+        let next: Vec<&str> = self.next().iter().copied().filter(|name| is_shown(name)).collect();
         let inner = *self.0;
         let mut text = format!("{}: {}", inner.code, inner.detail);
         if let Some(missing) = &inner.missing {
@@ -186,7 +191,7 @@ impl Failure {
             missing_usdc: inner.missing,
             retry_after_seconds: inner.retry_after,
             problems: inner.problems,
-            next: next.iter().map(|&name| name.to_owned()).collect(),
+            next: next.iter().map(|name| (*name).to_owned()).collect(),
         };
         let mut structured = serde_json::to_value(json).unwrap_or_default();
         if let Some(members) = structured.as_object_mut() {

@@ -5,7 +5,11 @@
 use rmcp::model::{JsonObject, Tool, ToolAnnotations};
 use serde_json::{Map, Value, json};
 
+use serde::Deserialize;
+
 use super::catalogue::{self, BESIDE_RENTED};
+use super::failure::Failure;
+use super::inputs::Amount;
 use super::schema;
 use super::shapes::{ArgumentIn, Run, ToolIn};
 
@@ -64,9 +68,42 @@ fn native(name: String, tool: &ToolIn) -> Tool {
         .with_annotations(annotations)
 }
 
-/// The schema of a tool's typed arguments.
+/// What a run can be told beside the tool's own arguments.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Beside {
+    pub(super) stdin: Option<String>,
+    pub(super) max_cost_usdc: Option<Amount>,
+    pub(super) timeout_seconds: Option<u64>,
+}
+
+/// The same with the schema of each. A tool's own argument of that name comes first, and then there is none of ours.
+fn properties_beside() -> [(&'static str, Value); 3] {
+    [
+        ("stdin", json!({ "type": "string", "description": "Text that the tool finds on its standard input" })),
+        ("max_cost_usdc", json!({ "type": "number", "minimum": 0, "description": "Most that this run may cost in USDC" })),
+        ("timeout_seconds", json!({ "type": "integer", "minimum": 1, "description": "Seconds after which the run is stopped" })),
+    ]
+}
+
+/// Takes what a run is told beside the tool's arguments out of these.
+pub(super) fn beside(tool: &ToolIn, args: &mut Map<String, Value>) -> Result<Beside, Failure> {
+    let mut ours = Map::new();
+    for (name, _) in properties_beside() {
+        let is_own = tool.args.iter().any(|argument| argument.name == name);
+        if let Some(value) = (!is_own).then(|| args.remove(name)).flatten().filter(|value| !value.is_null()) {
+            ours.insert(name.to_owned(), value);
+        }
+    }
+    serde_json::from_value(Value::Object(ours)).map_err(|error| Failure::arguments(&error))
+}
+
+/// The schema of a tool's typed arguments, and of what a run is told beside them.
 fn arguments(args: &[ArgumentIn]) -> JsonObject {
-    let properties: Map<String, Value> = args.iter().map(|argument| (argument.name.clone(), property(argument))).collect();
+    let mut properties: Map<String, Value> = args.iter().map(|argument| (argument.name.clone(), property(argument))).collect();
+    for (name, property) in properties_beside() {
+        properties.entry(name).or_insert(property);
+    }
     let required: Vec<&str> = args.iter().filter(|argument| argument.required).map(|argument| argument.name.as_str()).collect();
     let mut schema = Map::new();
     schema.insert("type".to_owned(), "object".into());
@@ -153,5 +190,24 @@ mod tests {
         assert_eq!(schema["properties"]["t"], json!({ "type": "string", "maxLength": 9 }));
         assert_eq!(schema["properties"]["b"], json!({ "type": "boolean" }));
         assert!(schema["properties"]["f"]["description"].as_str().unwrap().starts_with("The scene. Path of a file"));
+        assert_eq!(
+            (&schema["properties"]["stdin"]["type"], &schema["properties"]["max_cost_usdc"]["type"]),
+            (&json!("string"), &json!("number"))
+        );
+    }
+
+    #[test]
+    fn a_run_is_told_of_its_input_and_limits_unless_the_tool_has_arguments_of_these_names() {
+        let mut args = json!({ "n": 1, "stdin": "abc", "max_cost_usdc": 0.1, "timeout_seconds": null }).as_object().unwrap().clone();
+        let told = beside(&tool("x", json!([{ "name": "n", "type": "integer" }])), &mut args).unwrap();
+        assert_eq!((told.stdin.as_deref(), told.max_cost_usdc.unwrap().0.micros(), told.timeout_seconds), (Some("abc"), 100_000, None));
+        assert_eq!(Value::Object(args), json!({ "n": 1 }));
+        let own = tool("x", json!([{ "name": "stdin", "type": "integer" }]));
+        let mut args = json!({ "stdin": 7 }).as_object().unwrap().clone();
+        assert!(beside(&own, &mut args).unwrap().stdin.is_none());
+        assert_eq!(Value::Object(args), json!({ "stdin": 7 }));
+        assert_eq!(Value::Object(arguments(&own.args))["properties"]["stdin"]["type"], "integer");
+        let mut args = json!({ "stdin": 7 }).as_object().unwrap().clone();
+        assert_eq!(beside(&tool("x", json!([])), &mut args).unwrap_err().code(), "invalid_arguments");
     }
 }

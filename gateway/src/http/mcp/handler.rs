@@ -8,9 +8,10 @@ use std::sync::Arc;
 use axum::http::request::Parts;
 use orien_door::Reentry;
 use rmcp::model::{
-    CacheScope, CallToolRequestParams, CallToolResponse, CancelTaskParams, DetailedTask, GetPromptRequestParams, GetPromptResponse,
-    GetTaskParams, GetTaskResult, Implementation, ListPromptsResult, ListResourceTemplatesResult, ListToolsResult, PaginatedRequestParams,
-    ReadResourceRequestParams, ReadResourceResponse, ServerCapabilities, ServerConfig, TaskPayload, Tool, UpdateTaskParams,
+    CacheScope, CallToolRequestParams, CallToolResponse, CallToolResult, CancelTaskParams, CustomRequest, CustomResult, DetailedTask,
+    ErrorCode, GetPromptRequestParams, GetPromptResponse, GetTaskParams, GetTaskResult, Implementation, InitializeRequestParams,
+    InitializeResult, ListPromptsResult, ListResourceTemplatesResult, ListToolsResult, PaginatedRequestParams, ReadResourceRequestParams,
+    ReadResourceResponse, ServerCapabilities, ServerConfig, TaskPayload, Tool, UpdateTaskParams,
 };
 use rmcp::service::RequestContext;
 use rmcp::{ErrorData, RoleServer, ServerHandler};
@@ -29,6 +30,19 @@ use super::{catalogue, flat, prompts, resources, runs, sessions, tools, watch};
 const LIST_TTL_MS: u64 = 30_000;
 /// Where the endpoint of a session is.
 pub(super) const SESSION_PATH: &str = "/mcp/s/";
+
+/// Methods that are answered here.
+const KNOWN_METHODS: [&str; 9] = [
+    "initialize",
+    "prompts/get",
+    "prompts/list",
+    "resources/read",
+    "resources/templates/list",
+    "tasks/cancel",
+    "tasks/get",
+    "tools/call",
+    "tools/list",
+];
 
 const INSTRUCTIONS: &str = "ORIEN rents named tools on machines that you do not own, by the second, within a hard USDC budget. \
     The way: find_providers, open_session with a budget, put_file for what a tool reads, list_tools_in_session, run_tool, get_file for what it made, \
@@ -109,6 +123,31 @@ impl ServerHandler for Handler {
         catalogue::named(name).cloned()
     }
 
+    async fn initialize(
+        &self,
+        request: InitializeRequestParams,
+        context: RequestContext<RoleServer>,
+    ) -> Result<InitializeResult, ErrorData> {
+        context.peer.set_peer_info(request.clone());
+        if let Some(session) = self.session(&context) {
+            let call = self.call(context)?;
+            // A host shows that it is connected; to a session that is not there it is not.
+            match sessions::tools_of(&call, &session).await {
+                Err(failure) if failure.code() == "session_not_found" => return Err(resources::told(&failure)),
+                _ => {}
+            }
+        }
+        self.negotiate_initialize(&request)
+    }
+
+    async fn on_custom_request(&self, request: CustomRequest, _: RequestContext<RoleServer>) -> Result<CustomResult, ErrorData> {
+        // A request with a method that there is, whose parameters are not those of the method, is read as one of the caller's own.
+        if KNOWN_METHODS.contains(&request.method.as_str()) {
+            return Err(ErrorData::invalid_params(format!("the params are not those of {}", request.method), None));
+        }
+        Err(ErrorData::new(ErrorCode::METHOD_NOT_FOUND, request.method, None))
+    }
+
     async fn list_tools(
         &self,
         _: Option<PaginatedRequestParams>,
@@ -172,8 +211,9 @@ impl ServerHandler for Handler {
     }
 
     async fn get_task(&self, request: GetTaskParams, context: RequestContext<RoleServer>) -> Result<GetTaskResult, ErrorData> {
+        let is_flat = self.session(&context).is_some();
         let call = self.call(context)?;
-        let task = task(&call, &request.task_id).await.map_err(|failure| resources::told(&failure))?;
+        let task = task(&call, &request.task_id, is_flat).await.map_err(|failure| resources::told(&failure))?;
         Ok(GetTaskResult::new(task))
     }
 
@@ -197,6 +237,7 @@ async fn dispatch(
     mut arguments: Map<String, Value>,
     session: Option<String>,
 ) -> Result<CallToolResponse, ErrorData> {
+    let is_flat = session.is_some();
     let known = catalogue::named(name).is_some() && (session.is_none() || catalogue::BESIDE_RENTED.contains(&name));
     let reply = match session {
         None if !known => return Err(unknown(name)),
@@ -215,21 +256,27 @@ async fn dispatch(
     };
     Ok(match reply {
         Ok(reply) => reply.into(),
-        Err(failure) => failure.result().into(),
+        Err(failure) => result(failure, is_flat).into(),
     })
 }
 
+/// A failure, with what to call next among the tools that the caller sees.
+fn result(failure: Failure, is_flat: bool) -> CallToolResult {
+    failure.result_among(|name| !is_flat || catalogue::BESIDE_RENTED.contains(&name))
+}
+
 /// Runs a rented tool by the name that its session's endpoint gives it; none if there is none of that name.
-async fn rented(call: &Call, name: &str, args: Map<String, Value>, session: &str) -> Result<Option<Reply>, Failure> {
+async fn rented(call: &Call, name: &str, mut args: Map<String, Value>, session: &str) -> Result<Option<Reply>, Failure> {
     let rented = sessions::tools_of(call, session).await?;
     let Some(tool) = flat::meant(&rented, name) else { return Ok(None) };
+    let flat::Beside { stdin, max_cost_usdc, timeout_seconds } = flat::beside(tool, &mut args)?;
     let input = super::inputs::RunTool {
         session_id: session.to_owned(),
         tool_id: tool.id.clone(),
         args,
-        stdin: None,
-        max_cost_usdc: None,
-        timeout_seconds: None,
+        stdin,
+        max_cost_usdc,
+        timeout_seconds,
         wait_s: None,
         detach: false,
         request_id: None,
@@ -243,7 +290,7 @@ fn unknown(name: &str) -> ErrorData {
 }
 
 /// A run as a task, with its result once it is over.
-async fn task(call: &Call, id: &str) -> Result<DetailedTask, Failure> {
+async fn task(call: &Call, id: &str, is_flat: bool) -> Result<DetailedTask, Failure> {
     let run = watch::fetch(call, id).await?;
     let payload = match run.end_reason.as_deref() {
         _ if !run.is_over() => TaskPayload::Working,
@@ -252,7 +299,7 @@ async fn task(call: &Call, id: &str) -> Result<DetailedTask, Failure> {
             let result = match runs::result(call, &run).await {
                 Ok(Reply::Done(result)) => result,
                 Ok(_) => return Err(Failure::new("internal", "a run that is over has no result")),
-                Err(failure) => failure.result(),
+                Err(failure) => result(failure, is_flat),
             };
             let result = serde_json::to_value(result).map_err(|error| Failure::internal(&error))?;
             TaskPayload::Completed { result: result.as_object().cloned().unwrap_or_default() }

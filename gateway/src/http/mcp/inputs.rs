@@ -47,6 +47,17 @@ impl<'de> Deserialize<'de> for Amount {
     }
 }
 
+/// Longest wait, as the schemas say.
+const WAIT_SECONDS: u32 = 300;
+
+fn wait<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u32>, D::Error> {
+    let asked = Option::<u32>::deserialize(deserializer)?;
+    if asked.is_some_and(|seconds| seconds > WAIT_SECONDS) {
+        return Err(D::Error::custom(format_args!("wait_s is at most {WAIT_SECONDS}")));
+    }
+    Ok(asked)
+}
+
 impl JsonSchema for Amount {
     fn inline_schema() -> bool {
         true
@@ -204,6 +215,7 @@ pub(super) struct RunTool {
     pub(super) timeout_seconds: Option<u64>,
     /// Seconds to wait for the end before a handle is returned; 45 unless said
     #[schemars(range(min = 0, max = 300))]
+    #[serde(default, deserialize_with = "wait")]
     pub(super) wait_s: Option<u32>,
     /// Return a handle at once and let the run go on whatever happens to this call
     #[serde(default)]
@@ -222,6 +234,7 @@ pub(super) struct GetRun {
     pub(super) log_cursor: Option<u64>,
     /// Seconds to wait for the end; 0 unless said
     #[schemars(range(min = 0, max = 300))]
+    #[serde(default, deserialize_with = "wait")]
     pub(super) wait_s: Option<u32>,
 }
 
@@ -294,6 +307,14 @@ mod tests {
         for value in [json!(-1), json!(0.000_000_1), json!("x"), json!(true), json!(null), json!([1]), json!(1e300)] {
             assert!(read(value.clone()).is_err(), "{value}");
         }
+    }
+
+    #[test]
+    fn a_wait_is_as_long_as_the_schema_says_and_no_longer() {
+        let read = |seconds: u32| serde_json::from_value::<GetRun>(json!({ "run_id": "r", "wait_s": seconds }));
+        assert!(read(300).is_ok_and(|input| input.wait_s == Some(300)));
+        assert!(read(301).is_err_and(|error| error.to_string().contains("at most 300")));
+        assert!(serde_json::from_value::<GetRun>(json!({ "run_id": "r" })).is_ok_and(|input| input.wait_s.is_none()));
     }
 
     #[test]

@@ -18,6 +18,7 @@ mod log;
 mod prompts;
 mod providers;
 mod quotes;
+mod refusals;
 mod remote;
 mod reply;
 mod resources;
@@ -35,6 +36,7 @@ use std::time::Duration;
 use axum::Router;
 use axum::body::Body;
 use axum::extract::{Request, State};
+use axum::http::header::CONTENT_TYPE;
 use axum::http::{Method, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::any;
@@ -123,5 +125,6 @@ async fn serve(State(endpoint): State<Endpoint>, request: Request) -> Response {
             .retry_after_seconds(60)
             .into_response();
     }
-    endpoint.service.handle(request).await.map(Body::new)
+    let was_json = request.headers().get(CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).is_some_and(|kind| kind.contains("json"));
+    refusals::told(endpoint.service.handle(request).await.map(Body::new), was_json).await
 }

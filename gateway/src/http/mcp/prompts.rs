@@ -25,6 +25,12 @@ pub(super) fn get(name: &str, arguments: Option<&JsonObject>) -> Result<GetPromp
     if name != NAME {
         return Err(ErrorData::invalid_params(format!("the only prompt is {NAME}"), None));
     }
+    let known: Vec<String> =
+        all().into_iter().flat_map(|prompt| prompt.arguments.unwrap_or_default()).map(|argument| argument.name).collect();
+    if let Some(other) = arguments.into_iter().flat_map(|given| given.keys()).find(|name| !known.contains(name)) {
+        let shown: String = other.chars().take(80).flat_map(char::escape_debug).collect();
+        return Err(ErrorData::invalid_params(format!("the arguments are {}, and not {shown}", known.join(" and ")), None));
+    }
     let given = |name: &str| -> Option<String> {
         let text = arguments?.get(name)?.as_str()?.trim();
         (!text.is_empty()).then(|| text.chars().take(ARGUMENT_CHARS).collect())
@@ -54,6 +60,8 @@ mod tests {
         assert!(text.contains("count the stars") && text.contains("0.5 USDC"), "{text}");
         let named = text.split(|c: char| !c.is_ascii_lowercase() && c != '_').filter(|word| word.contains('_'));
         assert!(named.filter(|word| super::super::catalogue::named(word).is_some()).count() >= 7, "{text}");
+        // A budget that is misspelt is not the usual one.
+        assert!(get(NAME, json!({ "task": "count", "budget": "3" }).as_object()).is_err());
         assert!(get(NAME, None).is_err() && get("other", arguments.as_object()).is_err());
     }
 }

@@ -13,8 +13,9 @@ use thiserror::Error;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::api::Api;
+use super::api::{Api, segment};
 use super::approval::Approval;
+use super::failure::Failure;
 use super::handler::{Handler, Shared, View};
 use super::remote::{BadGateway, Remote};
 use super::watch::CANCEL_LIMIT;
@@ -47,6 +48,9 @@ pub enum McpStdioError {
     /// The gateway cannot be spoken to.
     #[error(transparent)]
     Gateway(#[from] BadGateway),
+    /// There is no such session at the gateway.
+    #[error("the gateway has no session {0}; `orien session ls` shows those it has")]
+    Session(String),
     /// The host did not begin as the protocol says.
     #[error("the host did not speak MCP: {0}")]
     Host(String),
@@ -54,10 +58,17 @@ pub enum McpStdioError {
 
 /// Serves the host at the other end of standard input and output, until it closes its end or `stop`.
 pub async fn serve_stdio(settings: McpSettings, stop: CancellationToken) -> Result<(), McpStdioError> {
-    let remote = Remote::new(&settings.gateway, &settings.token)?;
+    let remote = Api::Remote(Arc::new(Remote::new(&settings.gateway, &settings.token)?));
+    if let Some(session) = &settings.session {
+        let found: Result<serde::de::IgnoredAny, Failure> = remote.get(&format!("/api/sessions/{}", segment(session))).await;
+        // A gateway that does not answer yet is no reason not to start.
+        if found.is_err_and(|failure| failure.code() == "session_not_found") {
+            return Err(McpStdioError::Session(session.chars().take(80).flat_map(char::escape_debug).collect()));
+        }
+    }
     let view = settings.session.map_or(View::Whole, View::Session);
     let shared = Arc::new(Shared {
-        remote: Some(Api::Remote(Arc::new(remote))),
+        remote: Some(remote),
         approval: Approval::new(settings.approve_above),
         calls: TaskTracker::new(),
         // A host that goes has no further use for what it waited for, so its runs are stopped, however it goes.

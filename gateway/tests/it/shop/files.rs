@@ -76,18 +76,27 @@ async fn act(seen: &Mutex<Seen>, frames: &mut Frames, action: FileAction) -> Opt
             None => refused(FaultCode::NO_SUCH_FILE),
             Some(file) => FileAnswer::Stat { entry: entry(&path, &file), version: version(&file.0), hash: hash.then(|| Hash::of(&file.0)) },
         },
-        FileAction::List { after, .. } => {
+        FileAction::List { path: below, after } => {
             let seen = seen.lock().unwrap();
-            let mut entries: Vec<_> = seen.files.iter().map(|(path, file)| entry(path, file)).collect();
+            let is_below = |path: &str| below.is_empty() || path == below || path.starts_with(&format!("{below}/"));
+            let mut entries: Vec<_> = seen.files.iter().filter(|(path, _)| is_below(path)).map(|(path, file)| entry(path, file)).collect();
+            if entries.is_empty() && !below.is_empty() {
+                return Some(refused(FaultCode::NO_SUCH_FILE));
+            }
             entries.retain(|entry| after.as_ref().is_none_or(|after| entry.path > *after));
             let more = entries.len() > LISTING_LIMIT;
             entries.truncate(LISTING_LIMIT);
             FileAnswer::Listing { entries, more }
         }
-        FileAction::Remove { path } => match seen.lock().unwrap().files.remove(&path) {
-            Some(_) => FileAnswer::Done { hash: Hash::ZERO, length: 0, whole: None },
-            None => refused(FaultCode::NO_SUCH_FILE),
-        },
+        FileAction::Remove { path } => {
+            let mut seen = seen.lock().unwrap();
+            let before = seen.files.len();
+            seen.files.retain(|other, _| *other != path && !other.starts_with(&format!("{path}/")));
+            match seen.files.len() {
+                after if after < before => FileAnswer::Done { hash: Hash::ZERO, length: 0, whole: None },
+                _ => refused(FaultCode::NO_SUCH_FILE),
+            }
+        }
         FileAction::Pack { .. } => {
             let files = seen.lock().unwrap().files.clone();
             pack(frames, files).await;

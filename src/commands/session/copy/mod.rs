@@ -3,6 +3,7 @@
 //! Always true: repeating a copy is harmless and cheap, because what is there already with the same content is left out.
 
 mod down;
+mod folders;
 mod place;
 mod up;
 
@@ -47,6 +48,8 @@ pub(crate) struct Summary {
     files: Vec<Value>,
     moved: u64,
     skipped: usize,
+    /// Empty folders that were made.
+    folders: usize,
     /// What was left out, and why.
     notes: Vec<String>,
 }
@@ -81,15 +84,20 @@ impl Summary {
     }
 
     pub(crate) fn json(&self) -> Value {
-        json!({ "files": self.files, "bytes": self.moved, "copied": self.files.len() - self.skipped, "skipped": self.skipped, "notes": self.notes })
+        json!({ "files": self.files, "bytes": self.moved, "copied": self.files.len() - self.skipped, "skipped": self.skipped, "folders": self.folders, "notes": self.notes })
     }
 
     /// In one line.
     pub(crate) fn said(&self, begun: Instant) -> String {
         let copied = self.files.len() - self.skipped;
+        let folders = match self.folders {
+            0 => String::new(),
+            1 => ", 1 empty folder made".to_owned(),
+            many => format!(", {many} empty folders made"),
+        };
         let there = if self.skipped > 0 { format!(", {} there already", self.skipped) } else { String::new() };
         format!(
-            "{copied} file{} copied, {}{there}, in {:.1} s",
+            "{copied} file{} copied, {}{folders}{there}, in {:.1} s",
             if copied == 1 { "" } else { "s" },
             bytes(self.moved),
             begun.elapsed().as_secs_f64()
@@ -134,6 +142,25 @@ pub(crate) fn run(client: &Client, sources: &[String], target: &str, fresh: bool
 
 fn here(source: &str) -> String {
     format!("`{}` and the target are both on this machine; one of them has to be SESSION:PATH", harmless(source))
+}
+
+/// Whether a file or folder of this machine can be copied to a path of a workspace, as far as that can be seen from here.
+pub(crate) fn foresee(local: &str, path: &str) -> Result<()> {
+    up::foresee(local, path).map_err(uncopied)
+}
+
+/// Whether a path can be one of a workspace; all of it has none.
+pub(crate) fn check_remote(path: &str) -> Result<()> {
+    if path.is_empty() {
+        return Ok(());
+    }
+    place::Relative::new(path).map(drop).map_err(|_| {
+        Told::coded(
+            Failure::Copying,
+            "bad_path",
+            format!("`{}` is no path of a workspace: it has plain parts between single slashes, and no `.` or `..`", harmless(path)),
+        )
+    })
 }
 
 /// Copies files and folders into a workspace.
@@ -201,11 +228,11 @@ pub(crate) fn list(client: &Client, word: &str, ask: &Ask) -> Result<()> {
 }
 
 /// `orien session rm`.
-pub(crate) fn remove(client: &Client, words: &[String], ask: &Ask) -> Result<()> {
+pub(crate) fn remove(client: &Client, words: &[String], is_recursive: bool, ask: &Ask) -> Result<()> {
     for word in words {
         let (session, path) =
             remote(word).filter(|(_, path)| !path.is_empty()).with_context(|| format!("`{}` is not SESSION:PATH", harmless(word)))?;
-        Workspace::new(client, &resolve(client, session)?).remove(path.trim_end_matches('/'))?;
+        Workspace::new(client, &resolve(client, session)?).remove(path.trim_end_matches('/'), is_recursive)?;
     }
     if ask.json { output::json(&json!({ "removed": words.len() })) } else { Ok(()) }
 }

@@ -1,6 +1,6 @@
 //! Files and folders of this machine into a workspace.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
 use std::os::unix::fs::PermissionsExt;
@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
 
-use super::{BLOCK_BYTES, FILES_LIMIT, Manner, Moved, Summary, bar, failed, side_by_side};
+use super::{BLOCK_BYTES, FILES_LIMIT, Manner, Moved, Summary, bar, check_remote, failed, folders, side_by_side};
 use crate::client::Problem;
 use crate::client::files::{Parcel, Workspace};
 use crate::show::harmless;
@@ -26,10 +26,18 @@ struct Job {
     is_executable: bool,
 }
 
+/// What goes up.
+#[derive(Debug, Default)]
+struct Plan {
+    jobs: Vec<Job>,
+    /// Every folder that was walked, by its path in the workspace.
+    folders: Vec<String>,
+}
+
 pub(super) fn run(workspace: Workspace<'_>, sources: &[String], path: &str, manner: &Manner) -> Result<Summary> {
     let mut summary = Summary::default();
     let there = if manner.fresh && !needs_look(sources, path) { BTreeMap::new() } else { listing(workspace, path)? };
-    let jobs = plan(sources, path, !is_folder(&there, path), &mut summary)?;
+    let Plan { jobs, folders } = plan(sources, path, !is_folder(&there, path), &mut summary)?;
     let total = jobs.iter().map(|job| job.size).fold(0, u64::saturating_add);
     let progress = bar(total, manner);
     let moved = side_by_side(&jobs, |job| {
@@ -38,8 +46,23 @@ pub(super) fn run(workspace: Workspace<'_>, sources: &[String], path: &str, mann
         send(workspace, job, known, manner, &progress).map_err(|error| failed(&job.to, error))
     })?;
     summary.add(moved);
+    let empty = empty(folders, &jobs, &there);
+    if !empty.is_empty() {
+        workspace.unpack(&folders::archive(&empty)?)?;
+        summary.folders = empty.len();
+    }
     progress.clear();
     Ok(summary)
+}
+
+/// Folders that no file makes, and that are not there yet.
+fn empty(folders: Vec<String>, jobs: &[Job], there: &BTreeMap<String, Option<u64>>) -> Vec<String> {
+    let files: BTreeSet<&str> = jobs.iter().map(|job| job.to.as_str()).collect();
+    let holds_one = |folder: &str| {
+        let below = format!("{folder}/");
+        files.range(below.as_str()..).next().is_some_and(|file| file.starts_with(&below))
+    };
+    folders.into_iter().filter(|folder| !there.contains_key(folder) && !holds_one(folder)).collect()
 }
 
 /// Whether the target's name decides where a file goes.
@@ -60,9 +83,19 @@ fn is_folder(there: &BTreeMap<String, Option<u64>>, path: &str) -> bool {
         || there.get(path).is_some_and(Option::is_none)
 }
 
+/// Looks at everything that would go up, and at where it would go.
+pub(super) fn foresee(local: &str, path: &str) -> Result<()> {
+    check_remote(path.trim_end_matches('/'))?;
+    for job in plan(&[local.to_owned()], path, true, &mut Summary::default())?.jobs {
+        check_remote(&job.to)?;
+        File::open(&job.from).with_context(|| format!("cannot read {}", job.from.display()))?;
+    }
+    Ok(())
+}
+
 /// Which file goes where.
-fn plan(sources: &[String], path: &str, may_name: bool, summary: &mut Summary) -> Result<Vec<Job>> {
-    let mut jobs = Vec::new();
+fn plan(sources: &[String], path: &str, may_name: bool, summary: &mut Summary) -> Result<Plan> {
+    let mut plan = Plan::default();
     let into = path.trim_end_matches('/');
     for source in sources {
         let local = Path::new(source);
@@ -71,24 +104,28 @@ fn plan(sources: &[String], path: &str, may_name: bool, summary: &mut Summary) -
         if facts.is_dir() {
             let keeps_name = !source.ends_with('/') && local.file_name().is_some() && !source.ends_with("/.");
             let below = if keeps_name { joined(into, name(local)?) } else { into.to_owned() };
-            walk(local, &below, &mut jobs, summary)?;
+            walk(local, &below, &mut plan, summary)?;
         } else if facts.is_file() {
             let is_named = sources.len() == 1 && may_name && !into.is_empty() && !path.ends_with('/');
             let to = if is_named { into.to_owned() } else { joined(into, name(local)?) };
-            jobs.push(Job { from: local.to_owned(), to, size: facts.len(), is_executable: facts.permissions().mode() & 0o111 != 0 });
+            plan.jobs.push(Job { from: local.to_owned(), to, size: facts.len(), is_executable: facts.permissions().mode() & 0o111 != 0 });
         } else {
             bail!("{} is neither a file nor a folder", local.display());
         }
     }
-    Ok(jobs)
+    Ok(plan)
 }
 
-fn walk(top: &Path, below: &str, jobs: &mut Vec<Job>, summary: &mut Summary) -> Result<()> {
+fn walk(top: &Path, below: &str, plan: &mut Plan, summary: &mut Summary) -> Result<()> {
     let mut pending = vec![(top.to_owned(), below.to_owned())];
     while let Some((folder, below)) = pending.pop() {
         let entries = std::fs::read_dir(&folder).with_context(|| format!("cannot read {}", folder.display()))?;
         let mut entries = entries.collect::<std::io::Result<Vec<_>>>()?;
         entries.sort_by_key(std::fs::DirEntry::file_name);
+        if !below.is_empty() {
+            ensure!(plan.folders.len() < FILES_LIMIT, "there are more than {FILES_LIMIT} folders; copy them one by one");
+            plan.folders.push(below.clone());
+        }
         let mut folders = Vec::new();
         for entry in entries {
             let (path, facts) = (entry.path(), entry.metadata()?);
@@ -96,8 +133,8 @@ fn walk(top: &Path, below: &str, jobs: &mut Vec<Job>, summary: &mut Summary) -> 
             if facts.is_dir() {
                 folders.push((path, to));
             } else if facts.is_file() {
-                ensure!(jobs.len() < FILES_LIMIT, "there are more than {FILES_LIMIT} files; copy folders one by one");
-                jobs.push(Job { from: path, to, size: facts.len(), is_executable: facts.permissions().mode() & 0o111 != 0 });
+                ensure!(plan.jobs.len() < FILES_LIMIT, "there are more than {FILES_LIMIT} files; copy folders one by one");
+                plan.jobs.push(Job { from: path, to, size: facts.len(), is_executable: facts.permissions().mode() & 0o111 != 0 });
             } else {
                 let what = if facts.is_symlink() { "a link" } else { "no plain file" };
                 summary.notes.push(format!("left out, because it is {what}: {}", harmless(&path.to_string_lossy())));
@@ -199,7 +236,7 @@ mod tests {
     use super::*;
 
     fn places(sources: &[String], path: &str, may_name: bool) -> Vec<String> {
-        plan(sources, path, may_name, &mut Summary::default()).unwrap().into_iter().map(|job| job.to).collect()
+        plan(sources, path, may_name, &mut Summary::default()).unwrap().jobs.into_iter().map(|job| job.to).collect()
     }
 
     #[test]
@@ -218,6 +255,23 @@ mod tests {
         let mut summary = Summary::default();
         plan(std::slice::from_ref(&word), "", true, &mut summary).unwrap();
         assert_eq!(summary.notes.len(), 1, "{:?}", summary.notes);
+    }
+
+    #[test]
+    fn folders_that_no_file_makes_and_that_are_not_there_are_made() {
+        let folder = tempfile::tempdir().unwrap();
+        let top = folder.path().join("p");
+        for path in ["empty", "full", "deep/er", "there", "full-not"] {
+            std::fs::create_dir_all(top.join(path)).unwrap();
+        }
+        std::fs::write(top.join("full/f"), "").unwrap();
+        let there = BTreeMap::from([("p/there".to_owned(), None)]);
+        let made = |word: &str| {
+            let Plan { jobs, folders } = plan(&[word.to_owned()], "", true, &mut Summary::default()).unwrap();
+            empty(folders, &jobs, &there)
+        };
+        assert_eq!(made(top.to_str().unwrap()), ["p/deep", "p/deep/er", "p/empty", "p/full-not"]);
+        assert_eq!(made(&format!("{}/", top.display())), ["deep", "deep/er", "empty", "full-not", "there"]);
     }
 
     #[test]
