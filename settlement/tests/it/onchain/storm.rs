@@ -57,8 +57,6 @@ struct Storm {
     sessions: Vec<Session>,
     /// Of each of them, whether its close was handed in.
     closing: Vec<bool>,
-    /// What each agent added to its escrow on the way.
-    deposits: BTreeMap<usize, u64>,
     /// How many kills were at which place, by what they left on disk.
     found: BTreeMap<Place, u64>,
 }
@@ -203,7 +201,7 @@ async fn storm(kills: u64) {
     proxy.storm(7, 60);
     let sky = Sky::over(site, Dice(11));
     let (sessions, closing) = (Vec::new(), Vec::new());
-    let mut storm = Storm { sky, proxy, sessions, closing, deposits: BTreeMap::new(), found: BTreeMap::new() };
+    let mut storm = Storm { sky, proxy, sessions, closing, found: BTreeMap::new() };
     // A desk that has never read the chain promises nothing.
     first_look(&storm.sky.site).await;
     let mut seen = None;
@@ -217,7 +215,7 @@ async fn storm(kills: u64) {
     (0..storm.sessions.len()).for_each(|at| storm.claim(&desk, at, 1, false, now));
     desk.clear_halts().unwrap();
     drop(desk);
-    let Storm { sky, proxy, sessions, closing, mut deposits, found } = storm;
+    let Storm { sky, proxy, sessions, closing, found } = storm;
     let faults = proxy.faults();
     proxy.calm();
     sky.site.anvil().set_automine(true).await.unwrap();
@@ -225,15 +223,14 @@ async fn storm(kills: u64) {
     let mut here = Here::over(sky.site, chain).await;
     here.settle().await;
     // What an escrow was too short for waits for more in it.
-    for (at, agent) in here.site.agents.iter().enumerate() {
+    for agent in &here.site.agents {
         here.site.chain.deposit(&agent.money, usdc("1"), &agent.money.address()).await.unwrap();
-        *deposits.entry(at).or_default() += usdc("1").micros();
     }
     here.site.chain.settle().await.unwrap();
     here.settle().await;
     here.audit(&sessions).await;
     once(&here, &sessions).await;
-    let closed = closing::closed_once(&here, &sessions, &closing, &deposits).await;
+    let closed = closing::closed_once(&here, &sessions, &closing).await;
     assert!(closed as u64 >= kills / 10, "{closed} sessions closed");
     tell(kills, (&found, closed), &sky.done, faults, &here);
     let (enough, each) = DEMANDED;

@@ -1,6 +1,6 @@
 //! Sessions that close with their last claim, some of them while the escrow of their account does not reach: every close that was handed in happens once, and frees the rest.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use orien_settlement::paying::{Flight, Stage};
 use serde_json::{Value, json};
 
 use super::Storm;
-use crate::kit::{micros, usdc};
+use crate::kit::micros;
 use crate::onchain::paying::Here;
 use crate::onchain::site::{Session, Site};
 
@@ -51,7 +51,6 @@ impl Storm {
         let spending = money.address();
         let deposit = self.sky.site.chain.deposit(money, DEPOSIT, &spending);
         with_blocks(&self.sky.site, deposit).await.unwrap();
-        *self.deposits.entry(agent).or_default() += DEPOSIT.micros();
         self.sky.note("deposits");
     }
 }
@@ -104,29 +103,34 @@ async fn set(site: &Site, place: &str, balance: u64, word: &str) {
 }
 
 /// By the chain's own logs: every channel whose close was handed in was closed once, with nothing after it, and no other; by the books: what its session did not use is its account's again.
-pub(super) async fn closed_once(here: &Here, sessions: &[Session], closing: &[bool], deposits: &BTreeMap<usize, u64>) -> usize {
+pub(super) async fn closed_once(here: &Here, sessions: &[Session], closing: &[bool]) -> usize {
     let chain = here.site.chain.chain();
     let last = chain.latest_block().await.unwrap().number;
-    let mut closed: BTreeMap<ChannelId, u64> = BTreeMap::new();
+    let mut closed: BTreeSet<ChannelId> = BTreeSet::new();
+    // A deposit may have been in a block that was taken back.
+    let mut came: BTreeMap<Address, u64> = BTreeMap::new();
     for log in chain.logs(chain.facts().escrow_block, last).await.unwrap() {
-        if let EscrowEvent::Redeemed { channel, closed: closes, .. } = log.event {
-            assert!(!closed.contains_key(&channel), "channel {channel} goes on after it was closed");
-            if closes {
-                closed.insert(channel, log.block);
+        match log.event {
+            EscrowEvent::Redeemed { channel, closed: closes, .. } => {
+                assert!(!closed.contains(&channel), "channel {channel} goes on after it was closed");
+                if closes {
+                    closed.insert(channel);
+                }
             }
+            EscrowEvent::Deposited { account, amount, .. } => *came.entry(account).or_default() += amount.micros(),
+            _ => {}
         }
     }
     let mut held: BTreeMap<usize, u64> = BTreeMap::new();
     for (session, closes) in sessions.iter().zip(closing) {
         let channel = session.terms.channel();
-        assert_eq!(closed.contains_key(&channel), *closes, "session {} on chain", session.terms.session);
+        assert_eq!(closed.contains(&channel), *closes, "session {} on chain", session.terms.session);
         assert_eq!(here.desk.channel_state(&channel).unwrap().closed, *closes, "session {} in the books", session.terms.session);
         let holds = if *closes { session.total } else { session.allowance.unverified().ceiling };
         *held.entry(session.agent).or_default() += holds.micros();
     }
     for (at, agent) in here.site.agents.iter().enumerate() {
-        let came = usdc("100").micros() + deposits.get(&at).copied().unwrap_or(0);
-        let free = micros(came - held.get(&at).copied().unwrap_or(0));
+        let free = micros(came[&agent.principal] - held.get(&at).copied().unwrap_or(0));
         assert_eq!(here.desk.funds(&agent.principal).unwrap().available, free, "what is free of {}", agent.principal);
     }
     closed.len()
