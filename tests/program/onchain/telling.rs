@@ -157,7 +157,13 @@ pub(super) fn says_that_it_does_not_run(cast: &ChainCast) {
     for words in [&["status"][..], &["status", "--json"], &["payouts"], &["payouts", "--csv"], &["transactions"], &["reconcile"]] {
         let output = cast.settlement_said(words);
         let said = String::from_utf8_lossy(&output.stderr);
-        assert!(!output.status.success() && output.stdout.is_empty(), "{words:?}: {output:?}");
+        assert!(!output.status.success(), "{words:?}: {output:?}");
         assert!(said.contains("settlement does not run in") && said.contains(folder), "{words:?}: {said}");
+        if words.contains(&"--json") {
+            let told: Value = serde_json::from_slice(&output.stdout).unwrap();
+            assert!(told["error"]["message"].as_str().is_some_and(|message| said.contains(message)), "{words:?}: {output:?}");
+        } else {
+            assert!(output.stdout.is_empty(), "{words:?}: {output:?}");
+        }
     }
 }
