@@ -80,6 +80,8 @@ pub(crate) struct Seen {
     pub(crate) drops_output: bool,
     logs: BTreeMap<ExecutionId, (Vec<LogFrame>, bool)>,
     sessions: BTreeMap<SessionId, mpsc::Sender<ToSession>>,
+    /// What drives them.
+    driving: JoinSet<()>,
 }
 
 impl Seen {
@@ -179,6 +181,9 @@ impl Shop {
     }
 
     pub(crate) async fn close(self) {
+        // A QUIC connection outlives its network for as long as somebody holds a stream of it: nobody would notice that the shop is gone.
+        let mut driving = self.see(|seen| std::mem::take(&mut seen.driving));
+        driving.shutdown().await;
         self.peer.stop().await;
     }
 }
@@ -222,12 +227,13 @@ async fn control(peer: Arc<Peer>, plan: ShopPlan, seen: Arc<Mutex<Seen>>, stream
             let keys = ProviderKeys { peer: peer.key(), claim: peer.money_key() };
             let (machine, effects) = ProviderSession::accept(proposal, keys, clock::now()).unwrap();
             let (to, inputs) = mpsc::channel(256);
+            let driven = session_task(machine, effects, to.clone(), inputs, Arc::clone(&seen));
             {
                 let mut seen = seen.lock().unwrap();
                 seen.proposals.push(id);
                 seen.sessions.insert(id, to.clone());
+                seen.driving.spawn(driven);
             }
-            tokio::spawn(session_task(machine, effects, to.clone(), inputs, Arc::clone(&seen)));
             (to, None)
         }
         resume @ AgentFrame::Resume { .. } => {
