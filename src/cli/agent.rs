@@ -157,7 +157,7 @@ macro_rules! exit_codes {
 Exit codes: the tool's own when it ended by itself, 128 and the signal's number when a signal ended it, and otherwise
   120  money: the budget, the account or the token does not cover it
   121  no provider fits, or there is no such provider, session, run, tool or file in the workspace
-  122  the run was stopped or refused by the provider or a limit of the tool
+  122  the run was stopped or refused by the provider or a limit of the tool, or the provider stayed out of reach
   123  a file or folder here cannot be read or written, or files could not be copied
   124  the run took longer than it may
   125  the arguments do not fit the tool, or the gateway cannot be found or reached, or refused the request for another reason
