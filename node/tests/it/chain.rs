@@ -252,9 +252,17 @@ async fn a_collection_whose_look_fails_leaves_everything_to_be_looked_at_again_s
     let (shop, offer) = kit.open().await;
     deposit(&local, 1, 5_000_000).await;
     let agent = Agent::open(&kit, &shop, &offer, agent_keys(1), 1_000_000).await;
+    let promised = agent.session.promised().micros();
+    let voucher = async {
+        // It may still be on its way when the agent calls the session open.
+        while shop.takings().await.unwrap().balance.promised.micros() != promised {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(HUNG, voucher).await.unwrap();
     // The session is open and nothing of it waits: it is looked at once an hour.
     collect(&local, &kit, &shop).await;
-    until_redeemed(&local, &shop, agent.session.promised().micros()).await;
+    until_redeemed(&local, &shop, promised).await;
     tokio::time::sleep(Duration::from_secs(1)).await;
     let looked = || shop.chain().unwrap().0.at.unwrap().1;
     let before = looked();
